@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The AXI4-Lite register map: 32-bit registers, byte addresses.
+
+A command is written field by field and rung with COMMAND; STATUS says busy until it has passed
+the whole pipeline, so that every packet behind it sees its effect.
+"""
+
+from dataclasses import dataclass
+
+from .commands import FLOW_KEY, STAGE_WORDS
+from .events import EVENT_WORDS
+
+IDENT_VALUE = 0x534C4E31  # "SLN1"
+ADDRESS_BITS = 12
+
+
+@dataclass(frozen=True)
+class Register:
+    """A register or, with `count` above one, an array of them."""
+
+    name: str
+    offset: int
+    access: str  # "ro", "rw" or "wo"
+    doc: str
+    count: int = 1
+
+
+COUNTERS = (
+    ("frames", "frames in"),
+    ("marked", "packets marked decrypted"),
+    ("records_verified", "records that completed and authenticated"),
+    ("tag_mismatch", "records that completed and did not"),
+    ("resync_requests", "candidates sent to the driver"),
+    ("resumed", "positions proven, by software or by the walk"),
+    ("evicted", "open records closed for want of a slot or a run"),
+    ("parked", "parks"),
+    ("stall_cycles", "clocks in which a word waited at the frame input"),
+    ("events_lost", "events dropped because the queue was full"),
+)
+
+REGISTERS = (
+    Register("IDENT", 0x000, "ro", f"{IDENT_VALUE:#x}"),
+    Register("FLOWS", 0x004, "ro", "contexts of this device"),
+    Register("RECORD_SLOTS", 0x008, "ro", "record slots a flow"),
+    Register("RUNS", 0x00C, "ro", "intervals a flow"),
+    Register("COMMAND", 0x020, "wo", "op in bits 3:0; writing runs the command"),
+    Register("STATUS", 0x024, "ro", "bit 0: a command is under way"),
+    Register("CMD_CONTEXT", 0x028, "rw", "context, bits 15:0; generation, 23:16; epoch, 31:24"),
+    Register(
+        "CMD_FLAGS", 0x02C, "rw",
+        "version, bit 0; key256, bit 1; refused, bit 2; valid, bit 3; table, bit 4; slot, bit 5; "
+        "park, bits 15:8; row, bits 31:16",
+    ),
+    Register("CMD_SEQ", 0x030, "rw", "TCP sequence number of a record header"),
+    Register("CMD_NUMBER_LO", 0x034, "rw", "record number, low half"),
+    Register("CMD_NUMBER_HI", 0x038, "rw", "record number, high half"),
+    Register("FLOW_KEY", 0x040, "rw", "flow key, lowest bits first", (FLOW_KEY.width + 31) // 32),
+    Register("STAGE", 0x100, "wo", "key staging memory, cleared as CONTEXT_ADD takes it", STAGE_WORDS),
+    Register("EVENT_STATUS", 0x200, "ro", "events waiting"),
+    Register("EVENT_POP", 0x204, "wo", "writing drops the event shown"),
+    Register("EVENT", 0x210, "ro", "the oldest event, lowest bits first", EVENT_WORDS),
+    *(
+        Register("COUNT_" + name.upper(), 0x300 + 4 * i, "ro", doc)
+        for i, (name, doc) in enumerate(COUNTERS)
+    ),
+)
+
+OFFSET = {register.name: register.offset for register in REGISTERS}
