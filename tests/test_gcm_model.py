@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference GCM against `cryptography`, whole and in shuffled pieces.
+
+Keys are random and protect nothing.
+"""
+
+import random
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sealane.driver.model import gcm
+from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
+
+
+def seal(rng, version, key, iv, number, nonce, content_type, n_text):
+    """A record's text and tag by `cryptography`, its length field and its plaintext."""
+    length = n_text + (16 if version == VERSION_TLS13 else 24)
+    plain = rng.randbytes(n_text)
+    sealed = AESGCM(key).encrypt(
+        gcm.record_nonce(version, iv, number, nonce), plain,
+        gcm.record_aad(version, number, content_type, length),
+    )  # fmt: skip
+    return plain, sealed, length
+
+
+def pieces(rng, n_text):
+    """Random cuts of text and tag: (text_offset, text_end, tag_offset, tag_end)."""
+    total = n_text + 16
+    cuts = sorted({0, total, *(rng.randrange(total + 1) for _ in range(rng.randrange(6)))})
+    for a, b in zip(cuts, cuts[1:], strict=False):
+        yield min(a, n_text), min(b, n_text), max(a - n_text, 0), max(b - n_text, 0)
+
+
+@pytest.mark.parametrize("version", [VERSION_TLS12, VERSION_TLS13])
+def test_pieces_sum_to_zero(version):
+    rng = random.Random(1)
+    for case in range(300):
+        key, iv = rng.randbytes(rng.choice((16, 32))), rng.randbytes(12)
+        number = rng.getrandbits(64)
+        nonce = rng.randbytes(8) if version == VERSION_TLS12 else b""
+        n_text = rng.choice((0, 1, 15, 16, 17, rng.randrange(1, 2000)))
+        if version == VERSION_TLS13:
+            n_text = max(1, n_text)
+        plain, sealed, length = seal(rng, version, key, iv, number, nonce, 23, n_text)
+        flip = case % 3 == 2
+        if flip:
+            at = rng.randrange(len(sealed))
+            sealed = sealed[:at] + bytes([sealed[at] ^ 1 << rng.randrange(8)]) + sealed[at + 1 :]
+        x, recovered = 0, bytearray(n_text)
+        parts = list(pieces(rng, n_text))
+        rng.shuffle(parts)
+        for start, end, tag_start, tag_end in parts:
+            piece = gcm.open_piece(
+                key, iv, version, number, nonce, 23, length, start, sealed[start:end],
+                tag_start, sealed[n_text + tag_start : n_text + tag_end],
+            )  # fmt: skip
+            x ^= int.from_bytes(piece.x, "big")
+            recovered[start:end] = piece.plaintext
+        assert (x == 0) == (not flip)
+        if not flip:
+            assert bytes(recovered) == plain
+
+
+def test_products_agree():
+    rng = random.Random(2)
+    key = gcm.gcm_key(rng.randbytes(16))
+    for _ in range(50):
+        a = rng.getrandbits(128)
+        assert key.times_h(a) == gcm.gf_mul(a, key.h) == gcm.gf_mul(key.h, a)
+    data = rng.randbytes(160)
+    assert gcm.ghash(key.h.to_bytes(16, "big"), data) == key.ghash(data).to_bytes(16, "big")
+
+
+def test_powers():
+    powers = gcm.h_powers(bytes(32))
+    assert len(powers) == 8
+    assert gcm.ghash(powers[0], powers[0]) == powers[1]
+
+
+def test_bad_key():
+    with pytest.raises(ValueError, match="16 or 32"):
+        gcm.GcmKey(bytes(24))
+
+
+def test_inner_type():
+    assert gcm.inner_type(b"abc\x16\0\0") == (3, 22)
+    assert gcm.inner_type(bytes(5)) is None
+    assert gcm.may_change_keys(VERSION_TLS13, 23, 22)
+    assert not gcm.may_change_keys(VERSION_TLS13, 23, 23)
+    assert gcm.may_change_keys(VERSION_TLS12, 20, None)
