@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+# Needs Python 3.11 with venv, gcc/g++, make and perl; everything else comes into .venv from pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# An ordinary (not editable) install of the tree: what the type and layer checks look at.
+TREE := build/installed
+JOBS ?= 2
+DEMO := c03_tls13_aes128_max c02_tls12_aes256_mixed l3_tls13_aes256_loss3_srv
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test docs install lint types docs-check pytest judge clean
+
+demo: install
+	@mkdir -p out
+	@for name in $(DEMO); do \
+	  echo "== $$name"; \
+	  $(BIN)/sealane replay captures/$$name.pcap.gz --keylog captures/$$name.keys --engine rtl \
+	    --report out/$$name.json --plaintext out/$$name --plot out/$$name.png || exit 1; \
+	done
+	@echo "pictures, reports and plaintext are in out/"
+
+test: lint types docs-check pytest
+
+docs: install
+	$(BIN)/python -m sealane.scripts.docgen
+
+install: $(INSTALLED)
+
+# setuptools stands in the environment itself so that the checks below can build without fetching.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "needs Python 3.11 or newer: make PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "== installing into $(VENV)"
+	@$(BIN)/python -m pip install --quiet "setuptools>=77"
+	@$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[dev]"
+	@touch $@
+
+lint: install
+	$(BIN)/ruff check --quiet .
+
+# The layers are checked on an ordinary install because import-linter and mypy read folders, and
+# the editable install maps folders to packages by an import hook.
+types: install
+	@rm -rf $(TREE) build/lib build/bdist.*
+	@$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --no-index \
+	  --target $(TREE) .
+	$(BIN)/mypy --config-file pyproject.toml --no-incremental --python-executable $(BIN)/python \
+	  $(TREE)/sealane/driver $(TREE)/sealane/hdl/abi
+	cd $(TREE) && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --no-cache --no-logo --config $(CURDIR)/pyproject.toml
+
+docs-check: install
+	$(BIN)/python -m sealane.scripts.docgen --check
+
+# -rs names every test that was left out and the program that it wanted.
+pytest: install
+	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup
+
+clean:
+	rm -rf build out .mypy_cache .pytest_cache .ruff_cache
