@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the device's parser sees in a frame: the bit-exact model of `hdl/parser.py`.
+
+Ethernet II (IEEE 802.3), up to two VLAN tags (IEEE 802.1Q, 802.1ad), IPv4 (RFC 791) with options,
+IPv6 (RFC 8200) with hop-by-hop, routing and destination options headers, TCP (RFC 9293) with
+options. A segment counts only if the whole of it is in the frame: fragments, IPv6 fragment
+headers (atomic ones too), routing headers with segments left, jumbograms, encrypted or unknown
+headers and truncated packets are not TCP here and pass the device untouched.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sealane.hdl.abi.commands import FLOW_KEY
+from sealane.hdl.abi.config import Config
+
+TPIDS: Final = (0x8100, 0x88A8, 0x9100)
+ETHERTYPE_IPV4: Final = 0x0800
+ETHERTYPE_IPV6: Final = 0x86DD
+HOP_BY_HOP: Final = 0
+TCP: Final = 6
+ROUTING: Final = 43
+DESTINATION_OPTIONS: Final = 60
+
+FIN, SYN, RST, PSH, ACK, URG = (1 << bit for bit in range(6))
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The parser's result. If `is_tcp` is false every field but `oversize` is 0.
+
+    oversize: longer than `Config.max_frame`. checksum_ok: IPv4 header (if any) and TCP.
+    src, dst: addresses, first byte highest. key: `FLOW_KEY`, packed. seq: of the first payload
+    byte, or of the SYN. tcp_flags: CWR ECE URG ACK PSH RST SYN FIN, FIN in bit 0.
+    payload_offset: bytes from the frame's beginning. payload_length: bytes, by the IP length.
+    """
+
+    is_tcp: bool = False
+    oversize: bool = False
+    checksum_ok: bool = False
+    key: int = 0
+    ipv6: bool = False
+    src: int = 0
+    dst: int = 0
+    sport: int = 0
+    dport: int = 0
+    seq: int = 0
+    tcp_flags: int = 0
+    payload_offset: int = 0
+    payload_length: int = 0
+
+
+NOT_TCP: Final = Parsed()
+
+
+def ones_complement_sum(data: bytes) -> int:
+    """The 16-bit one's complement sum of RFC 1071; a zero byte is appended to odd lengths."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+def parse(frame: bytes, config: Config) -> Parsed:
+    """What the device sees in a frame (without its check sequence). Never raises."""
+    if len(frame) > config.max_frame:
+        return Parsed(oversize=True)
+    at = 12
+    ethertype = int.from_bytes(frame[at : at + 2], "big")
+    for _ in range(2):
+        if ethertype not in TPIDS:
+            break
+        at += 4
+        ethertype = int.from_bytes(frame[at : at + 2], "big")
+    packet_at = at + 2
+    packet = frame[packet_at:]
+    if ethertype == ETHERTYPE_IPV4:
+        found = _ipv4(packet)
+    elif ethertype == ETHERTYPE_IPV6:
+        found = _ipv6(packet)
+    else:
+        found = None
+    if found is None:
+        return NOT_TCP
+    segment_at, end, addresses, header_ok = found
+    # What follows `end` is Ethernet padding.
+    if end > len(packet) or segment_at + 20 > end:
+        return NOT_TCP
+    segment = packet[segment_at:end]
+    data_offset = (segment[12] >> 4) * 4
+    if data_offset < 20 or data_offset > len(segment):
+        return NOT_TCP
+    pseudo_header = addresses + len(segment).to_bytes(4, "big") + TCP.to_bytes(4, "big")
+    half = len(addresses) // 2
+    fields = {
+        "src": int.from_bytes(addresses[:half], "big"),
+        "dst": int.from_bytes(addresses[half:], "big"),
+        "sport": int.from_bytes(segment[0:2], "big"),
+        "dport": int.from_bytes(segment[2:4], "big"),
+        "ipv6": int(half == 16),
+    }
+    return Parsed(
+        is_tcp=True,
+        checksum_ok=header_ok and ones_complement_sum(pseudo_header + segment) == 0xFFFF,
+        key=FLOW_KEY.pack(fields),
+        ipv6=half == 16,
+        src=fields["src"],
+        dst=fields["dst"],
+        sport=fields["sport"],
+        dport=fields["dport"],
+        seq=int.from_bytes(segment[4:8], "big"),
+        tcp_flags=segment[13],
+        payload_offset=packet_at + segment_at + data_offset,
+        payload_length=len(segment) - data_offset,
+    )
+
+
+def _ipv4(packet: bytes) -> tuple[int, int, bytes, bool] | None:
+    """Where the TCP segment starts and ends in the packet, both addresses, header checksum good."""
+    if len(packet) < 20 or packet[0] >> 4 != 4:
+        return None
+    header = (packet[0] & 15) * 4
+    end = int.from_bytes(packet[2:4], "big")
+    # More-fragments flag and fragment offset.
+    fragment = int.from_bytes(packet[6:8], "big") & 0x3FFF
+    if header < 20 or fragment or packet[9] != TCP:
+        return None
+    header_ok = ones_complement_sum(packet[:header]) == 0xFFFF
+    return header, end, packet[12:20], header_ok
+
+
+def _ipv6(packet: bytes) -> tuple[int, int, bytes, bool] | None:
+    """The same; IPv6 has no header checksum."""
+    if len(packet) < 40 or packet[0] >> 4 != 6:
+        return None
+    end = 40 + int.from_bytes(packet[4:6], "big")
+    next_header, at = packet[6], 40
+    while next_header != TCP:
+        if next_header not in (HOP_BY_HOP, ROUTING, DESTINATION_OPTIONS) or at + 8 > len(packet):
+            return None
+        if next_header == ROUTING and packet[at + 3]:
+            return None
+        next_header, at = packet[at], at + (packet[at + 1] + 1) * 8
+    return at, end, packet[8:40], True
