@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a replay remembers beside its report, for pictures: segments and records one by one."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SegmentTrace:
+    """A segment with payload.
+
+    packet: its number in the capture, from 0. time: seconds since the first packet.
+    connection, way: index in the report, `c2s` or `s2c`. offset: of its first byte in the stream,
+    negative if it lies before the connection's first byte. outcome: `decrypted`, or the reason.
+    """
+
+    packet: int
+    time: float
+    connection: int
+    way: str
+    offset: int
+    length: int
+    outcome: str
+
+
+@dataclass(frozen=True)
+class RecordTrace:
+    """A record that the host framed.
+
+    offset, length: header to tag in the stream. outcome: `full`, `partial`, `none`, or `other` for
+    a record that is no accepted application data.
+    """
+
+    connection: int
+    way: str
+    offset: int
+    length: int
+    outcome: str
+
+
+@dataclass
+class Trace:
+    """Everything that a picture is drawn from beside the report, in the order of the capture."""
+
+    segments: list[SegmentTrace] = field(default_factory=list)
+    records: list[RecordTrace] = field(default_factory=list)
