@@ -103,18 +103,19 @@ class Layouts:
 
         self.verdict = data.StructLayout(
             {
-                "bad": 1,  # a record that completed in the packet does not authenticate
+                "bad": 1,  # a record that completed in the packet, before any park in it, is not authentic
                 "stale": 1,  # a span's generation is not the key's
                 "verified": 10,  # records that completed and authenticated
                 "park": 1,  # one of them may change keys
-                "park_last": 1,  # ... and it is the record of the packet's last span
+                "park_last": 1,  # ... and the first such is the record of the packet's last span
                 "number": 64,  # record number of the bad record, else of the parking one
             }
         )
         """What the spans of one packet came to; one for each packet with spans."""
 
         self.feedback = data.StructLayout({"context": self.context_bits, "generation": 8})
-        """To the walker: positions behind a bad tag are unproven."""
+        """Commit to walker: positions behind a bad tag are unproven. Not given for records behind a
+        park, whose key may be another."""
 
         self.text_span = data.StructLayout(
             {
@@ -143,10 +144,10 @@ class Layouts:
 
 
 SPAN_DATA = 0
-SPAN_KEY_WRITE = 1  # takes the staged key into the context's key row
+SPAN_KEY_WRITE = 1  # CONTEXT_ADD, REKEY: takes the staged key into the context's key row
 SPAN_KEY_CLEAR = 2
 
-TOKEN_ADD = 1
+TOKEN_ADD = 1  # CONTEXT_ADD, REKEY
 TOKEN_DELETE = 2
 TOKEN_GO_ON = 3
 TOKEN_RESYNC = 4  # carries an event only

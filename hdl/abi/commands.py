@@ -16,20 +16,21 @@ class Op(IntEnum):
     RESYNC_ANSWER = 4  # answers the candidate at `seq`: its record number, or refused
     RESYNC_HINT = 5  # stack-driven resync: a record numbered `number` starts at `seq`
     GO_ON = 6  # ends the park named `park`
+    REKEY = 7  # staged key for the records from `number` (old count) on; they count from 0 anew
 
 
 COMMAND = Layout(
     "command",
     Field("op", 4, "Op"),
     Field("context", 16, "context"),
-    Field("generation", 8, "generation that the command is meant for (CONTEXT_ADD: the new one)"),
-    Field("epoch", 8, "key epoch, CONTEXT_ADD"),
+    Field("generation", 8, "generation that is meant (CONTEXT_ADD, REKEY: the new one)"),
+    Field("epoch", 8, "key epoch, CONTEXT_ADD and REKEY"),
     Field("version", 1, "0: TLS 1.2, 1: TLS 1.3"),
     Field("key256", 1, "AES-256 instead of AES-128"),
     Field("refused", 1, "RESYNC_ANSWER: the candidate is not a record"),
     Field("park", 8, "GO_ON: name of the park"),
-    Field("seq", 32, "CONTEXT_ADD, RESYNC_*: TCP sequence number of a record header"),
-    Field("number", 64, "CONTEXT_ADD, RESYNC_*: number of the record at seq"),
+    Field("seq", 32, "CONTEXT_ADD, REKEY, RESYNC_*: TCP sequence number of a record header"),
+    Field("number", 64, "CONTEXT_ADD, RESYNC_*: number of the record at seq; REKEY: its old one"),
     Field("table", 1, "FLOW_WRITE: table 0 or 1"),
     Field("slot", 1, "FLOW_WRITE: slot 0 or 1 of the row"),
     Field("row", 16, "FLOW_WRITE: row"),

@@ -40,6 +40,7 @@ class Config:
     aes_round_registers: pipeline registers in an AES round, 1 or 2.
     window: a segment further than this from the last proven position is ignored.
     scan_limit: bytes scanned for a header before the search is given up.
+    rescan_limit: candidates tried in one segment before its rest is left unscanned.
     bad_header_limit: headers that TLS does not allow before a flow is given up.
     park_hold_len: a TLS 1.3 record with a length field up to this could be a KeyUpdate.
     events: depth of the event queue.
@@ -54,6 +55,7 @@ class Config:
     aes_round_registers: int = 1
     window: int = 1 << 30
     scan_limit: int = 1 << 22
+    rescan_limit: int = 16
     bad_header_limit: int = 16
     park_hold_len: int = 22
     events: int = 64
@@ -79,9 +81,10 @@ class Config:
         need(self.aes_round_registers in (1, 2), "aes_round_registers: 1 or 2")
         need(is_power(self.window) and self.window <= 1 << 30, "window: a power of two up to 2^30")
         need(64 <= self.scan_limit < 1 << 32, "scan_limit: 64 to 2^32 - 1 bytes")
+        need(1 <= self.rescan_limit <= 255, "rescan_limit: 1 to 255")
         need(1 <= self.bad_header_limit <= 255, "bad_header_limit: 1 to 255")
         need(17 <= self.park_hold_len <= 255, "park_hold_len: 17 to 255")
-        need(is_power(self.events) and 8 <= self.events <= 1024, "events: a power of two, 8 to 1024")
+        need(is_power(self.events) and 8 <= self.events <= 1024, "events: 2^n, 8 to 1024")
 
     def as_dict(self) -> dict[str, int]:
         """The parameters by name, as written beside the generated Verilog."""

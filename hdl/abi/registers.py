@@ -55,7 +55,7 @@ REGISTERS = (
     Register("CMD_NUMBER_LO", 0x034, "rw", "record number, low half"),
     Register("CMD_NUMBER_HI", 0x038, "rw", "record number, high half"),
     Register("FLOW_KEY", 0x040, "rw", "flow key, lowest bits first", (FLOW_KEY.width + 31) // 32),
-    Register("STAGE", 0x100, "wo", "key staging memory, cleared as CONTEXT_ADD takes it", STAGE_WORDS),
+    Register("STAGE", 0x100, "wo", "key staging memory, cleared when taken", STAGE_WORDS),
     Register("EVENT_STATUS", 0x200, "ro", "events waiting"),
     Register("EVENT_POP", 0x204, "wo", "writing drops the event shown"),
     Register("EVENT", 0x210, "ro", "the oldest event, lowest bits first", EVENT_WORDS),

@@ -1,0 +1,650 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The walker, behaviourally: where records begin and end in a flow's segments, and what was seen.
+
+It knows TCP sequence numbers and record lengths and no keys. One call takes one segment (or one
+command) and the flow's row, changes the row, and returns the spans for the cipher and what is to
+be said of the packet. `hdl/walker.py` does the same in hardware; the two agree bit by bit.
+
+A row holds two chains of headers:
+
+    proven     `walk` is the next header, `number` its record number, `high` the end of what was
+               seen. Records in front of `walk` that are not complete have a slot; unseen ranges
+               in front of `high` are holes, each inside one record with a slot.
+    candidate  while a header is lost: the scan's find at `guess`, followed by length to
+               `cand_walk`, counting `cand_count` records; `cand_high` is the end of what it saw.
+
+The bytes of a header (TLS 1.2: with its explicit nonce) that a segment's end cuts off are held
+and put in front of the next segment's payload.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from sealane.hdl.abi.config import (
+    CONTENT_CHANGE_CIPHER_SPEC,
+    CONTENT_HANDSHAKE,
+    HEADER_BYTES,
+    VERSION_TLS12,
+    Config,
+    header_bytes,
+    header_prefix_ok,
+    text_bytes,
+)
+from sealane.hdl.abi.events import EventKind
+from sealane.hdl.abi.meta import ProvenBy, Reason
+
+from ..seq import add, diff
+
+
+class State(IntEnum):
+    """States of the tracker, in the terms of Linux's tls-offload.rst."""
+
+    START = 0  # armed for a known header position
+    TRACKING = 1  # the next header's position is known
+    SEARCHING = 2  # a header was lost
+    CONFIRMING = 3  # a candidate chain waits for proof
+    GIVEN_UP = 4  # nothing is searched until software gives a position
+
+
+@dataclass
+class Slot:
+    """An open record: header seen, not complete."""
+
+    start: int
+    length: int
+    number: int
+    nonce: int
+    content_type: int
+    fed: bool = False
+
+    @property
+    def end(self) -> int:
+        return add(self.start, HEADER_BYTES + self.length)
+
+    def holds(self, seq: int) -> bool:
+        """Whether the byte at `seq` belongs to the record."""
+        return diff(seq, self.start) >= 0 and diff(seq, self.end) < 0
+
+
+@dataclass
+class Hole:
+    """Unseen bytes [start, end) in front of `high`, inside one open record."""
+
+    start: int
+    end: int
+
+
+@dataclass
+class Row:
+    """A flow's walker state."""
+
+    generation: int
+    epoch: int
+    version: int
+    walk: int
+    number: int
+    high: int
+    slots: list[Slot | None]
+    holes: list[Hole | None]
+    state: State = State.START
+    proven: bool = True
+    hold: bytes = b""
+    marked_high: int | None = None
+    lost_at: int = 0
+    guess: int = 0
+    cand_walk: int = 0
+    cand_count: int = 0
+    cand_high: int = 0
+    cand_hold: bytes = b""
+    scanned: int = 0
+    bad_headers: int = 0
+
+
+@dataclass
+class Span:
+    """Consecutive text and tag bytes of one record in one packet; see `hdl/layouts.py`."""
+
+    slot: int
+    number: int
+    nonce: int
+    content_type: int
+    length: int
+    at: int  # offset of the first byte in the payload
+    text_offset: int
+    text_bytes: int
+    tag_offset: int
+    tag_bytes: int
+    first: bool
+    completes: bool
+
+
+@dataclass
+class WalkerEvent:
+    """What the walker has to report with a packet or a command."""
+
+    kind: EventKind
+    lost_at: int = 0
+    guess: int = 0
+    resumed_at: int = 0
+    proven_by: ProvenBy = ProvenBy.NOTHING
+    seq: int = 0
+    number: int = 0
+
+
+@dataclass
+class Walked:
+    """What became of one segment."""
+
+    reason: Reason = Reason.NONE
+    spans: list[Span] = field(default_factory=list)
+    event: WalkerEvent | None = None
+    records: int = 0
+    first: tuple[int, int, int, int, bool] = (0, 0, 0, 0, False)
+    last: tuple[int, int, int, bool] = (0, 0, 0, False)
+    evicted: int = 0
+
+    def blame(self, reason: Reason) -> None:
+        """Keep the reason with the lowest code."""
+        if self.reason is Reason.NONE or reason < self.reason:
+            self.reason = reason
+
+    def touch(
+        self, number: int, start: int, offset: int, length: int, nonce: int, completes: bool
+    ) -> None:
+        """Note one more record with bytes in the packet; `offset` counts for the first only."""
+        if not self.records:
+            self.first = (number, offset, length, nonce, completes)
+        self.last = (number, start, length, completes)
+        self.records += 1
+
+
+def new_row(
+    config: Config, generation: int, epoch: int, version: int, seq: int, number: int
+) -> Row:
+    """A row armed for the record `number` whose header starts at `seq`."""
+    return Row(
+        generation, epoch, version, walk=seq, number=number, high=seq,
+        slots=[None] * config.record_slots, holes=[None] * (config.runs - 1),
+    )
+
+
+class Walk:
+    """One segment's way through a row. `payload` starts at sequence number `seq`."""
+
+    def __init__(self, config: Config, row: Row, seq: int, payload: bytes) -> None:
+        self.config = config
+        self.row = row
+        self.seq = seq
+        self.end = add(seq, len(payload))
+        self.payload = payload
+        self.out = Walked()
+
+    def run(self) -> Walked:
+        """Walk the segment. It is not empty, its checksums are good and its flags are right."""
+        row = self.row
+        if not -self.config.window <= diff(self.seq, row.high) < self.config.window:
+            self.out.blame(Reason.OUT_OF_WINDOW)
+            return self.out
+        if self._continues_proven():
+            self._proven()
+        else:
+            self._candidate()
+        self._hold_behind_short()
+        if self.out.reason is Reason.NONE:
+            if row.marked_high is None or diff(self.end, row.marked_high) > 0:
+                row.marked_high = self.end
+        return self.out
+
+    # --- the proven chain -----------------------------------------------------------------
+
+    def _continues_proven(self) -> bool:
+        """Whether no header lies in the hole in front of the segment."""
+        row = self.row
+        if not row.proven:
+            return False
+        if diff(self.seq, row.high) <= 0:
+            return True
+        if len(row.hold) >= HEADER_BYTES:
+            # Only nonce bytes are missing: the walk goes on, the record stays closed.
+            row.walk = add(row.walk, HEADER_BYTES + _length(row.hold))
+            row.number = (row.number + 1) % 2**64
+            row.hold = b""
+        return not row.hold and diff(row.walk, self.seq) >= 0
+
+    def _proven(self) -> None:
+        row, out = self.row, self.out
+        open_at_start = any(slot.holds(self.seq) for slot in row.slots if slot)
+        overlaps = Reason.SEEN_BYTES if open_at_start else Reason.NOT_OPEN
+        if diff(self.end, row.high) > 0:
+            self._frontier(overlaps)
+            return
+        hole = self._last_hole()
+        if hole is None:
+            out.blame(overlaps)
+            return
+        start = hole.start if diff(hole.start, self.seq) > 0 else self.seq
+        end = hole.end if diff(hole.end, self.end) < 0 else self.end
+        if start != self.seq or end != self.end:
+            out.blame(overlaps)
+        index = self._slot_at(start)
+        assert index is not None  # a hole lies inside an open record
+        slot = row.slots[index]
+        assert slot is not None
+        if not self._cut_hole(hole, start, end):
+            out.blame(Reason.NOT_OPEN)
+            return
+        self._feed(index, slot, start, end)
+
+    def _frontier(self, overlaps: Reason) -> None:
+        """The segment brings bytes behind everything seen: they are fed and walked."""
+        row, out = self.row, self.out
+        start = self.seq
+        if diff(self.seq, row.high) < 0:
+            start = row.high
+            out.blame(overlaps)
+        last = self._slot_at(row.high)
+        if diff(start, row.high) > 0 and last is not None:
+            if not self._add_hole(row.high, start):
+                last = None
+        in_last = not row.hold and diff(start, row.walk) < 0
+        row.high = self.end
+        if in_last:
+            end = row.walk if diff(row.walk, self.end) < 0 else self.end
+            slot = None if last is None else row.slots[last]
+            if last is None or slot is None:
+                out.blame(Reason.NOT_OPEN)
+            else:
+                self._feed(last, slot, start, end)
+        if not self._hop(start):
+            return
+        self._join()
+
+    def _hop(self, start: int) -> bool:
+        """From header to header to the segment's end; false if TLS does not allow one."""
+        row, out = self.row, self.out
+        size = header_bytes(row.version)
+        virtual = row.hold + self.payload[diff(start, self.seq) :]
+        base = add(start, -len(row.hold))  # sequence number of virtual[0]
+        walked = False
+        while diff(row.walk, self.end) < 0:
+            at = diff(row.walk, base)
+            head = virtual[at : at + size]
+            if not header_prefix_ok(row.version, head[:HEADER_BYTES]):
+                self._lose_proof(row.walk)
+                row.bad_headers += 1
+                if row.bad_headers >= self.config.bad_header_limit:
+                    self._give_up()
+                else:
+                    row.hold = b""
+                    self._scan(base, virtual, at + 1)
+                return False
+            walked = True
+            offset = max(0, diff(self.seq, row.walk))  # the packet may begin inside the header
+            if len(head) < size:
+                row.hold = head
+                length = _length(head) if len(head) >= HEADER_BYTES else 0
+                nonce = int.from_bytes(head[HEADER_BYTES:], "little")
+                out.touch(row.number, row.walk, offset, length, nonce, False)
+                break
+            row.hold = b""
+            self._open(head, offset)
+        if walked and row.state is State.START:
+            row.state = State.TRACKING
+        return True
+
+    def _open(self, head: bytes, offset: int) -> None:
+        """A whole header at `walk`: feed the record's bytes in this segment, go to its end."""
+        row, out = self.row, self.out
+        length = _length(head)
+        nonce = int.from_bytes(head[HEADER_BYTES:], "little")
+        slot = Slot(row.walk, length, row.number, nonce, head[0])
+        whole = diff(slot.end, self.end) <= 0
+        closed = row.marked_high is not None and diff(row.walk, row.marked_high) < 0
+        start = add(row.walk, len(head))
+        end = slot.end if whole else self.end
+        if closed:
+            out.blame(Reason.NOT_OPEN)
+            out.touch(slot.number, slot.start, offset, length, nonce, False)
+        elif whole:
+            self._span(0, slot, start, end, True)
+            out.touch(slot.number, slot.start, offset, length, nonce, True)
+        else:
+            index = self._free_slot()
+            row.slots[index] = slot
+            if start != end:
+                self._span(index, slot, start, end, False)
+            out.touch(slot.number, slot.start, offset, length, nonce, False)
+        row.walk = slot.end
+        row.number = (row.number + 1) % 2**64
+
+    def _feed(self, index: int, slot: Slot, start: int, end: int) -> None:
+        """Bytes [start, end) of an open record are now seen."""
+        row = self.row
+        complete = diff(slot.end, row.high) <= 0 and not any(
+            hole and slot.holds(hole.start) for hole in row.holes
+        )
+        self._span(index, slot, start, end, complete)
+        self.out.touch(
+            slot.number, slot.start, diff(self.seq, slot.start), slot.length, slot.nonce, complete
+        )
+        if complete:
+            row.slots[index] = None
+
+    def _span(self, index: int, slot: Slot, start: int, end: int, completes: bool) -> None:
+        version = self.row.version
+        text = text_bytes(version, slot.length)
+        offset = diff(start, slot.start) - header_bytes(version)
+        count = diff(end, start)
+        in_text = max(0, min(count, text - offset))
+        self.out.spans.append(
+            Span(
+                index, slot.number, slot.nonce, slot.content_type, slot.length,
+                at=diff(start, self.seq), text_offset=min(offset, text), text_bytes=in_text,
+                tag_offset=max(0, offset - text), tag_bytes=count - in_text,
+                first=not slot.fed, completes=completes,
+            )
+        )
+        slot.fed = True
+
+    # --- slots and holes ------------------------------------------------------------------
+
+    def _slot_at(self, seq: int) -> int | None:
+        for index, slot in enumerate(self.row.slots):
+            if slot and slot.holds(seq):
+                return index
+        return None
+
+    def _free_slot(self) -> int:
+        slots = self.row.slots
+        if None not in slots:
+            self._evict()
+        return slots.index(None)
+
+    def _evict(self) -> None:
+        """Close the oldest open record for good."""
+        row = self.row
+        oldest = max(
+            (index for index, slot in enumerate(row.slots) if slot),
+            key=lambda index: diff(row.walk, row.slots[index].start),  # type: ignore[union-attr]
+        )
+        slot = row.slots[oldest]
+        assert slot is not None
+        row.holes = [None if hole and slot.holds(hole.start) else hole for hole in row.holes]
+        row.slots[oldest] = None
+        self.out.evicted += 1
+
+    def _add_hole(self, start: int, end: int) -> bool:
+        """Note unseen bytes; false if their record had to be closed for want of a run."""
+        row = self.row
+        while None not in row.holes:
+            self._evict()
+        if self._slot_at(start) is None:
+            return False
+        row.holes[row.holes.index(None)] = Hole(start, end)
+        return True
+
+    def _last_hole(self) -> Hole | None:
+        """The hole that overlaps the segment and lies furthest behind."""
+        found = None
+        for hole in self.row.holes:
+            if hole and diff(hole.start, self.end) < 0 and diff(hole.end, self.seq) > 0:
+                if found is None or diff(hole.start, found.start) > 0:
+                    found = hole
+        return found
+
+    def _cut_hole(self, hole: Hole, start: int, end: int) -> bool:
+        """Take [start, end) out of a hole; false if its record had to be closed."""
+        row = self.row
+        if hole.start == start and hole.end == end:
+            row.holes[row.holes.index(hole)] = None
+        elif hole.start == start:
+            hole.start = end
+        elif hole.end == end:
+            hole.end = start
+        else:
+            behind = hole.end
+            hole.end = start
+            return self._add_hole(end, behind)
+        return True
+
+    def _close_all(self) -> None:
+        self.row.slots = [None] * len(self.row.slots)
+        self.row.holes = [None] * len(self.row.holes)
+
+    def _hold_behind_short(self) -> None:
+        """Marks wait behind an open record that could be a KeyUpdate (TLS 1.3) or that changes
+        keys (TLS 1.2)."""
+        row = self.row
+        for slot in row.slots:
+            if slot and diff(slot.end, self.end) < 0:
+                if row.version == VERSION_TLS12:
+                    may_park = slot.content_type in (CONTENT_CHANGE_CIPHER_SPEC, CONTENT_HANDSHAKE)
+                else:
+                    may_park = slot.length <= self.config.park_hold_len
+                if may_park:
+                    self.out.blame(Reason.HELD)
+
+    # --- the candidate chain --------------------------------------------------------------
+
+    def _lose_proof(self, at: int) -> None:
+        row = self.row
+        row.proven = False
+        row.lost_at = at
+        row.state = State.SEARCHING
+        row.scanned = 0
+        self._close_all()
+
+    def _give_up(self) -> None:
+        row = self.row
+        row.state = State.GIVEN_UP
+        row.hold = b""
+        row.cand_hold = b""
+        self.out.blame(Reason.GIVEN_UP)
+        self.out.event = WalkerEvent(EventKind.GIVEN_UP, lost_at=row.lost_at, seq=self.end)
+
+    def _join(self) -> None:
+        """The proven chain went on while a header was lost: is the candidate reached?"""
+        row = self.row
+        if row.state in (State.SEARCHING, State.GIVEN_UP):
+            row.state = State.TRACKING
+        elif row.state is State.CONFIRMING:
+            ahead = diff(row.walk, row.guess)
+            if ahead == 0:
+                self.out.event = adopt(self, row.number, ProvenBy.WALK)
+            elif ahead > 0:
+                row.state = State.TRACKING
+
+    def _candidate(self) -> None:
+        row, out = self.row, self.out
+        if row.state in (State.START, State.TRACKING):
+            row.lost_at = row.walk
+            row.state = State.SEARCHING
+            row.scanned = 0
+            row.cand_hold = b""
+        if row.state is State.GIVEN_UP:
+            out.blame(Reason.GIVEN_UP)
+            return
+        if row.state is State.CONFIRMING:
+            gap = diff(self.seq, row.cand_high)
+            if diff(self.end, row.cand_high) <= 0:
+                out.blame(Reason.AWAITING_PROOF)
+                return
+            if gap > 0 and len(row.cand_hold) >= HEADER_BYTES:
+                row.cand_walk = add(row.cand_walk, HEADER_BYTES + _length(row.cand_hold))
+                row.cand_count += 1
+                row.cand_hold = b""
+            if gap <= 0 or (not row.cand_hold and diff(row.cand_walk, self.seq) >= 0):
+                start = row.cand_high if gap <= 0 else self.seq
+                virtual = row.cand_hold + self.payload[diff(start, self.seq) :]
+                base = add(start, -len(row.cand_hold))
+                mismatch = self._chain(base, virtual)
+                if mismatch is None:
+                    out.blame(Reason.AWAITING_PROOF)
+                else:
+                    self._scan(base, virtual, mismatch + 1)
+                return
+            row.state = State.SEARCHING
+            row.cand_hold = b""
+        if row.cand_hold and self.seq == row.cand_high:
+            base = add(self.seq, -len(row.cand_hold))
+            self._scan(base, row.cand_hold + self.payload, 0)
+        else:
+            self._scan(self.seq, self.payload, 0)
+
+    def _scan(self, base: int, virtual: bytes, at: int) -> None:
+        """Look for a header from offset `at` on and follow it; virtual[0] is byte `base`.
+
+        A candidate that leads to something else than a header inside this segment is false: the
+        scan goes on behind the place of the mismatch, `rescan_limit` times a segment at most.
+        """
+        row, out = self.row, self.out
+        out.event = None
+        row.cand_high = self.end
+        for _ in range(self.config.rescan_limit):
+            row.state = State.SEARCHING
+            row.cand_hold = b""
+            found = _find_header(row.version, virtual, at)
+            if found is None:
+                break
+            if found + HEADER_BYTES > len(virtual):
+                row.cand_walk = add(base, found)
+                row.cand_hold = virtual[found:]
+                break
+            row.guess = row.cand_walk = add(base, found)
+            row.cand_count = 0
+            row.state = State.CONFIRMING
+            mismatch = self._chain(base, virtual)
+            if mismatch is None:
+                out.event = WalkerEvent(
+                    EventKind.RESYNC_REQUEST, lost_at=row.lost_at, guess=row.guess, seq=self.end
+                )
+                out.blame(Reason.AWAITING_PROOF)
+                return
+            at = mismatch + 1
+        else:
+            row.state = State.SEARCHING
+            row.cand_hold = b""
+        row.scanned += len(self.payload)
+        if row.scanned > self.config.scan_limit:
+            self._give_up()
+        else:
+            out.blame(Reason.SEARCHING)
+
+    def _chain(self, base: int, virtual: bytes) -> int | None:
+        """Hop along the candidate chain; where in `virtual` TLS does not allow a header, if so."""
+        row = self.row
+        size = header_bytes(row.version)
+        row.cand_hold = b""
+        row.cand_high = self.end
+        while diff(row.cand_walk, self.end) < 0:
+            at = diff(row.cand_walk, base)
+            head = virtual[at : at + size]
+            if not header_prefix_ok(row.version, head[:HEADER_BYTES]):
+                return at
+            if len(head) < size:
+                row.cand_hold = head
+                break
+            row.cand_walk = add(row.cand_walk, HEADER_BYTES + _length(head))
+            row.cand_count += 1
+        return None
+
+
+def _length(head: bytes) -> int:
+    return int.from_bytes(head[3:5], "big")
+
+
+def _find_header(version: int, virtual: bytes, at: int) -> int | None:
+    """First offset from `at` on where a header, or as much of one as is there, is allowed."""
+    for offset in range(at, len(virtual)):
+        if header_prefix_ok(version, virtual[offset : offset + HEADER_BYTES]):
+            return offset
+    return None
+
+
+def adopt(walk: Walk, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
+    """The candidate is proven: the proven chain goes on from where the candidate's walk is."""
+    row = walk.row
+    if row.proven and diff(row.high, row.walk) < 0 and walk._slot_at(row.high) is not None:
+        walk._add_hole(row.high, row.walk)
+    event = WalkerEvent(
+        EventKind.RESUMED, lost_at=row.lost_at, guess=row.guess, resumed_at=row.cand_walk,
+        proven_by=by, seq=row.cand_high, number=(number_at_guess + row.cand_count) % 2**64,
+    )
+    row.walk = row.cand_walk
+    row.number = event.number
+    row.hold = row.cand_hold
+    row.high = row.cand_high
+    row.cand_hold = b""
+    row.proven = True
+    row.state = State.TRACKING
+    row.scanned = 0
+    row.bad_headers = 0
+    return event
+
+
+def answer(
+    config: Config, row: Row, seq: int, number: int, refused: bool
+) -> tuple[WalkerEvent | None, int]:
+    """RESYNC_ANSWER: the event to report and how many records were evicted."""
+    if row.state is not State.CONFIRMING or seq != row.guess:
+        return None, 0
+    if refused:
+        row.state = State.SEARCHING
+        row.cand_hold = b""
+        return None, 0
+    walk = Walk(config, row, seq, b"")
+    event = adopt(walk, number, ProvenBy.SOFTWARE)
+    return event, walk.out.evicted
+
+
+def hint(row: Row, seq: int, number: int) -> WalkerEvent | None:
+    """RESYNC_HINT: arm a flow that is out of sync for a record that software names."""
+    if row.state in (State.START, State.TRACKING):
+        return None
+    lost_at = row.lost_at
+    arm(row, seq, number)
+    return WalkerEvent(
+        EventKind.RESUMED, lost_at=lost_at, guess=seq, resumed_at=seq,
+        proven_by=ProvenBy.SOFTWARE, seq=seq, number=number,
+    )
+
+
+def arm(row: Row, seq: int, number: int) -> None:
+    """Put a row into START at a known header; what was open is closed."""
+    row.slots = [None] * len(row.slots)
+    row.holes = [None] * len(row.holes)
+    row.walk = row.high = seq
+    row.number = number
+    row.hold = row.cand_hold = b""
+    row.proven = True
+    row.state = State.START
+    row.scanned = row.bad_headers = 0
+
+
+def rekey(row: Row, generation: int, epoch: int, seq: int, base: int) -> None:
+    """REKEY: the record that counted `base` and starts at `seq` is number 0 under a new key.
+
+    The walk went on behind the park, because headers need no key: it is only counted anew. What
+    is open was fed under the old key and is closed.
+    """
+    row.generation, row.epoch = generation, epoch
+    if row.proven and row.number >= base:
+        row.number -= base
+        row.slots = [None] * len(row.slots)
+        row.holes = [None] * len(row.holes)
+    elif row.proven:
+        arm(row, seq, 0)
+
+
+def desync(row: Row) -> None:
+    """A record did not authenticate: nothing behind it is proven."""
+    row.slots = [None] * len(row.slots)
+    row.holes = [None] * len(row.holes)
+    row.proven = False
+    row.hold = b""
+    if row.state in (State.START, State.TRACKING):
+        row.lost_at = row.walk
+        row.state = State.SEARCHING
+        row.scanned = 0
+        row.cand_hold = b""
+        row.cand_high = row.high
