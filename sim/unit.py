@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """One Amaranth component under Verilator, driven port by port from Python.
 
-    unit = build(FlowTable(config), "flow_table")      # 5 to 20 seconds the first time, then from the cache
-    unit.set("write_en", 1)                     # ports by the names that Amaranth's Verilog gives
-    unit.set("frames__payload", value)          # a stream's payload is one port, packed
-    unit.tick()                                 # one clock edge
-    assert unit.get("frames__ready")            # settles combinational paths first
+    unit = build(FlowTable(config), "flow_table")   # 5 to 20 seconds, then from the cache
+    unit.set("descs__valid", 1)              # ports by the names that Amaranth's Verilog gives
+    unit.set("descs__payload", value)        # a stream's payload is one port, packed
+    unit.tick()                              # one clock edge
+    assert unit.get("descs__ready")          # settles combinational paths first
 
 `set` and `get` take plain integers of any width; `unit.fields` packs and unpacks ports that have a
 `StructLayout` shape (nested dicts of integers). About 200,000 clocks a second with a few ports
