@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device behind its ports, behaviourally: registers, frames in, frames and metadata out.
+
+Same ports and same answers as the gateware, to the reason code, when the driver lets a packet
+finish before it posts the next one of that flow. Implements `driver.transport.Transport`.
+"""
+
+from collections import deque
+
+from sealane.hdl.abi import registers
+from sealane.hdl.abi.commands import STAGE_IV, STAGE_KEY, STAGE_WORDS, Op
+from sealane.hdl.abi.config import Config
+from sealane.hdl.abi.events import EVENT, EVENT_WORDS, EventKind
+from sealane.hdl.abi.flowhash import SLOTS, row
+from sealane.hdl.abi.meta import META, Reason
+from sealane.hdl.abi.registers import COUNTERS, OFFSET
+
+from ..seq import add
+from ..transport import Completion
+from . import walker
+from .engine import Cipher, Commit, CommitRow, KeyRow, Verdict
+from .parser import ACK, RST, SYN, URG, Parsed, parse
+
+_KEY_WORDS = 10
+
+
+class ModelTransport:
+    """A device that answers at once."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self._regs: dict[int, int] = {}
+        self._stage = [0] * STAGE_WORDS
+        self._table: dict[tuple[int, int, int], tuple[int, int]] = {}  # place -> (key, context)
+        self._rows: dict[int, walker.Row] = {}
+        self._cipher = Cipher()
+        self._commit = Commit()
+        self._events: deque[int] = deque()
+        self._out: list[Completion] = []
+        self._counts = dict.fromkeys((name for name, _ in COUNTERS), 0)
+
+    # --- transport ------------------------------------------------------------------------
+
+    @property
+    def irq(self) -> bool:
+        """An event is waiting."""
+        return bool(self._events)
+
+    def read(self, address: int) -> int:
+        """A register; 0 where there is none to read."""
+        fixed = {
+            OFFSET["IDENT"]: registers.IDENT_VALUE,
+            OFFSET["FLOWS"]: self.config.flows,
+            OFFSET["RECORD_SLOTS"]: self.config.record_slots,
+            OFFSET["RUNS"]: self.config.runs,
+            OFFSET["EVENT_STATUS"]: len(self._events),
+        }
+        if address in fixed:
+            return fixed[address]
+        word = (address - OFFSET["EVENT"]) // 4
+        if 0 <= word < EVENT_WORDS:
+            return self._events[0] >> 32 * word & 0xFFFFFFFF if self._events else 0
+        for name, count in self._counts.items():
+            if address == OFFSET["COUNT_" + name.upper()]:
+                return count & 0xFFFFFFFF
+        return self._regs.get(address, 0)
+
+    def write(self, address: int, value: int) -> None:
+        """Write a register; COMMAND executes at once."""
+        stage = (address - OFFSET["STAGE"]) // 4
+        if 0 <= stage < STAGE_WORDS:
+            self._stage[stage] = value
+        elif address == OFFSET["EVENT_POP"]:
+            if self._events:
+                self._events.popleft()
+        elif address == OFFSET["COMMAND"]:
+            self._command(value & 0xF)
+        elif OFFSET["CMD_CONTEXT"] <= address < OFFSET["FLOW_KEY"] + 4 * _KEY_WORDS:
+            self._regs[address] = value
+
+    def post(self, frame: bytes) -> None:
+        """A frame from the wire."""
+        parsed = parse(frame, self.config)
+        self._counts["frames"] += 1
+        # A frame with a bad checksum belongs to nobody.
+        context = self._lookup(parsed) if parsed.checksum_ok else None
+        flow = None if context is None else self._rows.get(context)
+        meta: dict[str, int] = {}
+        if parsed.is_tcp:
+            meta = {
+                "l4_verified": int(parsed.checksum_ok), "seq": parsed.seq,
+                "payload_offset": parsed.payload_offset, "payload_length": parsed.payload_length,
+            }  # fmt: skip
+        reason = self._before_walk(parsed, flow)
+        if flow is not None and context is not None:
+            meta |= {
+                "context": context, "context_valid": 1,
+                "generation": flow.generation, "epoch": flow.epoch,
+            }  # fmt: skip
+        if reason is not Reason.NONE or flow is None or context is None:
+            self._finish(frame, meta | {"reason": reason})
+            return
+        self._walk(frame, parsed, context, flow, meta)
+
+    def poll(self, wait: bool = True) -> list[Completion]:
+        """Everything that has come out, in order."""
+        out, self._out = self._out, []
+        return out
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    # --- packets --------------------------------------------------------------------------
+
+    def _lookup(self, parsed: Parsed) -> int | None:
+        for table in (0, 1):
+            for slot in range(SLOTS):
+                entry = self._table.get((table, row(parsed.key, table, self.config.flows), slot))
+                if entry and entry[0] == parsed.key:
+                    return entry[1]
+        return None
+
+    @staticmethod
+    def _before_walk(parsed: Parsed, flow: walker.Row | None) -> Reason:
+        if parsed.oversize:
+            return Reason.OVERSIZE
+        if not parsed.is_tcp:
+            return Reason.NOT_TCP
+        if not parsed.checksum_ok:
+            return Reason.BAD_CHECKSUM
+        if flow is None:
+            return Reason.NO_FLOW
+        if parsed.tcp_flags & (SYN | RST | URG) or not parsed.tcp_flags & ACK:
+            return Reason.FLAGS
+        return Reason.NONE if parsed.payload_length else Reason.NO_PAYLOAD
+
+    def _walk(
+        self, frame: bytes, parsed: Parsed, context: int, flow: walker.Row, meta: dict[str, int]
+    ) -> None:
+        start = parsed.payload_offset
+        payload = frame[start : start + parsed.payload_length]
+        walked = walker.Walk(self.config, flow, parsed.seq, payload).run()
+        self._counts["evicted"] += walked.evicted
+        if walked.event:
+            self._report(context, flow.generation, walked.event)
+        verdict = (
+            self._cipher.packet(context, flow.generation, walked.spans, payload)
+            if walked.spans
+            else Verdict()
+        )
+        last_completes = walked.last[3]
+        decision = self._commit.packet(
+            context, add(parsed.seq, len(payload)), walked.reason, verdict, last_completes
+        )
+        self._counts["records_verified"] += verdict.verified
+        self._counts["tag_mismatch"] += decision.desync
+        for event in decision.events:
+            self._counts["parked"] += event["kind"] == EventKind.PARKED
+            self._push(event)
+        if decision.desync:
+            walker.desync(flow)
+        meta["reason"] = decision.reason
+        if decision.reason is Reason.NONE:
+            self._counts["marked"] += 1
+            number, offset, length, nonce, first_completes = walked.first
+            meta |= {
+                "decrypted": 1, "records": walked.records,
+                "first_number": number, "first_offset": offset, "first_length": length,
+                "first_nonce": nonce, "first_completes": int(first_completes),
+                "last_number": walked.last[0], "last_start": walked.last[1],
+                "last_length": walked.last[2], "last_completes": int(last_completes),
+            }  # fmt: skip
+            changed = bytearray(frame)
+            for at, text in verdict.texts:
+                changed[start + at : start + at + len(text)] = text
+            frame = bytes(changed)
+        self._finish(frame, meta)
+
+    def _finish(self, frame: bytes, meta: dict[str, int]) -> None:
+        self._out.append(Completion(frame, META.pack(meta)))
+
+    # --- events and commands ----------------------------------------------------------------
+
+    def _report(self, context: int, generation: int, event: walker.WalkerEvent) -> None:
+        self._counts["resync_requests"] += event.kind is EventKind.RESYNC_REQUEST
+        self._counts["resumed"] += event.kind is EventKind.RESUMED
+        self._push(
+            {
+                "kind": event.kind, "generation": generation, "context": context,
+                "lost_at": event.lost_at, "guess": event.guess, "resumed_at": event.resumed_at,
+                "proven_by": event.proven_by, "seq": event.seq, "number": event.number,
+            }
+        )  # fmt: skip
+
+    def _push(self, event: dict[str, int]) -> None:
+        if len(self._events) == self.config.events:
+            self._counts["events_lost"] += 1
+        else:
+            self._events.append(EVENT.pack(event))
+
+    def _command(self, op: int) -> None:
+        who = self._regs.get(OFFSET["CMD_CONTEXT"], 0)
+        context, generation, epoch = who & 0xFFFF, who >> 16 & 0xFF, who >> 24
+        context %= self.config.flows
+        flags = self._regs.get(OFFSET["CMD_FLAGS"], 0)
+        seq = self._regs.get(OFFSET["CMD_SEQ"], 0)
+        number = (
+            self._regs.get(OFFSET["CMD_NUMBER_HI"], 0) << 32
+            | self._regs.get(OFFSET["CMD_NUMBER_LO"], 0)
+        )  # fmt: skip
+        version, key256 = flags & 1, flags >> 1 & 1
+        flow = self._rows.get(context)
+        if op == Op.FLOW_WRITE:
+            self._flow_write(flags, context)
+        elif op == Op.CONTEXT_ADD:
+            self._rows[context] = walker.new_row(
+                self.config, generation, epoch, version, seq, number
+            )
+            self._take_key(context, generation, version, key256)
+        elif op == Op.REKEY and flow:
+            flow.version = version
+            walker.rekey(flow, generation, epoch, seq, number)
+            self._take_key(context, generation, version, key256)
+        elif op == Op.CONTEXT_DELETE:
+            self._rows.pop(context, None)
+            self._cipher.keys.pop(context, None)
+            self._commit.rows.pop(context, None)
+        elif op == Op.GO_ON:
+            self._commit.go_on(context, generation, flags >> 8 & 0xFF)
+        elif flow and flow.generation == generation:
+            if op == Op.RESYNC_ANSWER:
+                event, evicted = walker.answer(
+                    self.config, flow, seq, number, bool(flags >> 2 & 1)
+                )
+                self._counts["evicted"] += evicted
+            elif op == Op.RESYNC_HINT:
+                event = walker.hint(flow, seq, number)
+            else:
+                return
+            if event:
+                self._report(context, generation, event)
+
+    def _flow_write(self, flags: int, context: int) -> None:
+        key = 0
+        for word in range(_KEY_WORDS):
+            key |= self._regs.get(OFFSET["FLOW_KEY"] + 4 * word, 0) << 32 * word
+        place = (flags >> 4 & 1, flags >> 16, flags >> 5 & 1)
+        if flags >> 3 & 1:
+            self._table[place] = (key, context)
+        else:
+            self._table.pop(place, None)
+
+    def _take_key(self, context: int, generation: int, version: int, key256: int) -> None:
+        staged = b"".join(word.to_bytes(4, "little") for word in self._stage)
+        key = staged[4 * STAGE_KEY :][: 32 if key256 else 16]
+        iv = staged[4 * STAGE_IV :][:12]
+        self._cipher.keys[context] = KeyRow(generation, version, key, iv)
+        self._commit.rows[context] = CommitRow(generation)
+        self._stage = [0] * STAGE_WORDS
