@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
 
-from ..seq import diff
+from ..seq import delta
 from .gcm import inner_type, may_change_keys, open_piece
 from .walker import Span
 
@@ -136,7 +136,7 @@ class Commit:
         """`end`: TCP sequence number behind the packet. `reason`: the front's."""
         row = self.rows[context]
         blames = [reason] if reason else []
-        behind = row.parked and diff(end, row.park_end) > 0
+        behind = row.parked and delta(end, row.park_end) > 0
         if behind:
             blames.append(Reason.PARKED)
         events: list[dict[str, int]] = []

@@ -33,7 +33,7 @@ from sealane.hdl.abi.config import (
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import ProvenBy, Reason
 
-from ..seq import add, diff
+from ..seq import add, delta
 
 
 class State(IntEnum):
@@ -63,7 +63,7 @@ class Slot:
 
     def holds(self, seq: int) -> bool:
         """Whether the byte at `seq` belongs to the record."""
-        return diff(seq, self.start) >= 0 and diff(seq, self.end) < 0
+        return delta(seq, self.start) >= 0 and delta(seq, self.end) < 0
 
 
 @dataclass
@@ -182,7 +182,7 @@ class Walk:
     def run(self) -> Walked:
         """Walk the segment. It is not empty, its checksums are good and its flags are right."""
         row = self.row
-        if not -self.config.window <= diff(self.seq, row.high) < self.config.window:
+        if not -self.config.window <= delta(self.seq, row.high) < self.config.window:
             self.out.blame(Reason.OUT_OF_WINDOW)
             return self.out
         if self._continues_proven():
@@ -191,7 +191,7 @@ class Walk:
             self._candidate()
         self._hold_behind_short()
         if self.out.reason is Reason.NONE:
-            if row.marked_high is None or diff(self.end, row.marked_high) > 0:
+            if row.marked_high is None or delta(self.end, row.marked_high) > 0:
                 row.marked_high = self.end
         return self.out
 
@@ -202,28 +202,28 @@ class Walk:
         row = self.row
         if not row.proven:
             return False
-        if diff(self.seq, row.high) <= 0:
+        if delta(self.seq, row.high) <= 0:
             return True
         if len(row.hold) >= HEADER_BYTES:
             # Only nonce bytes are missing: the walk goes on, the record stays closed.
             row.walk = add(row.walk, HEADER_BYTES + _length(row.hold))
             row.number = (row.number + 1) % 2**64
             row.hold = b""
-        return not row.hold and diff(row.walk, self.seq) >= 0
+        return not row.hold and delta(row.walk, self.seq) >= 0
 
     def _proven(self) -> None:
         row, out = self.row, self.out
         open_at_start = any(slot.holds(self.seq) for slot in row.slots if slot)
         overlaps = Reason.SEEN_BYTES if open_at_start else Reason.NOT_OPEN
-        if diff(self.end, row.high) > 0:
+        if delta(self.end, row.high) > 0:
             self._frontier(overlaps)
             return
         hole = self._last_hole()
         if hole is None:
             out.blame(overlaps)
             return
-        start = hole.start if diff(hole.start, self.seq) > 0 else self.seq
-        end = hole.end if diff(hole.end, self.end) < 0 else self.end
+        start = hole.start if delta(hole.start, self.seq) > 0 else self.seq
+        end = hole.end if delta(hole.end, self.end) < 0 else self.end
         if start != self.seq or end != self.end:
             out.blame(overlaps)
         index = self._slot_at(start)
@@ -239,17 +239,17 @@ class Walk:
         """The segment brings bytes behind everything seen: they are fed and walked."""
         row, out = self.row, self.out
         start = self.seq
-        if diff(self.seq, row.high) < 0:
+        if delta(self.seq, row.high) < 0:
             start = row.high
             out.blame(overlaps)
         last = self._slot_at(row.high)
-        if diff(start, row.high) > 0 and last is not None:
+        if delta(start, row.high) > 0 and last is not None:
             if not self._add_hole(row.high, start):
                 last = None
-        in_last = not row.hold and diff(start, row.walk) < 0
+        in_last = not row.hold and delta(start, row.walk) < 0
         row.high = self.end
         if in_last:
-            end = row.walk if diff(row.walk, self.end) < 0 else self.end
+            end = row.walk if delta(row.walk, self.end) < 0 else self.end
             slot = None if last is None else row.slots[last]
             if last is None or slot is None:
                 out.blame(Reason.NOT_OPEN)
@@ -263,11 +263,11 @@ class Walk:
         """From header to header to the segment's end; false if TLS does not allow one."""
         row, out = self.row, self.out
         size = header_bytes(row.version)
-        virtual = row.hold + self.payload[diff(start, self.seq) :]
+        virtual = row.hold + self.payload[delta(start, self.seq) :]
         base = add(start, -len(row.hold))  # sequence number of virtual[0]
         walked = False
-        while diff(row.walk, self.end) < 0:
-            at = diff(row.walk, base)
+        while delta(row.walk, self.end) < 0:
+            at = delta(row.walk, base)
             head = virtual[at : at + size]
             if not header_prefix_ok(row.version, head[:HEADER_BYTES]):
                 self._lose_proof(row.walk)
@@ -279,7 +279,7 @@ class Walk:
                     self._scan(base, virtual, at + 1)
                 return False
             walked = True
-            offset = max(0, diff(self.seq, row.walk))  # the packet may begin inside the header
+            offset = max(0, delta(self.seq, row.walk))  # the packet may begin inside the header
             if len(head) < size:
                 row.hold = head
                 length = _length(head) if len(head) >= HEADER_BYTES else 0
@@ -298,8 +298,8 @@ class Walk:
         length = _length(head)
         nonce = int.from_bytes(head[HEADER_BYTES:], "little")
         slot = Slot(row.walk, length, row.number, nonce, head[0])
-        whole = diff(slot.end, self.end) <= 0
-        closed = row.marked_high is not None and diff(row.walk, row.marked_high) < 0
+        whole = delta(slot.end, self.end) <= 0
+        closed = row.marked_high is not None and delta(row.walk, row.marked_high) < 0
         start = add(row.walk, len(head))
         end = slot.end if whole else self.end
         if closed:
@@ -320,12 +320,12 @@ class Walk:
     def _feed(self, index: int, slot: Slot, start: int, end: int) -> None:
         """Bytes [start, end) of an open record are now seen."""
         row = self.row
-        complete = diff(slot.end, row.high) <= 0 and not any(
+        complete = delta(slot.end, row.high) <= 0 and not any(
             hole and slot.holds(hole.start) for hole in row.holes
         )
         self._span(index, slot, start, end, complete)
         self.out.touch(
-            slot.number, slot.start, diff(self.seq, slot.start), slot.length, slot.nonce, complete
+            slot.number, slot.start, delta(self.seq, slot.start), slot.length, slot.nonce, complete
         )
         if complete:
             row.slots[index] = None
@@ -333,13 +333,13 @@ class Walk:
     def _span(self, index: int, slot: Slot, start: int, end: int, completes: bool) -> None:
         version = self.row.version
         text = text_bytes(version, slot.length)
-        offset = diff(start, slot.start) - header_bytes(version)
-        count = diff(end, start)
+        offset = delta(start, slot.start) - header_bytes(version)
+        count = delta(end, start)
         in_text = max(0, min(count, text - offset))
         self.out.spans.append(
             Span(
                 index, slot.number, slot.nonce, slot.content_type, slot.length,
-                at=diff(start, self.seq), text_offset=min(offset, text), text_bytes=in_text,
+                at=delta(start, self.seq), text_offset=min(offset, text), text_bytes=in_text,
                 tag_offset=max(0, offset - text), tag_bytes=count - in_text,
                 first=not slot.fed, completes=completes,
             )
@@ -365,7 +365,7 @@ class Walk:
         row = self.row
         oldest = max(
             (index for index, slot in enumerate(row.slots) if slot),
-            key=lambda index: diff(row.walk, row.slots[index].start),  # type: ignore[union-attr]
+            key=lambda index: delta(row.walk, row.slots[index].start),  # type: ignore[union-attr]
         )
         slot = row.slots[oldest]
         assert slot is not None
@@ -387,8 +387,8 @@ class Walk:
         """The hole that overlaps the segment and lies furthest behind."""
         found = None
         for hole in self.row.holes:
-            if hole and diff(hole.start, self.end) < 0 and diff(hole.end, self.seq) > 0:
-                if found is None or diff(hole.start, found.start) > 0:
+            if hole and delta(hole.start, self.end) < 0 and delta(hole.end, self.seq) > 0:
+                if found is None or delta(hole.start, found.start) > 0:
                     found = hole
         return found
 
@@ -416,7 +416,7 @@ class Walk:
         keys (TLS 1.2)."""
         row = self.row
         for slot in row.slots:
-            if slot and diff(slot.end, self.end) < 0:
+            if slot and delta(slot.end, self.end) < 0:
                 if row.version == VERSION_TLS12:
                     may_park = slot.content_type in (CONTENT_CHANGE_CIPHER_SPEC, CONTENT_HANDSHAKE)
                 else:
@@ -448,7 +448,7 @@ class Walk:
         if row.state in (State.SEARCHING, State.GIVEN_UP):
             row.state = State.TRACKING
         elif row.state is State.CONFIRMING:
-            ahead = diff(row.walk, row.guess)
+            ahead = delta(row.walk, row.guess)
             if ahead == 0:
                 self.out.event = adopt(self, row.number, ProvenBy.WALK)
             elif ahead > 0:
@@ -465,17 +465,17 @@ class Walk:
             out.blame(Reason.GIVEN_UP)
             return
         if row.state is State.CONFIRMING:
-            gap = diff(self.seq, row.cand_high)
-            if diff(self.end, row.cand_high) <= 0:
+            gap = delta(self.seq, row.cand_high)
+            if delta(self.end, row.cand_high) <= 0:
                 out.blame(Reason.AWAITING_PROOF)
                 return
             if gap > 0 and len(row.cand_hold) >= HEADER_BYTES:
                 row.cand_walk = add(row.cand_walk, HEADER_BYTES + _length(row.cand_hold))
                 row.cand_count += 1
                 row.cand_hold = b""
-            if gap <= 0 or (not row.cand_hold and diff(row.cand_walk, self.seq) >= 0):
+            if gap <= 0 or (not row.cand_hold and delta(row.cand_walk, self.seq) >= 0):
                 start = row.cand_high if gap <= 0 else self.seq
-                virtual = row.cand_hold + self.payload[diff(start, self.seq) :]
+                virtual = row.cand_hold + self.payload[delta(start, self.seq) :]
                 base = add(start, -len(row.cand_hold))
                 mismatch = self._chain(base, virtual)
                 if mismatch is None:
@@ -536,8 +536,8 @@ class Walk:
         size = header_bytes(row.version)
         row.cand_hold = b""
         row.cand_high = self.end
-        while diff(row.cand_walk, self.end) < 0:
-            at = diff(row.cand_walk, base)
+        while delta(row.cand_walk, self.end) < 0:
+            at = delta(row.cand_walk, base)
             head = virtual[at : at + size]
             if not header_prefix_ok(row.version, head[:HEADER_BYTES]):
                 return at
@@ -564,7 +564,7 @@ def _find_header(version: int, virtual: bytes, at: int) -> int | None:
 def adopt(walk: Walk, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
     """The candidate is proven: the proven chain goes on from where the candidate's walk is."""
     row = walk.row
-    if row.proven and diff(row.high, row.walk) < 0 and walk._slot_at(row.high) is not None:
+    if row.proven and delta(row.high, row.walk) < 0 and walk._slot_at(row.high) is not None:
         walk._add_hole(row.high, row.walk)
     event = WalkerEvent(
         EventKind.RESUMED, lost_at=row.lost_at, guess=row.guess, resumed_at=row.cand_walk,
