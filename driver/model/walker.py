@@ -89,7 +89,8 @@ class Row:
     state: State = State.START
     proven: bool = True
     hold: bytes = b""
-    marked_high: int | None = None
+    marked_high: int | None = None  # end of the highest packet that could be marked
+    closed_below: int | None = None  # its value when the position was last given anew
     lost_at: int = 0
     guess: int = 0
     cand_walk: int = 0
@@ -299,7 +300,7 @@ class Walk:
         nonce = int.from_bytes(head[HEADER_BYTES:], "little")
         slot = Slot(row.walk, length, row.number, nonce, head[0])
         whole = delta(slot.end, self.end) <= 0
-        closed = row.marked_high is not None and delta(row.walk, row.marked_high) < 0
+        closed = row.closed_below is not None and delta(row.walk, row.closed_below) < 0
         start = add(row.walk, len(head))
         end = slot.end if whole else self.end
         if closed:
@@ -575,6 +576,7 @@ def adopt(walk: Walk, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
     row.hold = row.cand_hold
     row.high = row.cand_high
     row.cand_hold = b""
+    row.closed_below = row.marked_high
     row.proven = True
     row.state = State.TRACKING
     row.scanned = 0
@@ -616,6 +618,7 @@ def arm(row: Row, seq: int, number: int) -> None:
     row.walk = row.high = seq
     row.number = number
     row.hold = row.cand_hold = b""
+    row.closed_below = row.marked_high
     row.proven = True
     row.state = State.START
     row.scanned = row.bad_headers = 0
@@ -630,6 +633,7 @@ def rekey(row: Row, generation: int, epoch: int, seq: int, base: int) -> None:
     row.generation, row.epoch = generation, epoch
     if row.proven and row.number >= base:
         row.number -= base
+        row.closed_below = row.marked_high
         row.slots = [None] * len(row.slots)
         row.holes = [None] * len(row.holes)
     elif row.proven:
