@@ -35,7 +35,7 @@ def verilog(component) -> str:
         source.write_text(rtlil.convert(component, name="top", emit_src=False))
         design = yosys.Design()
         for command in (f"read_rtlil {source}", "proc", f"write_verilog -norename {result}"):
-            yosys.run_pass(f"tee -q {command}", design)
+            design.run_pass(f"tee -q {command}")
         return result.read_text()
 
 
