@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TLS 1.2 and 1.3 read from outside with a key log: records, handshakes, keys."""
