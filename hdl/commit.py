@@ -24,7 +24,7 @@ from .layouts import (
 Row = data.StructLayout(
     {
         "generation": 8,
-        "broken": 1,  # a tag was bad and the walker has not taken note of it yet
+        "broken": 1,  # a tag was bad; until TOKEN_DESYNC says that the walker knows
         "parked": 1,
         "park_end": 32,  # packets that end behind it are not marked
         "park": 8,  # name of the latest park; the first is 1
@@ -62,6 +62,8 @@ class Commit(Component):
     entries, verdicts (one for each entry with `has_spans`), text_spans (`entry.texts` for each
     entry; there before it): from the walker and the cipher.
     frames, metas (META in the low bits), events: what leaves.
+    feedback: contexts with a bad tag, one until its TOKEN_DESYNC comes back; commit waits while
+        it is not taken, so a queue for as many as there are entries on their way belongs behind.
     write_word, read_word, commit_*, shadow_*: see `FrameReader`.
     token_done: a driver's command has passed the whole pipeline.
     counts: see `Counts`.
@@ -79,6 +81,7 @@ class Commit(Component):
                 "frames": Out(stream.Signature(Word)),
                 "metas": Out(stream.Signature(META_BITS)),
                 "events": Out(stream.Signature(Event)),
+                "feedback": Out(stream.Signature(layouts.feedback)),
                 "write_word": In(bits),
                 "read_word": Out(bits),
                 "commit_word": Out(bits),
@@ -137,6 +140,14 @@ class Commit(Component):
             m.d.sync += meta_pending.eq(0)
         with m.If(reader.jobs.valid & reader.jobs.ready):
             m.d.sync += job_pending.eq(0)
+        feedback_pending = Signal()
+        feedback = Signal(self.feedback.payload.shape())
+        m.d.comb += [
+            self.feedback.valid.eq(feedback_pending),
+            self.feedback.payload.eq(feedback),
+        ]
+        with m.If(self.feedback.ready):
+            m.d.sync += feedback_pending.eq(0)
         texts = Signal.like(entry.texts)
         m.d.comb += reader.jobs.payload.texts.eq(texts)
 
@@ -154,7 +165,8 @@ class Commit(Component):
                 m.next = "DECIDE"
             with m.State("DECIDE"):
                 m.d.comb += decide.eq(
-                    (~entry.has_spans | self.verdicts.valid) & silent & ~meta_pending & ~job_pending
+                    (~entry.has_spans | self.verdicts.valid)
+                    & silent & ~meta_pending & ~job_pending & ~feedback_pending
                 )
                 with m.If(decide):
                     m.next = "ROW"
@@ -166,16 +178,16 @@ class Commit(Component):
         # The row counts only for packets and tokens of its own generation.
         same = row.generation == entry.generation
         known = entry.meta.context_valid & same
-        bad = entry.has_spans & verdict.bad
-        stale = entry.has_spans & verdict.stale
-        parks = entry.has_spans & verdict.park & ~verdict.bad & ~verdict.stale
+        spans = entry.has_spans
+        overtaken = known & row.parked & ~behind[31] & (behind != 0)
+        stale = spans & verdict.stale
+        # Behind a park the record may be sealed with a key that is not here yet.
+        bad = spans & verdict.bad & ~verdict.stale & ~overtaken
+        parks = spans & verdict.park & ~verdict.bad & ~verdict.stale
         parked = Signal()
         mismatch = Signal()
         m.d.comb += [
-            parked.eq(
-                (known & row.parked & ~behind[31] & (behind != 0))
-                | (parks & ~(verdict.park_last & entry.meta.last_completes))
-            ),
+            parked.eq(overtaken | (parks & ~(verdict.park_last & entry.meta.last_completes))),
             mismatch.eq(bad | (known & row.broken)),
         ]
         front = entry.meta.reason
@@ -215,6 +227,9 @@ class Commit(Component):
                     job_pending.eq(1),
                     texts.eq(entry.texts),
                     own_pending.eq(bad | parks),
+                    feedback_pending.eq(bad & same & ~row.broken),
+                    feedback.context.eq(entry.context),
+                    feedback.generation.eq(entry.generation),
                 ]
                 with m.If(bad):
                     m.d.sync += own_event.kind.eq(EventKind.TAG_MISMATCH)

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registers of `abi.registers` behind an AXI4-Lite port (ARM IHI 0022, chapter B1)."""
+
+from amaranth.hdl import Array, Cat, Module, Signal
+from amaranth.lib import stream
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out, Signature
+
+from .abi import registers as abi
+from .abi.commands import FLOW_KEY, STAGE_WORDS, Op
+from .abi.config import Config
+from .abi.events import EVENT, EVENT_WORDS
+from .abi.flowhash import rows
+from .commit import Counts
+from .fifo import StreamFIFO
+from .layouts import Command, Event, FlowKey
+
+OKAY = 0
+SLVERR = 2
+
+AxiLite = Signature(
+    {
+        "awvalid": Out(1),
+        "awready": In(1),
+        "awaddr": Out(abi.ADDRESS_BITS),
+        "wvalid": Out(1),
+        "wready": In(1),
+        "wdata": Out(32),
+        "wstrb": Out(4),
+        "bvalid": In(1),
+        "bready": Out(1),
+        "bresp": In(2),
+        "arvalid": Out(1),
+        "arready": In(1),
+        "araddr": Out(abi.ADDRESS_BITS),
+        "rvalid": In(1),
+        "rready": Out(1),
+        "rdata": In(32),
+        "rresp": In(2),
+    }
+)
+"""AXI4-Lite from the manager's side, 32 bits of data; without the PROT signals, which nothing
+here would look at."""
+
+_WORD = {r.name: r.offset // 4 for r in abi.REGISTERS}
+_COUNT = {r.name: r.count for r in abi.REGISTERS}
+
+
+class Registers(Component):
+    """Commands in; status, events and counters out.
+
+    One access a direction at a time, three clocks each. SLVERR and no effect: an address without
+    a register, the wrong direction, a write of less than 32 bits, anything of a command written
+    while one is under way, and a command that does not exist or names a context or row that this
+    device does not have.
+
+    commands: the doorbell, FLOW_WRITE included; the payload holds until the command is done.
+    flow_key: FLOW_WRITE's key; stable while a command is under way.
+    token_done, flow_write_done: one pulse for each command taken; ends STATUS's busy bit.
+    stage_addr -> stage_data: the key staging memory, address to data in one clock; a word that
+        is addressed in a clock with stage_clear is 0 afterwards.
+    events: always ready; an event that finds the queue full is counted and lost.
+    frames, evicted, stall: counted clocks. counts: see `Counts`.
+    irq: level, an event is waiting.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        super().__init__(
+            {
+                "s_axil": In(AxiLite),
+                "irq": Out(1),
+                "commands": Out(stream.Signature(Command)),
+                "flow_key": Out(FlowKey),
+                "token_done": In(1),
+                "flow_write_done": In(1),
+                "stage_addr": In(6),
+                "stage_data": Out(32),
+                "stage_clear": In(1),
+                "events": In(stream.Signature(Event)),
+                "frames": In(1),
+                "evicted": In(1),
+                "stall": In(1),
+                "counts": In(Counts),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        bus = self.s_axil
+
+        # Write: address and data are taken together, done a clock later, then answered.
+        write = Signal()
+        write_word = Signal(abi.ADDRESS_BITS - 2)
+        write_data = Signal(32)
+        write_whole = Signal()
+        accepted = Signal()
+        take = bus.awvalid & bus.wvalid & ~bus.bvalid & ~write
+        m.d.comb += [bus.awready.eq(take), bus.wready.eq(take)]
+        m.d.sync += [
+            write.eq(take),
+            write_word.eq(bus.awaddr[2:]),
+            write_data.eq(bus.wdata),
+            write_whole.eq(bus.wstrb.all() & (bus.awaddr[:2] == 0)),
+        ]
+        with m.If(write):
+            m.d.sync += bus.bvalid.eq(1)
+            with m.If(accepted):
+                m.d.sync += bus.bresp.eq(OKAY)
+            with m.Else():
+                m.d.sync += bus.bresp.eq(SLVERR)
+        with m.Elif(bus.bready):
+            m.d.sync += bus.bvalid.eq(0)
+
+        busy = Signal()
+        lo = Signal(32)
+        hi = Signal(32)
+        seq = Signal(32)
+        flags = Signal(32)
+        context = Signal(32)
+        key = Array(Signal(32, name=f"key{i}") for i in range(_COUNT["FLOW_KEY"]))
+        m.d.comb += self.flow_key.eq(Cat(*key)[: FLOW_KEY.width])
+
+        m.submodules.stage = stage = Memory(shape=32, depth=64, init=[])
+        stage_read = stage.read_port()
+        stage_write = stage.write_port()
+        m.d.comb += [
+            stage_read.addr.eq(self.stage_addr),
+            self.stage_data.eq(stage_read.data),
+            stage_write.addr.eq(self.stage_addr),
+            stage_write.en.eq(self.stage_clear),
+        ]
+
+        pop = Signal()
+        start = Signal()
+        with m.If(write & write_whole):
+            with m.If(~busy):
+                for name, target in (
+                    ("CMD_CONTEXT", context),
+                    ("CMD_FLAGS", flags),
+                    ("CMD_SEQ", seq),
+                    ("CMD_NUMBER_LO", lo),
+                    ("CMD_NUMBER_HI", hi),
+                ):
+                    with m.If(write_word == _WORD[name]):
+                        m.d.comb += accepted.eq(1)
+                        m.d.sync += target.eq(write_data)
+                for i, target in enumerate(key):
+                    with m.If(write_word == _WORD["FLOW_KEY"] + i):
+                        m.d.comb += accepted.eq(1)
+                        m.d.sync += target.eq(write_data)
+                stage_word = (write_word - _WORD["STAGE"])[: len(write_word)]
+                with m.If((write_word >= _WORD["STAGE"]) & (stage_word < STAGE_WORDS)):
+                    m.d.comb += [
+                        accepted.eq(1),
+                        stage_write.addr.eq(stage_word),
+                        stage_write.data.eq(write_data),
+                        stage_write.en.eq(1),
+                    ]
+                with m.If(write_word == _WORD["COMMAND"]):
+                    m.d.comb += accepted.eq(start)
+            with m.If(write_word == _WORD["EVENT_POP"]):
+                m.d.comb += [accepted.eq(1), pop.eq(1)]
+
+        # The doorbell. The command's fields cannot change while it is under way.
+        command = self.commands.payload
+        op = Signal(4)
+        m.d.comb += [
+            command.op.eq(op),
+            Cat(command.context, command.generation, command.epoch).eq(context),
+            Cat(command.version, command.key256, command.refused).eq(flags),
+            Cat(command.valid, command.table, command.slot).eq(flags[3:]),
+            command.park.eq(flags[8:]),
+            command.row.eq(flags[16:]),
+            command.seq.eq(seq),
+            command.number.eq(Cat(lo, hi)),
+        ]
+        new_op = write_data[:4]
+        has_context = command.context < self._config.flows
+        has_row = command.row < rows(self._config.flows)
+        with m.If(write & write_whole & ~busy & (write_word == _WORD["COMMAND"])):
+            m.d.comb += start.eq(
+                (new_op != Op.NONE) & (new_op <= max(Op)) & has_context
+                & (has_row | (new_op != Op.FLOW_WRITE))
+            )
+        with m.If(start):
+            m.d.sync += [busy.eq(1), op.eq(new_op), self.commands.valid.eq(1)]
+        with m.Else():
+            with m.If(self.commands.ready):
+                m.d.sync += self.commands.valid.eq(0)
+            with m.If(self.token_done | self.flow_write_done):
+                m.d.sync += busy.eq(0)
+
+        # Events.
+        m.submodules.queue = queue = StreamFIFO(Event, self._config.events)
+        waiting = Signal(range(self._config.events + 2))
+        enter = self.events.valid & queue.i.ready
+        leave = queue.o.valid & pop
+        m.d.comb += [
+            queue.i.payload.eq(self.events.payload),
+            queue.i.valid.eq(self.events.valid),
+            self.events.ready.eq(1),
+            queue.o.ready.eq(pop),
+            self.irq.eq(queue.o.valid),
+        ]
+        m.d.sync += waiting.eq(waiting + enter - leave)
+
+        # Counters.
+        steps = {
+            "frames": self.frames,
+            "evicted": self.evicted,
+            "stall_cycles": self.stall,
+            "events_lost": self.events.valid & ~queue.i.ready,
+        }
+        counters = []
+        for name, _ in abi.COUNTERS:
+            counter = Signal(32, name=f"count_{name}")
+            step = steps[name] if name in steps else getattr(self.counts, name)
+            m.d.sync += counter.eq(counter + step)
+            counters.append(counter)
+
+        # Read: the address is taken, looked up a clock later, answered.
+        read = Signal()
+        read_word = Signal(abi.ADDRESS_BITS - 2)
+        take_read = bus.arvalid & ~read & ~bus.rvalid
+        m.d.comb += bus.arready.eq(take_read)
+        m.d.sync += [read.eq(take_read), read_word.eq(bus.araddr[2:])]
+        constants = {
+            "IDENT": abi.IDENT_VALUE,
+            "FLOWS": self._config.flows,
+            "RECORD_SLOTS": self._config.record_slots,
+            "RUNS": self._config.runs,
+        }
+        table = {_WORD[name]: value for name, value in constants.items()}
+        table |= {
+            _WORD["STATUS"]: busy,
+            _WORD["CMD_CONTEXT"]: context,
+            _WORD["CMD_FLAGS"]: flags,
+            _WORD["CMD_SEQ"]: seq,
+            _WORD["CMD_NUMBER_LO"]: lo,
+            _WORD["CMD_NUMBER_HI"]: hi,
+            _WORD["EVENT_STATUS"]: waiting,
+        }
+        table |= {_WORD["FLOW_KEY"] + i: word for i, word in enumerate(key)}
+        event = queue.o.payload.as_value() & queue.o.valid.replicate(EVENT.width)
+        table |= {_WORD["EVENT"] + i: event[32 * i : 32 * i + 32] for i in range(EVENT_WORDS)}
+        table |= {_WORD["COUNT_FRAMES"] + i: counter for i, counter in enumerate(counters)}
+        with m.If(read):
+            m.d.sync += bus.rvalid.eq(1)
+            with m.Switch(read_word):
+                for address, value in table.items():
+                    with m.Case(address):
+                        m.d.sync += [bus.rdata.eq(value), bus.rresp.eq(OKAY)]
+                with m.Default():
+                    m.d.sync += [bus.rdata.eq(0), bus.rresp.eq(SLVERR)]
+        with m.Elif(bus.rready):
+            m.d.sync += bus.rvalid.eq(0)
+        return m
