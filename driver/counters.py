@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counters by the names of Linux.
+
+`NetdevCounters`: the device's, from `Documentation/networking/tls-offload.rst`, section "Error
+handling / Statistics". `TlsStat`: /proc/net/tls_stat, from `Documentation/networking/tls.rst`.
+`RxCounters`: what rule H came to in one direction of one connection; Linux has no such names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass
+class _Counters:
+    def as_dict(self) -> dict[str, int]:
+        """The counters by name."""
+        return asdict(self)
+
+
+@dataclass
+class NetdevCounters(_Counters):
+    """Counters of one device.
+
+    rx_tls_decrypted_packets, _bytes: marked packets and their TCP payload.
+    rx_tls_ctx, rx_tls_del: contexts added, deleted.
+    rx_tls_resync_req_pkt: packets that brought a resync request.
+    rx_tls_resync_req_start, _end, _skip: asynchronous requests that were started, that ended with
+    a sequence number, that were started and did not end.
+    rx_tls_resync_res_ok, _skip: answers and hints given to the device, and those that came too
+    late for it.
+    rx_tls_err: records that completed and did not authenticate in the device.
+    """
+
+    rx_tls_decrypted_packets: int = 0
+    rx_tls_decrypted_bytes: int = 0
+    rx_tls_ctx: int = 0
+    rx_tls_del: int = 0
+    rx_tls_resync_req_pkt: int = 0
+    rx_tls_resync_req_start: int = 0
+    rx_tls_resync_req_end: int = 0
+    rx_tls_resync_req_skip: int = 0
+    rx_tls_resync_res_ok: int = 0
+    rx_tls_resync_res_skip: int = 0
+    rx_tls_err: int = 0
+
+
+@dataclass
+class TlsStat(_Counters):
+    """Receive counters of the TLS stack; `Curr` ones go up and down."""
+
+    TlsCurrRxSw: int = 0
+    TlsCurrRxDevice: int = 0
+    TlsRxSw: int = 0
+    TlsRxDevice: int = 0
+    TlsDecryptError: int = 0
+    TlsRxDeviceResync: int = 0
+    TlsRxRekeyOk: int = 0
+    TlsRxRekeyError: int = 0
+    TlsRxRekeyReceived: int = 0
+
+
+@dataclass
+class RxCounters(_Counters):
+    """One receive direction.
+
+    full, partial, none: accepted records of every type, by how the hardware left them.
+    refused: records that ended the connection.
+    marks_undone: marked packets whose framing was not the host's, so that their text was
+    encrypted again. Marked parts of mixed records are restored too and do not count here.
+    verdict_mismatch: records for which the device reported a good verdict on overlapping bytes,
+    but not on exactly the host's generation, epoch, number, start and end.
+    without_verdict: records of marked packets only, without any verdict.
+    key_updates: key changes, TLS 1.2's by ChangeCipherSpec included.
+    parks_ended: parks that were answered with a go-on.
+    """
+
+    full: int = 0
+    partial: int = 0
+    none: int = 0
+    refused: int = 0
+    marks_undone: int = 0
+    verdict_mismatch: int = 0
+    without_verdict: int = 0
+    key_updates: int = 0
+    parks_ended: int = 0
+    resync_requested: int = 0
+    resync_confirmed: int = 0
+    resync_refused: int = 0
+    resync_hints: int = 0

@@ -1,0 +1,450 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Receive core of kTLS: one direction of one connection, from in-order bytes to records.
+
+Bytes come as TCP put them in order, each range with the packet that brought it. The core frames
+the records itself, and only a record that the device verified under exactly the host's framing
+skips crypto in software (rule H). No clocks, no sockets: everything that happens is returned.
+
+Two comparisons carry the soundness:
+
+- before a header is read out of a marked packet, the device's framing of that packet must have a
+  header at the same place, under the same context, generation, epoch and record number; else the
+  packet's text is encrypted again, under its own framing, before anything is read;
+- a record skips crypto if every byte comes from marked packets that framed it alike, length and
+  nonce included, and one of them reports its verdict. All others pass AEAD in software, marked
+  parts encrypted again first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from sealane.hdl.abi.config import (
+    CONTENT_CHANGE_CIPHER_SPEC,
+    HEADER_BYTES,
+    TAG_BYTES,
+    VERSION_TLS13,
+    header_bytes,
+)
+from sealane.hdl.abi.events import EventKind
+from sealane.hdl.abi.meta import Reason
+
+from .. import seq as tcp
+from ..counters import RxCounters, TlsStat
+from ..descriptors import DeviceEvent, Handle, RxPacket
+from ..keys import CryptoInfo
+from .events import (
+    GoOn,
+    How,
+    KeysNeeded,
+    KtlsEvent,
+    RecordAccepted,
+    RecordRefused,
+    Rekey,
+    ResyncAnswer,
+    ResyncHint,
+    StreamClosed,
+)
+from .framing import Framed, Mark, UnknownEpoch
+from .records import KeyUpdateTracker, RecordError, closes, inner_plaintext, parse_header
+from .resync import Resync, ResyncMode
+
+# Reasons that only the stack's hint ends; an event may have been lost, the packets say it too.
+_STUCK = (Reason.GIVEN_UP, Reason.OUT_OF_WINDOW, Reason.HELD)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRange:
+    """`length` bytes of the stream at TCP sequence number `seq`, out of `packet`'s payload."""
+
+    seq: int
+    length: int
+    packet: RxPacket
+
+
+@dataclass(slots=True)
+class _Part:
+    """A range that is not consumed yet; `low` is its place in the payload."""
+
+    seq: int
+    length: int
+    low: int
+    payload: bytes
+    packet: RxPacket
+    mark: Mark | None
+
+
+class KtlsRx:
+    """Receives one direction from the point where its keys are installed.
+
+    info: keys in force at TCP sequence number `seq`, where record `number` begins. epoch: key
+    epoch told to the device. next_keys: called at each TLS 1.3 KeyUpdate for the keys behind it;
+    without it or them, and in TLS 1.2, the core stops at a key change with `KeysNeeded` until
+    `install_next`. Every method that takes something in returns what came of it, in order.
+    """
+
+    def __init__(
+        self,
+        info: CryptoInfo,
+        seq: int,
+        number: int = 0,
+        epoch: int = 0,
+        handle: Handle | None = None,
+        next_keys: Callable[[], CryptoInfo | None] | None = None,
+        resync_mode: ResyncMode = ResyncMode.DRIVER_REQ,
+        stat: TlsStat | None = None,
+    ) -> None:
+        self.counters = RxCounters()
+        self.stat = stat if stat is not None else TlsStat()
+        self.handle = handle
+        self.epoch = epoch
+        self.number = number
+        self.start = seq  # of the record under way
+        self.received = seq  # behind the last byte taken in
+        self.offset = 0  # of `start` in the stream since the beginning
+        self.bytes_in = 0
+        self.closed = False
+        self.waiting_for_keys = False
+        self.resync = Resync(resync_mode)
+        self._info = info
+        self._next_keys = next_keys
+        self._epochs = {epoch: info}
+        self._retiring: list[tuple[int, int]] = []  # epoch, sequence number that ends its use
+        self._header: tuple[int, int] | None = None
+        self._parts: deque[_Part] = deque()
+        self._marks: dict[int, Mark] = {}  # by id of the packet, which the mark keeps alive
+        self._tracker = KeyUpdateTracker()
+        self._parks: dict[int, int] = {}  # record number -> park
+        self._rekeying = False  # the device is still in the epoch before
+
+    @property
+    def version(self) -> int:
+        """`VERSION_TLS12` or `VERSION_TLS13`."""
+        return self._info.version
+
+    @property
+    def leftover_bytes(self) -> int:
+        """Bytes that came in and are not part of an accepted record."""
+        return self.bytes_in - self.offset
+
+    # --- what comes in ----------------------------------------------------------------------
+
+    def feed(self, ranges: Iterable[StreamRange]) -> list[KtlsEvent]:
+        """Takes in-order bytes. Raises `ValueError` where a range does not follow the last one or
+        does not lie in its packet."""
+        out: list[KtlsEvent] = []
+        for piece in ranges:
+            if piece.seq != self.received:
+                raise ValueError(f"range at {piece.seq}, expected {self.received}")
+            self._take(piece)
+        self._advance(out)
+        return out
+
+    def install_next(self, info: CryptoInfo) -> list[KtlsEvent]:
+        """Gives the keys asked for with `KeysNeeded`; raises `ValueError` if none were."""
+        if not self.waiting_for_keys:
+            raise ValueError("no key change is under way")
+        self.waiting_for_keys = False
+        out: list[KtlsEvent] = []
+        self._change_keys(info, out)
+        self._advance(out)
+        return out
+
+    def device_event(self, event: DeviceEvent) -> list[KtlsEvent]:
+        """Takes an event of the device; those of another context or generation are ignored."""
+        out: list[KtlsEvent] = []
+        if self._rekeying or self.handle != Handle(event.context, event.generation):
+            return out
+        if event.kind == EventKind.PARKED:
+            self._parks[event.number] = event.park
+            if event.number < self.number and not self.waiting_for_keys:
+                self._go_on(event.number, out)
+        elif event.kind == EventKind.RESYNC_REQUEST:
+            self.counters.resync_requested += 1
+            if self.closed:
+                self._note(out, [ResyncAnswer(event.guess, None)])
+            elif self.resync.mode is ResyncMode.DRIVER_REQ_ASYNC:
+                length = max(0, tcp.delta(event.guess, event.lost_at))
+                self.resync.async_start(event.lost_at, length)
+            else:
+                self._note(out, self.resync.request(event.guess, self._parsed))
+        elif event.kind == EventKind.GIVEN_UP:
+            self.resync.stuck = True
+        elif event.kind == EventKind.RESUMED:
+            self.resync.stuck = False
+        return out
+
+    def async_end(self, guess: int) -> list[KtlsEvent]:
+        """Ends an asynchronous request: the device's candidate is the header at `guess`."""
+        out: list[KtlsEvent] = []
+        self._note(out, self.resync.async_end(guess, self._parsed))
+        return out
+
+    def installed(self, handle: Handle | None) -> None:
+        """The device took the direction on anew under the same keys, or (None) let go of it."""
+        self.handle = handle
+        self._parks.clear()
+        self.resync.reset()
+
+    def rekeyed(self, handle: Handle, received_end: int) -> None:
+        """`Rekey` was done. received_end: highest sequence number that had come from the device
+        by then; old keys are kept until the stream has passed it."""
+        self.stat.TlsRxRekeyOk += 1
+        self.handle, self._rekeying = handle, False
+        self._retiring += [
+            (epoch, received_end)
+            for epoch in self._epochs
+            if epoch != self.epoch and epoch not in {old for old, _ in self._retiring}
+        ]
+        self._retire()
+
+    def rekey_failed(self) -> None:
+        """`Rekey` could not be done: the connection goes on in software."""
+        self.stat.TlsRxRekeyError += 1
+        self.handle, self._rekeying = None, False
+
+    # --- framing ----------------------------------------------------------------------------
+
+    @property
+    def _parsed(self) -> int:
+        """Sequence number in front of which every header is known."""
+        if self._header is None:
+            return self.start
+        return tcp.add(self.start, HEADER_BYTES + self._header[1])
+
+    def _take(self, piece: StreamRange) -> None:
+        packet = piece.packet
+        low = tcp.delta(piece.seq, packet.meta.seq)
+        if low < 0 or piece.length < 0 or low + piece.length > packet.meta.payload_length:
+            raise ValueError("range outside its packet")
+        self.received = tcp.add(self.received, piece.length)
+        self.bytes_in += piece.length
+        if self.closed or not piece.length:
+            return
+        if packet.meta.reason in _STUCK and not packet.marked:
+            self.resync.stuck = True
+        mark = None
+        if packet.marked:
+            mark = self._marks.get(id(packet))
+            if mark is None:
+                mark = self._marks[id(packet)] = Mark(packet, self.version)
+        payload = mark.payload if mark else packet.payload
+        self._parts.append(_Part(piece.seq, piece.length, low, payload, packet, mark))
+
+    def _advance(self, out: list[KtlsEvent]) -> None:
+        """Frames and finishes what is here."""
+        try:
+            while not (self.closed or self.waiting_for_keys):
+                here = tcp.delta(self.received, self.start)
+                if self._header is None:
+                    if here < HEADER_BYTES:
+                        return
+                    self._header = parse_header(self.version, self._read_header())
+                    end = self._parsed
+                    answers = self.resync.header(self.start, self.number, end, self.received)
+                    self._note(out, answers)
+                if here < HEADER_BYTES + self._header[1]:
+                    return
+                self._finish(self._header, out)
+        except UnknownEpoch:
+            self._refuse(RecordError("internal_error", "a mark under an unknown key epoch"), out)
+        except RecordError as error:
+            self._refuse(error, out)
+
+    def _parts_of(self, end: int) -> list[tuple[_Part, int, int]]:
+        """Parts of [start, end) with the bounds of their share in the payload."""
+        shares = []
+        for part in self._parts:
+            left = tcp.delta(end, part.seq)
+            if left <= 0:
+                break
+            skip = max(0, tcp.delta(self.start, part.seq))
+            shares.append((part, part.low + skip, part.low + min(part.length, left)))
+        return shares
+
+    def _read_header(self) -> bytes:
+        header = b""
+        for part, low, high in self._parts_of(tcp.add(self.start, HEADER_BYTES)):
+            if part.mark and not part.mark.undone and self._framed(part.mark) is None:
+                self._undo(part.mark)
+            header += self._wire(part)[low:high]
+        return header
+
+    def _framed(self, mark: Mark) -> Framed | None:
+        """The device's framing of the record under way, if it agrees in all but length, nonce."""
+        meta, record = mark.packet.meta, mark.record_at(self.start)
+        agrees = (
+            record is not None
+            and self.handle == Handle(meta.context, meta.generation)
+            and meta.epoch == self.epoch
+            and record.number == self.number
+        )
+        return record if agrees else None
+
+    def _undo(self, mark: Mark) -> None:
+        mark.undone = True
+        self.counters.marks_undone += 1
+
+    def _wire(self, part: _Part) -> bytes:
+        """Payload to read wire bytes from: restored if the packet's framing was not the host's."""
+        if part.mark and part.mark.undone:
+            return part.mark.wire(self._epochs)
+        return part.payload
+
+    # --- records ----------------------------------------------------------------------------
+
+    def _finish(self, header: tuple[int, int], out: list[KtlsEvent]) -> None:
+        content_type, length = header
+        end = self._parsed
+        shares = self._parts_of(end)
+        how, text = self._text(content_type, length, end, shares)
+        content_type, content = inner_plaintext(self.version, content_type, text)
+        key_change = self._changes_keys(content_type, content)
+        setattr(self.counters, how.value, getattr(self.counters, how.value) + 1)
+        wire_length = HEADER_BYTES + length
+        out.append(
+            RecordAccepted(
+                content_type, content, self.number, self.epoch, self.start, self.offset, how,
+                wire_length,
+            )
+        )
+        number = self.number
+        self.start, self.number = end, number + 1
+        self.offset += wire_length
+        self._header = None
+        self._drop_consumed()
+        if closes(self.version, content_type, content):
+            self._close(out)
+            out.append(StreamClosed(end))
+        elif key_change:
+            known = self._next_keys() if self.version == VERSION_TLS13 and self._next_keys else None
+            if known is not None:
+                self._change_keys(known, out)
+            else:
+                self.waiting_for_keys = True
+                out.append(KeysNeeded(end))
+        else:
+            self._go_on(number, out)
+            hints = self.resync.record(how is How.NONE, end, number, self.received)
+            self._note(out, hints)
+
+    def _text(
+        self, content_type: int, length: int, end: int, shares: list[tuple[_Part, int, int]]
+    ) -> tuple[How, bytes]:
+        """Rule H: the record's text, and by which way. Raises `RecordError` on a bad tag."""
+        prefix = header_bytes(self.version)
+        nonce = self._explicit_nonce(shares, prefix)
+        any_marked, all_marked = False, True
+        verdict, contradicted = False, False
+        for part, _, _ in shares:
+            mark = part.mark
+            any_marked |= mark is not None
+            if mark is None:
+                all_marked = False
+                continue
+            framed = None if mark.undone else self._framed(mark)
+            if framed and framed.length in (None, length) and framed.nonce in (None, nonce):
+                verdict |= framed.completed
+                continue
+            contradicted |= mark.verdicts_within(self.start, end)
+            all_marked = False
+            if not mark.undone:
+                self._undo(mark)
+        self.counters.verdict_mismatch += contradicted
+        if all_marked and verdict:
+            record = b"".join(part.payload[low:high] for part, low, high in shares)
+            return How.FULL, record[prefix : len(record) - TAG_BYTES]
+        self.counters.without_verdict += all_marked
+        wire = b"".join(
+            (part.mark.wire(self._epochs) if part.mark else part.payload)[low:high]
+            for part, low, high in shares
+        )
+        try:
+            text = self._info.open(self.number, content_type, wire[HEADER_BYTES:])
+        except InvalidTag:
+            self.stat.TlsDecryptError += 1
+            raise RecordError("bad_record_mac", "the tag does not verify") from None
+        return (How.PARTIAL if any_marked else How.NONE), text
+
+    def _explicit_nonce(self, shares: list[tuple[_Part, int, int]], prefix: int) -> bytes:
+        """The 8 nonce bytes of a TLS 1.2 record as they were on the wire, else nothing."""
+        if prefix == HEADER_BYTES:
+            return b""
+        front = b""
+        for part, low, high in shares:
+            if len(front) >= prefix:
+                break
+            if part.mark and not part.mark.undone and self._framed(part.mark) is None:
+                self._undo(part.mark)
+            front += self._wire(part)[low : min(high, low + prefix - len(front))]
+        return front[HEADER_BYTES:prefix]
+
+    def _changes_keys(self, content_type: int, content: bytes) -> bool:
+        if self.version == VERSION_TLS13:
+            return self._tracker.feed(content_type, content)
+        return content_type == CONTENT_CHANGE_CIPHER_SPEC
+
+    def _change_keys(self, info: CryptoInfo, out: list[KtlsEvent]) -> None:
+        """Switches at the record boundary `start`; the device follows with `Rekey`."""
+        if info.version != self.version:
+            raise ValueError("keys of another TLS version")
+        self.epoch = self.epoch + 1 & 0xFF
+        self._epochs[self.epoch] = self._info = info
+        self.number = 0
+        self._parks.clear()
+        self.resync.reset()
+        self.counters.key_updates += 1
+        self.stat.TlsRxRekeyReceived += 1
+        if self.handle:
+            self._rekeying = True
+            out.append(Rekey(self.start, self.epoch, info))
+
+    # --- endings ----------------------------------------------------------------------------
+
+    def _go_on(self, number: int, out: list[KtlsEvent]) -> None:
+        park = self._parks.pop(number, None)
+        if park is not None:
+            self.counters.parks_ended += 1
+            out.append(GoOn(park))
+
+    def _note(self, out: list[KtlsEvent], answers: Iterable[ResyncAnswer | ResyncHint]) -> None:
+        for answer in answers:
+            if isinstance(answer, ResyncHint):
+                self.counters.resync_hints += 1
+            elif answer.number is None:
+                self.counters.resync_refused += 1
+            else:
+                self.counters.resync_confirmed += 1
+            if self.handle and not self._rekeying:
+                out.append(answer)
+
+    def _refuse(self, error: RecordError, out: list[KtlsEvent]) -> None:
+        self.counters.refused += 1
+        self._close(out)
+        out.append(RecordRefused(error.alert, error.reason, self.number, self.epoch, self.start))
+
+    def _close(self, out: list[KtlsEvent]) -> None:
+        self.closed = True
+        self._note(out, self.resync.refuse())
+        self._parts.clear()
+        self._marks.clear()
+
+    def _drop_consumed(self) -> None:
+        while self._parts:
+            part = self._parts[0]
+            if tcp.delta(tcp.add(part.seq, part.length), self.start) > 0:
+                break
+            self._parts.popleft()
+        passed = [key for key, m in self._marks.items() if tcp.delta(m.end, self.start) <= 0]
+        for key in passed:
+            del self._marks[key]
+        self._retire()
+
+    def _retire(self) -> None:
+        done = [epoch for epoch, end in self._retiring if tcp.delta(end, self.start) <= 0]
+        self._retiring = [pair for pair in self._retiring if pair[0] not in done]
+        for epoch in done:
+            self._epochs.pop(epoch, None)
