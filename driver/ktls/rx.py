@@ -126,6 +126,17 @@ class KtlsRx:
         return self._info.version
 
     @property
+    def boundary(self) -> tuple[int, int]:
+        """Where a device may be armed: sequence number and record number of the first header that
+        has not been read yet."""
+        return self._parsed, self.number + (self._header is not None)
+
+    @property
+    def info(self) -> CryptoInfo:
+        """The keys in force."""
+        return self._info
+
+    @property
     def leftover_bytes(self) -> int:
         """Bytes that came in and are not part of an accepted record."""
         return self.bytes_in - self.offset
