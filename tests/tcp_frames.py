@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Byte streams as Ethernet frames and capture files, for tests.
+
+`conversation` turns what two ends wrote (as `tls_traffic.TlsRun.flights` has it) into the frames
+of a TCP connection; `impair` loses, reorders and duplicates some of them as a lossy path would,
+seen behind the loss; `write_pcap` makes a file of them. All of it is decided by seeds.
+"""
+
+import random
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
+
+import dpkt
+
+FIN, SYN, RST, PSH, ACK, URG = (1 << bit for bit in range(6))
+MODULUS = 1 << 32
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum, RFC 1071."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+
+
+@dataclass(frozen=True)
+class Side:
+    """One end of a connection; isn: its initial sequence number."""
+
+    address: str
+    port: int
+    isn: int = 0
+    mac: bytes = b"\x02\0\0\0\0\1"
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How a connection's frames look. vlans: 802.1Q tags; timestamps: RFC 7323 option."""
+
+    client: Side = Side("10.9.0.2", 40000, 1000)
+    server: Side = Side("10.9.0.1", 443, 0xFFFF_F000, b"\x02\0\0\0\0\2")
+    vlans: tuple[int, ...] = ()
+    timestamps: bool = True
+    mss: int = 1448
+
+
+DEFAULT = Wire()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A TCP segment. offset: of the first payload byte in the direction's stream; -1: the SYN."""
+
+    direction: str
+    offset: int
+    payload: bytes = field(default=b"", repr=False)
+    flags: int = ACK
+    ack: int = 0  # stream offset of the other direction
+
+    def frame(self, path: Wire, bad_checksum: bool = False) -> bytes:
+        """The Ethernet frame."""
+        source, target = path.client, path.server
+        if self.direction == "s2c":
+            source, target = target, source
+        options = b"\x02\x04" + path.mss.to_bytes(2, "big") if self.flags & SYN else b""
+        if path.timestamps:
+            options += b"\1\1\x08\x0a" + (self.offset & 0xFFFFFFFF).to_bytes(4, "big") + bytes(4)
+        header = b"".join((
+            source.port.to_bytes(2, "big"), target.port.to_bytes(2, "big"),
+            ((source.isn + 1 + self.offset) % MODULUS).to_bytes(4, "big"),
+            ((target.isn + 1 + self.ack) % MODULUS if self.flags & ACK else 0).to_bytes(4, "big"),
+            bytes([(20 + len(options)) // 4 << 4, self.flags]), b"\xff\xff\0\0\0\0",
+        ))
+        segment = header + options + self.payload
+        a, b = ip_address(source.address).packed, ip_address(target.address).packed
+        value = checksum(a + b + len(segment).to_bytes(4, "big") + b"\0\0\0\6" + segment)
+        value ^= 0x0101 if bad_checksum else 0
+        segment = segment[:16] + value.to_bytes(2, "big") + segment[18:]
+        if len(a) == 16:
+            packet = b"\x60\0\0\0" + len(segment).to_bytes(2, "big") + b"\6\x40" + a + b + segment
+            ethertype = b"\x86\xdd"
+        else:
+            ip = b"\x45\0" + (20 + len(segment)).to_bytes(2, "big") + b"\0\1\x40\0\x40\6\0\0" + a + b
+            packet = ip[:10] + checksum(ip).to_bytes(2, "big") + ip[12:] + segment
+            ethertype = b"\x08\0"
+        tags = b"".join(b"\x81\0" + vlan.to_bytes(2, "big") for vlan in path.vlans)
+        frame = target.mac + source.mac + tags + ethertype + packet
+        return frame.ljust(60, b"\0")
+
+
+def conversation(flights, path=DEFAULT, cut=None, syn=True, fin=True):
+    """Segments of a whole connection.
+
+    flights: (direction, bytes) in the order of writing. cut: payload sizes, as a function that
+    returns the next one (default: full segments).
+    """
+    sent = {"c2s": 0, "s2c": 0}
+    segments = []
+    if syn:
+        segments += [
+            Segment("c2s", -1, flags=SYN), Segment("s2c", -1, flags=SYN | ACK), Segment("c2s", 0)
+        ]
+    for direction, data in flights:
+        other = "s2c" if direction == "c2s" else "c2s"
+        at = 0
+        while at < len(data):
+            size = max(1, min(cut() if cut else path.mss, len(data) - at))
+            segments.append(Segment(
+                direction, sent[direction], data[at : at + size], ACK | PSH, sent[other]
+            ))
+            sent[direction] += size
+            at += size
+        segments.append(Segment(other, sent[other], flags=ACK, ack=sent[direction]))
+    if fin:
+        for direction, other in (("c2s", "s2c"), ("s2c", "c2s")):
+            segments.append(Segment(direction, sent[direction], flags=FIN | ACK, ack=sent[other]))
+    return segments
+
+
+def random_cut(seed: int, low: int = 1, high: int = 1448):
+    """Payload sizes at random."""
+    chance = random.Random(seed)
+    return lambda: chance.randint(low, high)
+
+
+def impair(segments, seed, drop=0.03, reorder=0.03, duplicate=0.03, delay=20, recut=0.5):
+    """The same stream over a bad path, as the receiver sees it.
+
+    A lost segment comes again up to `delay` segments later, with the chance `recut` joined with
+    the beginning of its successor. Only segments with payload suffer.
+    """
+    chance = random.Random(seed)
+    placed = []
+    for i, segment in enumerate(segments):
+        place = float(i)
+        if segment.payload:
+            draw = chance.random()
+            if draw < drop:
+                place += chance.randint(2, delay)
+                following = segments[i + 1] if i + 1 < len(segments) else segment
+                joined = following.direction == segment.direction and following.payload
+                if joined and following.offset > segment.offset and chance.random() < recut:
+                    count = chance.randint(1, len(following.payload))
+                    segment = replace(
+                        segment, payload=segment.payload + following.payload[:count]
+                    )
+            elif draw < drop + reorder:
+                place += chance.randint(1, 4) + 0.5
+            elif draw < drop + reorder + duplicate:
+                placed.append((place + chance.randint(1, 5) + 0.25, i, segment))
+        placed.append((place, i, segment))
+    placed.sort(key=lambda item: item[:2])
+    return [segment for _, _, segment in placed]
+
+
+def frames(segments, path=DEFAULT):
+    """The frames of segments."""
+    return [segment.frame(path) for segment in segments]
+
+
+def write_pcap(file: Path, all_frames, start: float = 1_700_000_000.0, nano=False) -> Path:
+    """A pcap file with one frame a millisecond."""
+    with file.open("wb") as out:
+        writer = dpkt.pcap.Writer(out, snaplen=1 << 17, nano=nano)
+        for i, frame in enumerate(all_frames):
+            writer.writepkt_time(frame, start + i / 1000)
+    return file
