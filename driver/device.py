@@ -27,7 +27,7 @@ from sealane.hdl.abi.registers import COUNTERS, IDENT_VALUE, OFFSET
 
 from .counters import NetdevCounters, TlsStat
 from .descriptors import DeviceEvent, Handle, RxMeta, RxPacket
-from .flowtable import FlowTable, FlowTableFull, FlowWrite
+from .flowtable import FlowTable, FlowTableError, FlowWrite
 from .keys import CryptoInfo
 from .model.gcm import h_powers
 from .transport import Transport
@@ -118,14 +118,14 @@ class Device:
     ) -> Handle:
         """Offloads a receive direction whose record `number` begins at TCP sequence `seq`.
 
-        Raises `OffloadRefused` on a flow that is offloaded already and `FlowTableFull` where there
+        Raises `OffloadRefused` on a flow that is offloaded already and `FlowTableError` where there
         is no context or no place in the table; then nothing has changed.
         """
         key = flow.key
         if any(context.key == key for context in self._contexts.values()):
             raise OffloadRefused("flow is offloaded already")
         if not self._free:
-            raise FlowTableFull("no free context")
+            raise FlowTableError("no free context")
         context = self._free[-1]
         writes = self._table.insert(key, context)  # raises before the device is touched
         self._free.pop()

@@ -546,7 +546,9 @@ class Connection:
     def _finish(self, side: _Side, end: int) -> None:
         side.finished = True
         self._install_event(side, end)
-        if self.hand_over and side.decoder.protection is not None:
+        protection = side.decoder.protection
+        # Suites that are no business of the kernel's TLS stay with the library.
+        if self.hand_over and protection is not None and protection.suite.offloadable:
             side.state = State.HANDED_OVER
             side.decoder.skip(side.decoder.waiting)
 
