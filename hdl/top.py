@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device: receive pipeline, registers and their ports."""
+
+from amaranth.hdl import Module, Mux
+from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
+
+from .abi.config import Config
+from .abi.meta import META_BITS
+from .cipher import Cipher
+from .commit import Commit
+from .fifo import StreamFIFO
+from .flow_table import FlowTable
+from .ingress import Ingress
+from .layouts import Layouts
+from .registers import AxiLite, Registers
+from .ring import PacketRing, ShadowRing
+from .walker import Walker
+
+SPANS = 16
+TEXT_SPANS = 512  # a packet has at most 407; all of them come before its entry
+ENTRIES = 64
+VERDICTS = 32
+# At least one for each entry on its way: commit must never wait for the walker.
+FEEDBACK = 128
+
+FrameStream = Signature(
+    {
+        "tdata": Out(128),
+        "tkeep": Out(16),
+        "tlast": Out(1),
+        "tvalid": Out(1),
+        "tready": In(1),
+    }
+)
+"""AXI4-Stream of frames without preamble and check sequence, 16 bytes a clock, byte 0 lowest.
+`tkeep` is all ones but in a frame's last word, where it has no gaps and at least one byte."""
+
+MetaStream = Signature({"tdata": Out(META_BITS), "tvalid": Out(1), "tready": In(1)})
+"""AXI4-Stream of packet metadata (`abi.meta.META`), one a frame."""
+
+
+class Device(Component):
+    """Inline TLS decryption between a MAC and the host.
+
+    Frames go in at `s_axis` and leave at `m_axis` in the same order, each with one payload of
+    `m_meta` that is offered no later than the frame's first word. `s_axil` and `irq`: see
+    `Registers`. Clock `clk`, synchronous active-high reset `rst`. Backpressure: while the outputs
+    wait the packet ring fills, then `s_axis.tready` falls; nothing is ever dropped.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        super().__init__(
+            {
+                "s_axis": In(FrameStream),
+                "m_axis": Out(FrameStream),
+                "m_meta": Out(MetaStream),
+                "s_axil": In(AxiLite),
+                "irq": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        layouts = Layouts(config)
+        m.submodules.ingress = ingress = Ingress(config)
+        m.submodules.flow_table = flow_table = FlowTable(config)
+        m.submodules.walker = walker = Walker(config)
+        m.submodules.cipher = cipher = Cipher(config)
+        m.submodules.commit = commit = Commit(config)
+        m.submodules.ring = ring = PacketRing(config)
+        m.submodules.shadow = shadow = ShadowRing(config)
+        m.submodules.registers = registers = Registers(config)
+
+        def queue(name, shape, depth, source, sink):
+            fifo = StreamFIFO(shape, depth)
+            m.submodules[f"{name}_queue"] = fifo
+            connect(m, source, fifo.i)
+            connect(m, fifo.o, sink)
+
+        # Frames in.
+        word = ingress.frames.payload
+        m.d.comb += [
+            word.data.eq(self.s_axis.tdata),
+            word.last.eq(self.s_axis.tlast),
+            word.bytes.eq(sum(self.s_axis.tkeep)),
+            ingress.frames.valid.eq(self.s_axis.tvalid),
+            self.s_axis.tready.eq(ingress.frames.ready),
+            ring.write_en.eq(ingress.write_en),
+            ring.write_word.eq(ingress.write_word),
+            ring.write_data.eq(ingress.write_data),
+        ]
+
+        # Front: which flow, which records.
+        connect(m, ingress.descs, flow_table.descs)
+        connect(m, registers.commands, flow_table.commands)
+        connect(m, flow_table.work, walker.work)
+        m.d.comb += [
+            flow_table.flow_key.eq(registers.flow_key),
+            ring.walker_addr.eq(walker.walker_addr),
+            walker.walker_data.eq(ring.walker_data),
+        ]
+        queue("span", layouts.span, SPANS, walker.spans, cipher.spans)
+        queue("text_span", layouts.text_span, TEXT_SPANS, walker.text_spans, commit.text_spans)
+        queue("entry", layouts.entry, ENTRIES, walker.entries, commit.entries)
+        queue("feedback", layouts.feedback, FEEDBACK, commit.feedback, walker.feedback)
+
+        # Cipher: from ring to shadow ring.
+        queue("verdict", layouts.verdict, VERDICTS, cipher.verdicts, commit.verdicts)
+        m.d.comb += [
+            ring.cipher_addr.eq(cipher.cipher_addr),
+            cipher.cipher_data.eq(ring.cipher_data),
+            shadow.write_en.eq(cipher.shadow_en),
+            shadow.write_addr.eq(cipher.shadow_addr),
+            shadow.write_data.eq(cipher.shadow_data),
+            shadow.write_mask.eq(cipher.shadow_mask),
+            registers.stage_addr.eq(cipher.stage_addr),
+            registers.stage_clear.eq(cipher.stage_clear),
+            cipher.stage_data.eq(registers.stage_data),
+        ]
+
+        # Back: what leaves.
+        out = commit.frames.payload
+        m.d.comb += [
+            ring.commit_word.eq(commit.commit_word),
+            commit.commit_data.eq(ring.commit_data),
+            shadow.read_word.eq(commit.shadow_word),
+            commit.shadow_data.eq(shadow.read_data),
+            commit.write_word.eq(ingress.write_word),
+            ingress.read_word.eq(commit.read_word),
+            self.m_axis.tdata.eq(out.data),
+            self.m_axis.tlast.eq(out.last),
+            self.m_axis.tkeep.eq(Mux(out.bytes[4], 0xFFFF, (1 << out.bytes[:4]) - 1)),
+            self.m_axis.tvalid.eq(commit.frames.valid),
+            commit.frames.ready.eq(self.m_axis.tready),
+            self.m_meta.tdata.eq(commit.metas.payload),
+            self.m_meta.tvalid.eq(commit.metas.valid),
+            commit.metas.ready.eq(self.m_meta.tready),
+        ]
+
+        # Registers.
+        connect(m, flipped(self.s_axil), registers.s_axil)
+        connect(m, commit.events, registers.events)
+        m.d.comb += [
+            self.irq.eq(registers.irq),
+            registers.token_done.eq(commit.token_done),
+            registers.flow_write_done.eq(flow_table.flow_write_done),
+            registers.frames.eq(self.s_axis.tvalid & self.s_axis.tready & self.s_axis.tlast),
+            registers.evicted.eq(walker.evicted),
+            registers.stall.eq(ingress.stall),
+            registers.counts.eq(commit.counts),
+        ]
+        return m

