@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sealane replay`: a capture through the device, its report, plaintext, waves and picture."""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from sealane.driver.capture import CaptureError, read_capture
+from sealane.driver.keylog import Keylog, KeylogError
+from sealane.driver.replay import Replay
+from sealane.driver.transport import Transport
+
+
+class UsageError(Exception):
+    """Something that the user asked for cannot be done; the text is one line."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("capture", type=Path, help="pcap or pcapng, plain or gzip")
+    parser.add_argument("--keylog", type=Path, required=True, metavar="FILE",
+                        help="secrets in the SSLKEYLOGFILE format")
+    parser.add_argument("--engine", choices=("rtl", "model"), default="rtl",
+                        help="the simulated gateware (default) or the behavioural model")
+    parser.add_argument("--direction", choices=("rx", "tx", "both"), default="rx",
+                        help="which offload; transmit does not exist yet")
+    parser.add_argument("--confirm-delay", type=int, default=0, metavar="SEGMENTS",
+                        help="segments of a direction before the driver's answers take effect")
+    parser.add_argument("--report", type=Path, metavar="OUT.json", help="write the report")
+    parser.add_argument("--plaintext", type=Path, metavar="DIR",
+                        help="write recovered application bytes to DIR/INDEX.c2s.bin and .s2c.bin")
+    parser.add_argument("--waves", type=Path, metavar="FILE", help="write waves (FST), rtl only")
+    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw a picture")
+
+
+def open_transport(engine: str, waves: Path | None) -> Transport:
+    """The device: the model, or the simulator, which is built if need be."""
+    if engine == "model":
+        if waves is not None:
+            raise UsageError("--waves needs --engine rtl")
+        from sealane.driver.model.device import ModelTransport
+
+        return ModelTransport()
+    # Not at the top: the model must work where no simulator can be built.
+    from sealane.sim.transport import RtlTransport
+
+    return RtlTransport(waves=waves)
+
+
+@contextlib.contextmanager
+def progress_bar(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error if that is a terminal; nothing otherwise."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TextColumn("packets"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("replay", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def table(report: dict[str, Any]) -> Table:
+    """One line for each direction of each connection."""
+    out = Table(title=f"{report['capture']}: receive, {report['engine']} engine")
+    for name in ("connection", "TLS, cipher", "way"):
+        out.add_column(name, overflow="fold")
+    for name in ("app bytes", "SHA-256", "records\nwhole/part/none", "segments\ndecrypted",
+                 "resyncs\nproven/asked"):
+        out.add_column(name, justify="right", no_wrap=True)
+    out.add_column("not decrypted because", overflow="fold")
+    for connection in report["connections"]:
+        for way in ("c2s", "s2c"):
+            rx = connection[way]["rx"]
+            proven = sum(rx["resync"]["proven_by"].values())
+            reasons = ", ".join(f"{n} {r}" for r, n in rx["reasons"].items())
+            if not connection["offloaded"]:
+                reasons = f"not offloaded: {connection['reason']}"
+            out.add_row(
+                f"{connection['index']}  {connection['client']}:{connection['client_port']}\n"
+                f"   {connection['server']}:{connection['server_port']}" if way == "c2s" else "",
+                f"{connection['version'] or '-'}\n{connection['cipher'] or '-'}"
+                if way == "c2s" else "",
+                way, str(rx["app_bytes"]), rx["app_sha256"][:12],
+                f"{rx['records_full']}/{rx['records_partial']}/{rx['records_none']}",
+                f"{rx['segments_decrypted']}/{rx['segments']}",
+                f"{proven}/{rx['resync']['requested']}", reasons,
+                end_section=way == "s2c",
+            )
+    return out
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; returns the exit status."""
+    try:
+        return _run(args)
+    except (CaptureError, KeylogError, UsageError) as error:
+        print(f"sealane replay: {error}", file=sys.stderr)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"sealane replay: {where}{error.strerror or error}", file=sys.stderr)
+    return 2
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.direction != "rx":
+        raise UsageError(f"--direction {args.direction}: transmit offload does not exist yet")
+    if args.confirm_delay < 0:
+        raise UsageError("--confirm-delay: 0 or more segments")
+    capture = read_capture(args.capture)
+    keylog = Keylog.read(args.keylog)
+    transport = open_transport(args.engine, args.waves)
+    try:
+        replay = Replay(transport, keylog, confirm_delay=args.confirm_delay)
+        with progress_bar(len(capture.packets)) as progress:
+            replay.run(capture.packets, progress)
+    finally:
+        transport.close()
+    report = replay.report(args.capture.name, args.engine, capture.warnings)
+    if args.report:
+        args.report.write_text(json.dumps(report, indent=1) + "\n")
+    if args.plaintext:
+        args.plaintext.mkdir(parents=True, exist_ok=True)
+        for (index, way), data in replay.plaintext().items():
+            (args.plaintext / f"{index}.{way}.bin").write_bytes(data)
+    if args.plot:
+        # Matplotlib takes a second to import.
+        from .picture import draw
+
+        draw(report, replay.trace, args.plot)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=180)
+    console.print(table(report))
+    for error in report["errors"]:
+        print(f"sealane replay: warning: {error}", file=sys.stderr)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command by itself."""
+    parser = argparse.ArgumentParser(prog="sealane replay", description=__doc__)
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
