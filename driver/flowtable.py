@@ -18,6 +18,10 @@ class FlowTableError(ValueError):
     """A flow cannot be added, or is not there to be deleted. The table did not change."""
 
 
+class FlowTableFull(FlowTableError):
+    """No place for another flow: the table holds as many as it may, or all ways are taken."""
+
+
 class Place(NamedTuple):
     """One slot of one row of one table."""
 
@@ -61,16 +65,17 @@ class FlowTable:
         return None if place is None else self._entries[place][1]
 
     def insert(self, key: int, context: int) -> list[FlowWrite]:
-        """Adds a key. Raises `FlowTableError` if it is there, or if no place can be made."""
+        """Adds a key. Raises `FlowTableFull` if no place can be made for it and `FlowTableError`
+        if it is there already or the context is not one of the device's."""
         if key in self._places:
             raise FlowTableError("the flow is already in the table")
         if not 0 <= context < self.flows:
             raise FlowTableError(f"context {context} is not one of the device's {self.flows}")
         if len(self) >= self.flows:
-            raise FlowTableError(f"the table holds {self.flows} flows and is full")
+            raise FlowTableFull(f"the table holds {self.flows} flows and is full")
         path = self._path(key)
         if path is None:
-            raise FlowTableError("no place for the flow: all rows that it leads to are taken")
+            raise FlowTableFull("no place for the flow: all rows that it leads to are taken")
         # From the free end of the path backwards: copy an entry, then overwrite it.
         writes = []
         for target, source in zip(path[:0:-1], path[-2::-1], strict=True):

@@ -7,7 +7,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sealane.driver.flowtable import FlowTable, FlowTableError
+from sealane.driver.flowtable import FlowTable, FlowTableError, FlowTableFull
 from sealane.hdl.abi.commands import FLOW_KEY
 from sealane.hdl.abi.flowhash import row as hash_row
 
@@ -56,7 +56,7 @@ def test_fills_up(flows, kind, seed):
             if flows == 64:
                 assert all(device.lookup(k) == c for c, k in enumerate(keys[:context]))
     assert [device.lookup(key) for key in keys] == list(range(flows))
-    with pytest.raises(FlowTableError, match="full"):
+    with pytest.raises(FlowTableFull, match="full"):
         table.insert(flow_key(1 << 20), 0)
     for key in keys:
         for write in table.delete(key):
@@ -83,7 +83,7 @@ def test_unplaceable():
     table = FlowTable(flows)
     for context, key in enumerate(same[:4]):
         table.insert(key, context)
-    with pytest.raises(FlowTableError, match="no place"):
+    with pytest.raises(FlowTableFull, match="no place"):
         table.insert(same[4], 4)
     assert [table.lookup(key) for key in same] == [0, 1, 2, 3, None]
 
@@ -100,7 +100,7 @@ def test_insert_and_delete(flows, numbers):
         else:
             try:
                 writes = table.insert(key, context)
-            except FlowTableError:
+            except FlowTableFull:
                 writes = []
             else:
                 assert writes[-1].key == key
