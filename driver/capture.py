@@ -148,6 +148,8 @@ def _pcapng(data: bytes, warnings: list[str]) -> _Frames:
     foreign = seen = 0
     while at < len(data):
         if at + 12 > len(data):
+            if not at:
+                raise CaptureError("cut short in the section header")
             warnings.append("the file is cut short")
             break
         (kind,) = struct.unpack_from(order + "I", data, at)
@@ -162,9 +164,13 @@ def _pcapng(data: bytes, warnings: list[str]) -> _Frames:
             interfaces = []
         (length,) = struct.unpack_from(order + "I", data, at + 4)
         if length < 12 or length % 4:
+            if not at:
+                raise CaptureError("a broken section header")
             warnings.append(f"a broken block at byte {at}; what is behind was left out")
             break
         if at + length > len(data):
+            if not at:
+                raise CaptureError("cut short in the section header")
             warnings.append("the file is cut short")
             break
         body = data[at + 8 : at + length - 4]

@@ -84,7 +84,8 @@ class Segment:
             packet = b"\x60\0\0\0" + len(segment).to_bytes(2, "big") + b"\6\x40" + a + b + segment
             ethertype = b"\x86\xdd"
         else:
-            ip = b"\x45\0" + (20 + len(segment)).to_bytes(2, "big") + b"\0\1\x40\0\x40\6\0\0" + a + b
+            length = (20 + len(segment)).to_bytes(2, "big")
+            ip = b"\x45\0" + length + b"\0\1\x40\0\x40\6\0\0" + a + b
             packet = ip[:10] + checksum(ip).to_bytes(2, "big") + ip[12:] + segment
             ethertype = b"\x08\0"
         tags = b"".join(b"\x81\0" + vlan.to_bytes(2, "big") for vlan in path.vlans)

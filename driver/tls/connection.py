@@ -11,8 +11,7 @@ A direction waits where the other one must be seen first: a client's records mea
 the ServerHello. Nothing depends on the order in which the two streams are fed.
 """
 
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 
 from sealane.driver.keylog import Keylog
 
@@ -28,94 +27,28 @@ from .hello import (
     parse_extensions,
     parse_hello,
 )
-from .key_schedule import TrafficKeys, next_traffic_secret, tls12_keys, tls13_keys
+from .key_schedule import next_traffic_secret, tls12_keys, tls13_keys
 from .protection import Protection, Refused
 from .records import (
     ALERT,
     APPLICATION_DATA,
     CHANGE_CIPHER_SPEC,
     HANDSHAKE,
-    HandshakeReader,
     Outcome,
     Phase,
     Record,
-    RecordDecoder,
     check_header,
 )
+from .sides import Event, Exchange, InstallKeys, Side, State
 from .suites import SUITES, Suite, suite_name
+
+__all__ = ["Connection", "Event", "InstallKeys", "State"]
 
 NEW_SESSION_TICKET, END_OF_EARLY_DATA, ENCRYPTED_EXTENSIONS = 4, 5, 8
 FINISHED, KEY_UPDATE = 20, 24
 CLOSE_NOTIFY, USER_CANCELED, NO_RENEGOTIATION = 0, 90, 100
 PRELUDE_LIMIT = 1 << 20  # bytes in the clear before TLS that are searched for a hello
 VERSIONS = {0x0300: "SSL 3.0", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
-
-
-@dataclass(frozen=True)
-class InstallKeys:
-    """Keys of a direction from a record on, its handshake being complete.
-
-    offset: stream offset of the first record's header; number: its record number; epoch: key
-    changes of the direction so far.
-    """
-
-    direction: str
-    offset: int
-    protection: Protection = field(repr=False)
-    number: int
-    epoch: int
-
-    @property
-    def suite(self) -> Suite:
-        """The cipher suite."""
-        return self.protection.suite
-
-    @property
-    def tls13(self) -> bool:
-        """TLS 1.3, else 1.2."""
-        return self.protection.tls13
-
-    @property
-    def keys(self) -> TrafficKeys:
-        """Key and IV (TLS 1.2 AES-GCM: the salt)."""
-        return self.protection.keys
-
-
-Event = Record | InstallKeys
-
-
-class State(Enum):
-    """Of one direction."""
-
-    PRELUDE = "prelude"  # no hello yet
-    OPEN = "open"
-    HANDED_OVER = "handed over"
-    CLOSED = "closed"  # close_notify or a fatal alert
-    FAILED = "failed"  # a record failed: nothing behind it is given out
-    GIVEN_UP = "given up"  # no TLS, or none that can be followed
-
-
-@dataclass
-class _Exchange:
-    """One handshake; a renegotiation (TLS 1.2) is another."""
-
-    client: Hello | None = None
-    server: Hello | None = None
-
-
-class _Side:
-    """State of one direction."""
-
-    def __init__(self, direction: str) -> None:
-        self.direction = direction
-        self.decoder = RecordDecoder(direction)
-        self.reader = HandshakeReader()
-        self.state = State.PRELUDE
-        self.exchange = 0
-        self.finished = False  # the handshake of the current keys is complete
-        self.lenient = False  # records that fail are left out until one opens
-        self.change_at: int | None = None  # handed over: a ChangeCipherSpec waits for the peer
-        self.key_updates = 0
 
 
 class Connection:
@@ -137,8 +70,8 @@ class Connection:
         self.cipher: str | None = None
         self.reason: str | None = None
         self._sessions = {} if sessions is None else sessions
-        self._sides = {direction: _Side(direction) for direction in ("c2s", "s2c")}
-        self._exchanges = [_Exchange()]
+        self._sides = {direction: Side(direction) for direction in ("c2s", "s2c")}
+        self._exchanges = [Exchange()]
         self._retried = False
         self._hellos = 0  # ClientHellos of the first handshake
         self._early: bool | None = None  # the server accepts early data
@@ -217,7 +150,7 @@ class Connection:
         events, self._events = self._events, []
         return events
 
-    def _step(self, side: _Side) -> bool:
+    def _step(self, side: Side) -> bool:
         """One record, or one other step; whether there was any."""
         if side.state is State.PRELUDE:
             return self._find_hello(side)
@@ -249,7 +182,7 @@ class Connection:
         self._take(side, record, protected)
         return True
 
-    def _take(self, side: _Side, record: Record, protected: bool) -> None:
+    def _take(self, side: Side, record: Record, protected: bool) -> None:
         if record.outcome is not Outcome.OK:
             if side.lenient:
                 outcome = Outcome.SKIPPED if self._early is False else Outcome.NO_KEY
@@ -270,7 +203,7 @@ class Connection:
             self._events[index] = _with_outcome(record, Outcome.REFUSED, str(refusal))
             self._fail(side, str(refusal))
 
-    def _fail(self, side: _Side, why: str) -> None:
+    def _fail(self, side: Side, why: str) -> None:
         side.state = State.FAILED
         if not side.finished and self.reason is None:
             self.reason = f"handshake not readable: {why}"
@@ -283,7 +216,7 @@ class Connection:
 
     # -- before the handshake
 
-    def _find_hello(self, side: _Side) -> bool:
+    def _find_hello(self, side: Side) -> bool:
         data = side.decoder.buffered()
         wanted = CLIENT_HELLO if side.direction == "c2s" else SERVER_HELLO
         at, found = find_hello(data, wanted)
@@ -297,7 +230,7 @@ class Connection:
 
     # -- protection of the next record
 
-    def _prepare(self, side: _Side, header: bytes) -> tuple[bool, bool, str]:
+    def _prepare(self, side: Side, header: bytes) -> tuple[bool, bool, str]:
         """Sees to it that the keys of the next record are installed.
 
         Returns (the peer must be seen first, the record is protected, why it is not allowed).
@@ -326,7 +259,7 @@ class Connection:
             return self._start_protection(side), True, ""
         return False, True, ""
 
-    def _start_protection(self, side: _Side) -> bool:
+    def _start_protection(self, side: Side) -> bool:
         """TLS 1.3: the keys of a direction's first protected record; true: the peer is missing."""
         hello, server = self._exchanges[0].client, self._exchanges[0].server
         if hello is None:
@@ -357,7 +290,7 @@ class Connection:
         self._start_handshake_keys(side)
         return False
 
-    def _start_handshake_keys(self, side: _Side) -> None:
+    def _start_handshake_keys(self, side: Side) -> None:
         who = "CLIENT" if side.direction == "c2s" else "SERVER"
         secret = self._secret(f"{who}_HANDSHAKE_TRAFFIC_SECRET")
         if secret is not None:
@@ -371,7 +304,7 @@ class Connection:
             return
         self._no_keys(side, Phase.HANDSHAKE)
 
-    def _no_keys(self, side: _Side, phase: Phase) -> None:
+    def _no_keys(self, side: Side, phase: Phase) -> None:
         side.decoder.install(None, phase)
         if self.reason is None:
             self.reason = "no secrets in the key log"
@@ -380,7 +313,7 @@ class Connection:
         hello = self._exchanges[0].client
         return None if hello is None else self.keylog.secret(label, hello.random)
 
-    def _install13(self, side: _Side, secret: bytes, phase: Phase) -> None:
+    def _install13(self, side: Side, secret: bytes, phase: Phase) -> None:
         if self.suite is None:
             self._no_keys(side, phase)
             return
@@ -389,7 +322,7 @@ class Connection:
 
     # -- TLS 1.2: ChangeCipherSpec
 
-    def _take_change_cipher(self, side: _Side, protected: bool) -> bool:
+    def _take_change_cipher(self, side: Side, protected: bool) -> bool:
         exchange = self._exchange(side.exchange)
         if exchange.client is None or exchange.server is None:
             return False
@@ -403,7 +336,7 @@ class Connection:
                 self._install_event(side, record.end)
         return True
 
-    def _change_cipher(self, side: _Side) -> bool:
+    def _change_cipher(self, side: Side) -> bool:
         """Installs the keys of the handshake under way; false: the other hello is missing."""
         exchange = self._exchange(side.exchange)
         client, server = exchange.client, exchange.server
@@ -432,7 +365,7 @@ class Connection:
 
     # -- content of records
 
-    def _content(self, side: _Side, inner_type: int, plaintext: bytes, end: int) -> None:
+    def _content(self, side: Side, inner_type: int, plaintext: bytes, end: int) -> None:
         """Handshake messages and alerts of an opened record. Raises `Refused`."""
         if side.reader.pending and inner_type not in (HANDSHAKE, CHANGE_CIPHER_SPEC):
             if self.version == "1.3":
@@ -448,7 +381,7 @@ class Connection:
             if side.decoder.phase is not Phase.EARLY:
                 raise Refused("application data in the handshake")
 
-    def _alert(self, side: _Side, alert: bytes) -> None:
+    def _alert(self, side: Side, alert: bytes) -> None:
         if len(alert) != 2:
             raise Refused("alert")
         level, description = alert
@@ -460,7 +393,7 @@ class Connection:
         if description == CLOSE_NOTIFY or not warning:
             side.state = State.CLOSED
 
-    def _message(self, side: _Side, kind: int, body: bytes, end: int, last: bool) -> None:
+    def _message(self, side: Side, kind: int, body: bytes, end: int, last: bool) -> None:
         """One handshake message. last: nothing follows it in the record. Raises `Refused`."""
         client = side.direction == "c2s"
         tls13 = self.version == "1.3"
@@ -494,7 +427,7 @@ class Connection:
         elif kind == KEY_UPDATE and tls13 and side.finished:
             self._key_update(side, end)
 
-    def _client_hello(self, side: _Side, hello: Hello) -> None:
+    def _client_hello(self, side: Side, hello: Hello) -> None:
         if side.finished and self.version == "1.3":
             raise Refused("ClientHello behind the handshake")
         if side.finished:  # renegotiation
@@ -503,7 +436,7 @@ class Connection:
             self._hellos += 1
         self._exchange(side.exchange).client = hello
 
-    def _server_hello(self, side: _Side, hello: Hello) -> None:
+    def _server_hello(self, side: Side, hello: Hello) -> None:
         if hello.is_retry:
             self._retried = True
             self.version = VERSIONS.get(hello.version)
@@ -523,19 +456,19 @@ class Connection:
         elif not self.suite.offloadable:
             self.reason = f"cipher suite {self.cipher} is left to software"
 
-    def _exchange(self, index: int) -> _Exchange:
+    def _exchange(self, index: int) -> Exchange:
         while len(self._exchanges) <= index:
-            self._exchanges.append(_Exchange())
+            self._exchanges.append(Exchange())
         return self._exchanges[index]
 
-    def _ticket(self, side: _Side, ticket: bytes) -> None:
+    def _ticket(self, side: Side, ticket: bytes) -> None:
         exchange = self._exchange(side.exchange)
         if exchange.client is not None and exchange.server is not None:
             secret = self._master_secret(exchange.client, exchange.server)
             if secret is not None:
                 self._sessions.setdefault(ticket, secret)
 
-    def _key_update(self, side: _Side, end: int) -> None:
+    def _key_update(self, side: Side, end: int) -> None:
         side.key_updates += 1
         protection = side.decoder.protection
         if protection is not None:
@@ -543,7 +476,7 @@ class Connection:
             self._install13(side, secret, Phase.APPLICATION)
             self._install_event(side, end)
 
-    def _finish(self, side: _Side, end: int) -> None:
+    def _finish(self, side: Side, end: int) -> None:
         side.finished = True
         self._install_event(side, end)
         protection = side.decoder.protection
@@ -552,7 +485,7 @@ class Connection:
             side.state = State.HANDED_OVER
             side.decoder.skip(side.decoder.waiting)
 
-    def _install_event(self, side: _Side, end: int) -> None:
+    def _install_event(self, side: Side, end: int) -> None:
         decoder = side.decoder
         if decoder.protection is not None:
             self._events.append(

@@ -60,7 +60,8 @@ class _Reader:
 
 def parse_extensions(data: bytes) -> dict[int, bytes]:
     """Extensions by type, the first of each. Raises `ValueError`."""
-    reader, out = _Reader(data), {}
+    reader = _Reader(data)
+    out: dict[int, bytes] = {}
     while reader.at < len(data):
         kind = reader.number(2)
         out.setdefault(kind, reader.vector(2))
