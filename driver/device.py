@@ -27,7 +27,7 @@ from sealane.hdl.abi.registers import COUNTERS, IDENT_VALUE, OFFSET
 
 from .counters import NetdevCounters, TlsStat
 from .descriptors import DeviceEvent, Handle, RxMeta, RxPacket
-from .flowtable import FlowTable, FlowTableError, FlowWrite
+from .flowtable import FlowTable, FlowTableFull, FlowWrite
 from .keys import CryptoInfo
 from .model.gcm import h_powers
 from .transport import Transport
@@ -118,21 +118,21 @@ class Device:
     ) -> Handle:
         """Offloads a receive direction whose record `number` begins at TCP sequence `seq`.
 
-        Raises `OffloadRefused` on a flow that is offloaded already and `FlowTableError` where there
+        Raises `OffloadRefused` on a flow that is offloaded already and `FlowTableFull` where there
         is no context or no place in the table; then nothing has changed.
         """
         key = flow.key
         if any(context.key == key for context in self._contexts.values()):
             raise OffloadRefused("flow is offloaded already")
         if not self._free:
-            raise FlowTableError("no free context")
+            raise FlowTableFull("no free context")
         context = self._free[-1]
         writes = self._table.insert(key, context)  # raises before the device is touched
         self._free.pop()
         generation = self._next_generation(context)
         self._contexts[context] = _Context(key, generation, epoch, info.version)
         # The context first: the flow table must never lead to a context without keys.
-        self._install(context, info, seq, number)
+        self._install(Op.CONTEXT_ADD, context, info, seq, number)
         self._write_flows(writes)
         self.counters.rx_tls_ctx += 1
         self.stat.TlsRxDevice += 1
@@ -150,15 +150,22 @@ class Device:
         self.counters.rx_tls_del += 1
         self.stat.TlsCurrRxDevice -= 1
 
-    def rekey(self, handle: Handle, info: CryptoInfo, seq: int, epoch: int) -> Handle:
-        """New keys in the same context from `seq` on, where record 0 begins.
+    def rekey(
+        self, handle: Handle, info: CryptoInfo, seq: int, epoch: int, number: int | None = None
+    ) -> Handle:
+        """New keys in the same context: record 0 of the new epoch begins at `seq`.
 
-        Returns the handle with the next generation; the old one is void. Raises `KeyError`.
+        number: what the record at `seq` would be in the old count, so that the device goes on
+        from where its walk is; without it the device begins anew at `seq`. Returns the handle
+        with the next generation; the old one is void. Raises `KeyError`.
         """
         context = self._context(handle)
         context.generation = self._next_generation(handle.context)
         context.epoch, context.version = epoch, info.version
-        self._install(handle.context, info, seq, 0)
+        if number is None:
+            self._install(Op.CONTEXT_ADD, handle.context, info, seq, 0)
+        else:
+            self._install(Op.REKEY, handle.context, info, seq, number)
         return Handle(handle.context, context.generation)
 
     def tls_dev_resync(self, handle: Handle, seq: int, number: int | None) -> None:
@@ -221,7 +228,8 @@ class Device:
 
     # --- commands ---------------------------------------------------------------------------
 
-    def _install(self, context: int, info: CryptoInfo, seq: int, number: int) -> None:
+    def _install(self, op: Op, context: int, info: CryptoInfo, seq: int, number: int) -> None:
+        """Stages the key and rings `op`, which takes and clears it."""
         state = self._contexts[context]
         self._stage(STAGE_KEY, info.key.ljust(32, b"\0"))
         self._stage(STAGE_IV, info.iv.ljust(12, b"\0"))
@@ -230,7 +238,7 @@ class Device:
         self._stage(STAGE_POWERS, b"".join(powers))
         self._set_seq(seq, number)
         self._command(
-            Op.CONTEXT_ADD,
+            op,
             Handle(context, state.generation),
             epoch=state.epoch,
             version=info.version == VERSION_TLS13,

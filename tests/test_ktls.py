@@ -303,7 +303,7 @@ def test_key_update_in_the_same_packet():
     host = run(stream, [], [None])
     assert host.app_data == stream.app_data
     at = tcp.add(stream.seq, stream.records[1].end)
-    assert host.of(Rekey) == [Rekey(at, 1, stream.keys(1))]
+    assert host.of(Rekey) == [Rekey(at, 1, stream.keys(1), 2)]
     assert [e.number for e in host.of(RecordAccepted)] == [0, 1, 0, 1]
     assert host.rx.handle == Handle(HANDLE.context, HANDLE.generation + 1)
 
@@ -368,7 +368,7 @@ def test_renegotiation_waits_for_keys():
     assert host.app_data == stream.records[0].content
     host.take(host.rx.install_next(stream.keys(1)))
     assert host.app_data == stream.app_data
-    assert host.of(Rekey) == [Rekey(at, 1, stream.keys(1))]
+    assert host.of(Rekey) == [Rekey(at, 1, stream.keys(1), 2)]
     with pytest.raises(ValueError):
         host.rx.install_next(stream.keys(1))
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from ideal_card import HANDLE, KEY_UPDATE, TRUTH, Stream, ranges
 from sealane.driver import seq as tcp
-from sealane.driver.descriptors import DeviceEvent, RxPacket
+from sealane.driver.descriptors import DeviceEvent, Handle, RxPacket
 from sealane.driver.ktls import (
     KtlsRx,
+    RecordAccepted,
     RecordRefused,
     Rekey,
     ResyncAnswer,
@@ -108,15 +109,26 @@ def test_refused_at_the_end_of_the_connection_and_behind_it():
     assert again == [ResyncAnswer(guess, None)]
 
 
-def test_a_key_change_forgets_the_request():
+def test_a_candidate_behind_a_key_change_is_answered_in_the_new_count():
     stream = Stream(VERSION_TLS13)
+    stream.add(b"before")
     stream.add(KEY_UPDATE, content_type=22)
     stream.next_epoch()
     stream.add(b"x")
+    stream.add(b"y")
     rx = KtlsRx(stream.keys(0), stream.seq, handle=HANDLE, next_keys=lambda: stream.keys(1))
-    rx.device_event(event(EventKind.RESYNC_REQUEST, guess=starts(stream)[1]))
-    out = rx.feed(ranges(stream, [], [None]))
-    assert resyncs(out) == [] and any(isinstance(e, Rekey) for e in out)
+    rx.device_event(event(EventKind.RESYNC_REQUEST, guess=starts(stream)[3]))
+    out = [e for e in rx.feed(ranges(stream, [], [None])) if not isinstance(e, RecordAccepted)]
+    assert out == [
+        Rekey(starts(stream)[2], 1, stream.keys(1), 2),
+        ResyncAnswer(starts(stream)[3], 1),
+    ]
+    rx.rekeyed(Handle(HANDLE.context, HANDLE.generation + 1), starts(stream)[3])
+    # Asked before the rekey, taken after it; what lies in front of the change is not told any more.
+    late = event(EventKind.RESYNC_REQUEST, guess=starts(stream)[2])
+    assert rx.device_event(late) == [ResyncAnswer(starts(stream)[2], 0)]
+    late = event(EventKind.RESYNC_REQUEST, guess=starts(stream)[1])
+    assert rx.device_event(late) == [ResyncAnswer(starts(stream)[1], None)]
 
 
 def test_hints_back_off():

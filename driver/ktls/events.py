@@ -90,12 +90,14 @@ class GoOn:
 class Rekey:
     """For `Device.rekey`: from `seq` on records are numbered from 0 under `keys`.
 
-    Report back with `KtlsRx.rekeyed` or `KtlsRx.rekey_failed`.
+    number: what the first of them would be in the old count. Report back with `KtlsRx.rekeyed`
+    or `KtlsRx.rekey_failed`.
     """
 
     seq: int
     epoch: int
     keys: CryptoInfo
+    number: int
 
 
 KtlsEvent = (

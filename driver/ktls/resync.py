@@ -54,11 +54,17 @@ class Resync:
         self._seen = 0
 
     def reset(self) -> None:
-        """Forgets requests and headers: the device was given a new position and new keys."""
-        self._guess = self._range = None
+        """Forgets everything: the device begins anew at a given position."""
+        self._guess = None
+        self.stuck = False
+        self.renumber()
+
+    def renumber(self) -> None:
+        """Records count anew. Numbers of the old count are forgotten; a candidate stays open,
+        because it lies behind every header that was parsed."""
         self._history.clear()
-        self._log.clear()
-        self._hint_due = self.stuck = False
+        self.async_cancel()
+        self._hint_due = False
         self._failed, self._target = 0, NH_START_IVAL
 
     def request(self, guess: int, parsed: int) -> list[ResyncAnswer]:

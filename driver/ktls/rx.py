@@ -52,9 +52,6 @@ from .framing import Framed, Mark, UnknownEpoch
 from .records import KeyUpdateTracker, RecordError, closes, inner_plaintext, parse_header
 from .resync import Resync, ResyncMode
 
-# Reasons that only the stack's hint ends; an event may have been lost, the packets say it too.
-_STUCK = (Reason.GIVEN_UP, Reason.OUT_OF_WINDOW, Reason.HELD)
-
 
 @dataclass(frozen=True, slots=True)
 class StreamRange:
@@ -119,6 +116,9 @@ class KtlsRx:
         self._tracker = KeyUpdateTracker()
         self._parks: dict[int, int] = {}  # record number -> park
         self._rekeying = False  # the device is still in the epoch before
+        # Generations of this offload: a resync request crosses a rekey, because headers need no
+        # key and the device's walk goes on.
+        self._generations = {handle.generation} if handle else set()
 
     @property
     def version(self) -> int:
@@ -167,9 +167,16 @@ class KtlsRx:
     def device_event(self, event: DeviceEvent) -> list[KtlsEvent]:
         """Takes an event of the device; those of another context or generation are ignored."""
         out: list[KtlsEvent] = []
-        if self._rekeying or self.handle != Handle(event.context, event.generation):
+        handle = self.handle
+        if (
+            handle is None
+            or event.context != handle.context
+            or event.generation not in self._generations
+        ):
             return out
         if event.kind == EventKind.PARKED:
+            if self._rekeying or event.generation != handle.generation:
+                return out  # the new keys have ended this park
             self._parks[event.number] = event.park
             if event.number < self.number and not self.waiting_for_keys:
                 self._go_on(event.number, out)
@@ -197,6 +204,8 @@ class KtlsRx:
     def installed(self, handle: Handle | None) -> None:
         """The device took the direction on anew under the same keys, or (None) let go of it."""
         self.handle = handle
+        self._rekeying = False
+        self._generations = {handle.generation} if handle else set()
         self._parks.clear()
         self.resync.reset()
 
@@ -205,6 +214,7 @@ class KtlsRx:
         by then; old keys are kept until the stream has passed it."""
         self.stat.TlsRxRekeyOk += 1
         self.handle, self._rekeying = handle, False
+        self._generations.add(handle.generation)
         self._retiring += [
             (epoch, received_end)
             for epoch in self._epochs
@@ -235,8 +245,8 @@ class KtlsRx:
         self.bytes_in += piece.length
         if self.closed or not piece.length:
             return
-        if packet.meta.reason in _STUCK and not packet.marked:
-            self.resync.stuck = True
+        if packet.meta.reason == Reason.GIVEN_UP:
+            self.resync.stuck = True  # the event may have been lost, the packets say it too
         mark = None
         if packet.marked:
             mark = self._marks.get(id(packet))
@@ -404,14 +414,14 @@ class KtlsRx:
             raise ValueError("keys of another TLS version")
         self.epoch = self.epoch + 1 & 0xFF
         self._epochs[self.epoch] = self._info = info
-        self.number = 0
+        number, self.number = self.number, 0
         self._parks.clear()
-        self.resync.reset()
+        self.resync.renumber()
         self.counters.key_updates += 1
         self.stat.TlsRxRekeyReceived += 1
         if self.handle:
             self._rekeying = True
-            out.append(Rekey(self.start, self.epoch, info))
+            out.append(Rekey(self.start, self.epoch, info, number))
 
     # --- endings ----------------------------------------------------------------------------
 
@@ -429,7 +439,7 @@ class KtlsRx:
                 self.counters.resync_refused += 1
             else:
                 self.counters.resync_confirmed += 1
-            if self.handle and not self._rekeying:
+            if self.handle:
                 out.append(answer)
 
     def _refuse(self, error: RecordError, out: list[KtlsEvent]) -> None:
