@@ -5,9 +5,8 @@ import random
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from verilated import Vectors
-
 from sealane.hdl.aes import SBOX, Aes
+from verilated import Vectors
 
 
 def run(aes, blocks):

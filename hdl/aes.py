@@ -8,7 +8,7 @@ State and round keys are four columns of 32 bits, as the block's words lie:
     FIPS     s[0,0]    s[1,0] s[2,0] s[3,0] | s[0,1]
 """
 
-from amaranth import *
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out

@@ -13,7 +13,7 @@ no bit has to be reversed anywhere; reduction shifts right. Products are written
 not bit by bit: synthesis sees the same XOR trees and a simulator a tenth of the operations.
 """
 
-from amaranth import *
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 

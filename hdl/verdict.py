@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""X rows and verdicts: the state behind the cipher.
+
+An open record has a row: X, the XOR of everything that was fed, weighted to the record's end, and
+the last non-zero text byte seen. When the record is complete, X == 0 is the verdict.
+
+Stages: address | memory | row at hand, XOR, write | compare, verdict of the packet.
+"""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from .cipher_layouts import CipherLayouts
+from .delay import read_in_two
+from .fifo import StreamFIFO
+from .layouts import Layouts
+
+VERDICT_DEPTH = 16
+
+
+class Verdicts(wiring.Component):
+    """Contributions in, in order, one a clock; a verdict for each `last`.
+
+    A contribution waits while an earlier one of the same record is two stages ahead or nearer.
+    retired: a span is through. feedback: one for each packet with a bad tag, as soon as the first
+    one is known; its queue holds `feedback_depth`.
+    """
+
+    def __init__(self, config, feedback_depth: int):
+        self.config = config
+        self.feedback_depth = feedback_depth
+        self.layouts = layouts = Layouts(config)
+        self.own = CipherLayouts(config)
+        super().__init__(
+            {
+                "contributions": In(stream.Signature(self.own.contribution)),
+                "verdicts": Out(stream.Signature(layouts.verdict)),
+                "feedback": Out(stream.Signature(layouts.feedback)),
+                "retired": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        layouts = self.layouts
+        m.submodules.verdict_queue = queue = StreamFIFO(layouts.verdict, VERDICT_DEPTH)
+        m.submodules.feedback_queue = back = StreamFIFO(layouts.feedback, self.feedback_depth)
+        wiring.connect(m, queue.o, wiring.flipped(self.verdicts))
+        wiring.connect(m, back.o, wiring.flipped(self.feedback))
+        go = Signal()
+        m.d.comb += go.eq(queue.i.ready & back.i.ready)
+
+        m.submodules.x = memory = Memory(
+            shape=self.own.x_row.size, depth=self.config.flows << layouts.slot_bits, init=[]
+        )
+        write = memory.write_port()
+
+        def row_of(item):
+            return Cat(item.retire.slot, item.retire.context)
+
+        valid = [Signal(name=f"valid{i}") for i in range(4)]
+        items = [Signal(self.own.contribution, name=f"item{i}") for i in range(3)]
+        arriving = self.contributions.payload
+        clash = Cat(
+            valid[i] & (row_of(items[i]) == row_of(arriving)) for i in range(2)
+        ).any()  # fmt: skip
+        m.d.comb += self.contributions.ready.eq(go & ~clash)
+        with m.If(go):
+            m.d.sync += [
+                valid[0].eq(self.contributions.valid & ~clash),
+                items[0].eq(arriving),
+                *(behind.eq(before) for before, behind in zip(valid, valid[1:], strict=False)),
+                *(behind.eq(before) for before, behind in zip(items, items[1:], strict=False)),
+            ]
+
+        # Third stage: the row is here.
+        item = items[2].retire
+        row = Signal(self.own.x_row)
+        new = Signal(self.own.x_row)
+        inner = items[2].sum.inner
+        m.d.comb += [
+            Value.cast(row).eq(read_in_two(m, memory, row_of(items[0]), go)),
+            new.x.eq(items[2].sum.value ^ Mux(item.first, 0, row.x)),
+            new.inner.eq(inner),
+            write.addr.eq(row_of(items[2])),
+            write.data.eq(new),
+            write.en.eq(go & valid[2] & ~item.stale & ~(item.first & item.completes)),
+        ]
+        keep = row.inner.valid & (~inner.valid | (row.inner.offset > inner.offset))
+        with m.If(~item.first & keep):
+            m.d.comb += new.inner.eq(row.inner)
+
+        # Fourth stage: compare, and sum up over the packet.
+        span = Signal(self.own.retire)
+        result = Signal(self.own.x_row)
+        verified, bad, park = Signal(), Signal(), Signal()
+        complete = span.completes & ~span.stale
+        with m.If(go):
+            m.d.sync += [span.eq(item), result.eq(new)]
+        m.d.comb += [
+            verified.eq(complete & (result.x == 0)),
+            bad.eq(complete & (result.x != 0)),
+            park.eq(
+                verified
+                & Mux(span.tls13, result.inner.valid & result.inner.handshake, span.park_by_header)
+            ),
+            self.retired.eq(valid[3] & go),
+        ]
+        so_far = Signal(layouts.verdict)  # of the packet's earlier spans
+        verdict = Signal(layouts.verdict)
+        m.d.comb += [
+            verdict.bad.eq(so_far.bad | bad),
+            verdict.stale.eq(so_far.stale | span.stale),
+            verdict.verified.eq(so_far.verified + verified),
+            verdict.park.eq(so_far.park | park),
+            verdict.park_last.eq(park & ~so_far.park),
+            verdict.number.eq(so_far.number),
+            queue.i.payload.eq(verdict),
+            queue.i.valid.eq(valid[3] & back.i.ready & span.last),
+            back.i.payload.context.eq(span.context),
+            back.i.payload.generation.eq(span.generation),
+            back.i.valid.eq(valid[3] & queue.i.ready & bad & ~so_far.bad),
+        ]
+        # The first bad record, else the first that parks.
+        with m.If((bad & ~so_far.bad) | (park & ~so_far.park & ~so_far.bad)):
+            m.d.comb += verdict.number.eq(span.number)
+        with m.If(valid[3] & go):
+            m.d.sync += so_far.eq(Mux(span.last, 0, verdict))
+        return m
