@@ -401,7 +401,9 @@ class Replay:
             self._device.resync_hint(handle, reaction.seq, reaction.number)
         elif isinstance(reaction, Rekey):
             self._event(way, "key_update", resumed_at=reaction.seq)
-            host.handle = self._device.rekey(handle, reaction.keys, reaction.seq, reaction.epoch)
+            host.handle = self._device.rekey(
+                handle, reaction.keys, reaction.seq, reaction.epoch, reaction.number
+            )
             assert host.highest is not None
             kernel.rekeyed(host.handle, host.highest)
 

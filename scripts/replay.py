@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from sealane.driver.capture import CaptureError, read_capture
+from sealane.driver.device import DeviceError
 from sealane.driver.keylog import Keylog, KeylogError
 from sealane.driver.replay import Replay
 from sealane.driver.transport import Transport
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     try:
         return _run(args)
-    except (CaptureError, KeylogError, UsageError) as error:
+    except (CaptureError, KeylogError, UsageError, DeviceError) as error:
         print(f"sealane replay: {error}", file=sys.stderr)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
