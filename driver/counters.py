@@ -47,11 +47,9 @@ class NetdevCounters(_Counters):
 
 @dataclass
 class TlsStat(_Counters):
-    """Receive counters of the TLS stack; `Curr` ones go up and down."""
+    """Receive counters of the TLS stack that the offload has to do with; `Curr` goes up and down."""
 
-    TlsCurrRxSw: int = 0
     TlsCurrRxDevice: int = 0
-    TlsRxSw: int = 0
     TlsRxDevice: int = 0
     TlsDecryptError: int = 0
     TlsRxDeviceResync: int = 0

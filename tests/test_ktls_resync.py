@@ -189,15 +189,18 @@ def test_asynchronous_request_is_answered_from_the_log():
 def test_asynchronous_request_out_of_the_log_and_ahead():
     stream, rx, pieces = setup(6, ResyncMode.DRIVER_REQ_ASYNC)
     at = starts(stream)
-    rx.resync.async_start(at[1], 2 * 122)
+    rx.async_start(at[1], 2 * 122)
     rx.feed(pieces[:5])
     assert rx.async_end(tcp.add(at[2], 3)) == [ResyncAnswer(tcp.add(at[2], 3), None)]
-    rx.resync.async_start(at[4], 500)
+    rx.async_start(at[4], 500)
     assert rx.async_end(at[5]) == []
     assert resyncs(rx.feed(pieces[5:])) == [ResyncAnswer(at[5], 5)]
-    rx.resync.async_start(at[4], 500)
-    rx.resync.async_cancel()
+    rx.async_start(at[4], 500)
+    rx.async_cancel()
     assert rx.async_end(at[4]) == []
+    counters = rx.netdev
+    assert counters.rx_tls_resync_req_start == 3
+    assert (counters.rx_tls_resync_req_end, counters.rx_tls_resync_req_skip) == (2, 1)
 
 
 def test_the_log_is_bounded():

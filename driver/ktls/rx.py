@@ -33,7 +33,7 @@ from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
 
 from .. import seq as tcp
-from ..counters import RxCounters, TlsStat
+from ..counters import NetdevCounters, RxCounters, TlsStat
 from ..descriptors import DeviceEvent, Handle, RxPacket
 from ..keys import CryptoInfo
 from .events import (
@@ -93,8 +93,10 @@ class KtlsRx:
         next_keys: Callable[[], CryptoInfo | None] | None = None,
         resync_mode: ResyncMode = ResyncMode.DRIVER_REQ,
         stat: TlsStat | None = None,
+        netdev: NetdevCounters | None = None,
     ) -> None:
         self.counters = RxCounters()
+        self.netdev = netdev if netdev is not None else NetdevCounters()
         self.stat = stat if stat is not None else TlsStat()
         self.handle = handle
         self.epoch = epoch
@@ -186,7 +188,7 @@ class KtlsRx:
                 self._note(out, [ResyncAnswer(event.guess, None)])
             elif self.resync.mode is ResyncMode.DRIVER_REQ_ASYNC:
                 length = max(0, tcp.delta(event.guess, event.lost_at))
-                self.resync.async_start(event.lost_at, length)
+                self.async_start(event.lost_at, length)
             else:
                 self._note(out, self.resync.request(event.guess, self._parsed))
         elif event.kind == EventKind.GIVEN_UP:
@@ -195,9 +197,21 @@ class KtlsRx:
             self.resync.stuck = False
         return out
 
+    def async_start(self, seq: int, length: int) -> None:
+        """Opens an asynchronous request over [seq, seq + length]; an open one is given up."""
+        self.async_cancel()
+        self.netdev.rx_tls_resync_req_start += 1
+        self.resync.async_start(seq, length)
+
+    def async_cancel(self) -> None:
+        """Gives up the asynchronous request that is open, if any."""
+        self.netdev.rx_tls_resync_req_skip += self.resync.async_open
+        self.resync.async_cancel()
+
     def async_end(self, guess: int) -> list[KtlsEvent]:
         """Ends an asynchronous request: the device's candidate is the header at `guess`."""
         out: list[KtlsEvent] = []
+        self.netdev.rx_tls_resync_req_end += self.resync.async_open
         self._note(out, self.resync.async_end(guess, self._parsed))
         return out
 
@@ -416,6 +430,7 @@ class KtlsRx:
         self._epochs[self.epoch] = self._info = info
         number, self.number = self.number, 0
         self._parks.clear()
+        self.async_cancel()
         self.resync.renumber()
         self.counters.key_updates += 1
         self.stat.TlsRxRekeyReceived += 1
