@@ -175,10 +175,10 @@ class Replay:
         while at < len(packets):
             end = self._batch(parsed, at)
             delivered = self._device.receive(p.frame for p in packets[at:end])
-            events = deque(self._device.events())
-            for packet, head, out in zip(packets[at:end], parsed[at:end], delivered, strict=True):
+            events = _by_packet(self._device.events(), delivered)
+            for i, (packet, head) in enumerate(zip(packets[at:end], parsed[at:end], strict=True)):
                 self._packet, self._time = packet.index, packet.time - packets[0].time
-                self._receive(packet, head, out, events, truths)
+                self._receive(packet, head, delivered[i], events.get(i, []), truths)
             at = end
             progress(at)
 
@@ -224,7 +224,7 @@ class Replay:
     # --- one packet -------------------------------------------------------------------------
 
     def _receive(
-        self, packet: Packet, head: Parsed, out: RxPacket, events: deque[DeviceEvent],
+        self, packet: Packet, head: Parsed, out: RxPacket, events: list[DeviceEvent],
         truths: list[ConnectionTruth],
     ) -> None:
         if not out.marked and out.frame != packet.frame:
@@ -242,7 +242,7 @@ class Replay:
             self._open(tcp, truths[tcp.index])
         if segment is None:
             self._dropped(head, out)
-            self._take_events(out, events)
+            self._take_events(events)
             return
         connection = self._connections[segment.connection.index]
         way = connection.ways[segment.direction]
@@ -250,7 +250,7 @@ class Replay:
             way.marked = out.marked
             way.host.segment(out, packet.index, segment.length)
             self._trace_segment(connection, segment, out)
-        self._take_events(out, events)
+        self._take_events(events)
         self._deliver(connection, way, segment)
         self._settle(connection)
         if way.host.stream.end is not None:
@@ -316,7 +316,8 @@ class Replay:
         try:
             handle = self._device.tls_dev_add(way.flow, kernel.info, seq, number, kernel.epoch)
         except (OffloadRefused, FlowTableError) as error:
-            connection.refusal = str(error)
+            full = isinstance(error, FlowTableError)
+            connection.refusal = f"flow table full: {error}" if full else str(error)
             return
         kernel.installed(handle)
         way.host.handle = handle
@@ -335,14 +336,9 @@ class Replay:
         if way.host.ktls is not None:
             way.host.ktls.installed(None)
 
-    def _take_events(self, out: RxPacket, events: deque[DeviceEvent]) -> None:
-        """Events that this packet brought."""
-        meta = out.meta
-        behind = sequence.add(meta.seq, meta.payload_length)
-        while events and meta.context_valid and (
-            (events[0].context, events[0].generation) == (meta.context, meta.generation)
-        ) and events[0].seq == behind:
-            self._take_event(events.popleft())
+    def _take_events(self, events: Iterable[DeviceEvent]) -> None:
+        for event in events:
+            self._take_event(event)
 
     def _take_event(self, event: DeviceEvent) -> None:
         owner = self._by_context.get(event.context)
@@ -380,8 +376,7 @@ class Replay:
             if not way.due or way.due[0][0] > host.counts.segments:
                 return
             self._carry_out(way, way.due.popleft()[1])
-            for event in self._device.events():
-                self._take_event(event)
+            self._take_events(self._device.events())
 
     def _carry_out(self, way: _Way, reaction: Reaction) -> None:
         host = way.host
@@ -452,6 +447,27 @@ class Replay:
             for connection in self._connections
             for name, way in connection.ways.items()
         }
+
+
+def _by_packet(
+    events: Iterable[DeviceEvent], delivered: Sequence[RxPacket]
+) -> dict[int, list[DeviceEvent]]:
+    """Which packet brought which event: one of its context, by sequence number if there are more.
+
+    What fits no packet belongs to the last one.
+    """
+    found: dict[int, list[DeviceEvent]] = {}
+    for event in events:
+        at = len(delivered) - 1
+        for i, packet in enumerate(delivered):
+            meta = packet.meta
+            if not (meta.context_valid and meta.payload_length and meta.context == event.context):
+                continue
+            at = i
+            if sequence.add(meta.seq, meta.payload_length) == event.seq:
+                break
+        found.setdefault(at, []).append(event)
+    return found
 
 
 def _ends(head: Parsed) -> tuple[Endpoint, Endpoint]:
