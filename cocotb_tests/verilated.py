@@ -11,12 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-import pyosys.libyosys as yosys
-from amaranth.back import rtlil
 from amaranth.hdl import Value
+from sealane.hdl.verilog import to_verilog
 
 CACHE = Path(__file__).resolve().parent.parent / "build" / "verilated"
 
@@ -28,20 +26,9 @@ MAKEFLAGS = (
 )
 
 
-def verilog(component) -> str:
-    """The component as Verilog of a module `top`."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, result = Path(folder, "top.il"), Path(folder, "top.v")
-        source.write_text(rtlil.convert(component, name="top", emit_src=False))
-        design = yosys.Design()
-        for command in (f"read_rtlil {source}", "proc", f"write_verilog -norename {result}"):
-            design.run_pass(f"tee -q {command}")
-        return result.read_text()
-
-
 def build(component, bench: str) -> ctypes.CDLL:
     """The component and the C++ text `bench` as a library; kept by the hash of both."""
-    rtl = verilog(component)
+    rtl = to_verilog(component, "top")
     name = hashlib.sha256((rtl + bench).encode()).hexdigest()[:20]
     library = CACHE / f"{name}.so"
     if not library.exists():
@@ -95,7 +82,7 @@ class Vectors:
         ports = [(path, member) for path, member, _ in component.signature.flatten(component)]
         self.inputs, self.outputs = [], []
         for path, member in ports:
-            name = "__".join(map(str, path))
+            name = "_".join(map(str, path))
             width = len(Value.cast(_reach(component, path)))
             (self.inputs if member.flow.name == "In" else self.outputs).append((name, width))
         puts, at = [], 0

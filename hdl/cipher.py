@@ -42,9 +42,7 @@ class Cipher(wiring.Component):
 
     spans: see `Layouts.span`. Key tokens wait until all spans before them are through, take or
     clear the key, give no verdict and hold `spans` meanwhile.
-    verdicts: see `Layouts.verdict`. number and park are those of the first bad record, else of the
-    first that parks; park_last: the first record that parks is that of the last span.
-    feedback: one for each packet with a bad tag. Its queue has a place for every span under way.
+    verdicts: see `Layouts.verdict` and `Verdicts`.
     cipher_addr -> cipher_data: ring, 16 bytes at any byte address, latency 2.
     shadow_en, shadow_addr, shadow_data, shadow_mask: byte i goes to shadow_addr + i if mask[i].
     stage_addr -> stage_data: staging memory, latency 1; stage_clear: zero the word at stage_addr.
@@ -57,7 +55,6 @@ class Cipher(wiring.Component):
             {
                 "spans": In(stream.Signature(layouts.span)),
                 "verdicts": Out(stream.Signature(layouts.verdict)),
-                "feedback": Out(stream.Signature(layouts.feedback)),
                 "cipher_addr": Out(layouts.byte_bits),
                 "cipher_data": In(128),
                 "shadow_en": Out(1),
@@ -85,7 +82,7 @@ class Cipher(wiring.Component):
         # A sum's span is still in `retires`; this queue holds as many and cannot overflow.
         m.submodules.sums = sums = StreamFIFO(own.sum, flying + 2)
         m.submodules.fold = fold = Fold(config)
-        m.submodules.back = back = Verdicts(config, feedback_depth=under_way_limit)
+        m.submodules.back = back = Verdicts(config)
 
         wiring.connect(m, wiring.flipped(self.spans), prep.spans)
         wiring.connect(m, prep.jobs, jobs.i)
@@ -95,7 +92,6 @@ class Cipher(wiring.Component):
         wiring.connect(m, sums.o, fold.sums)
         wiring.connect(m, fold.contributions, back.contributions)
         wiring.connect(m, back.verdicts, wiring.flipped(self.verdicts))
-        wiring.connect(m, back.feedback, wiring.flipped(self.feedback))
 
         under_way = Signal(ceil_log2(under_way_limit + 1))
         m.d.sync += under_way.eq(under_way + prep.accepted - back.retired)

@@ -24,20 +24,20 @@ class Verdicts(wiring.Component):
     """Contributions in, in order, one a clock; a verdict for each `last`.
 
     A contribution waits while an earlier one of the same record is two stages ahead or nearer.
-    retired: a span is through. feedback: one for each packet with a bad tag, as soon as the first
-    one is known; its queue holds `feedback_depth`.
+    retired: a span is through.
+
+    Behind a bad record nothing of the packet counts; behind a record that parks, one that does not
+    authenticate is not bad: its key may be another.
     """
 
-    def __init__(self, config, feedback_depth: int):
+    def __init__(self, config):
         self.config = config
-        self.feedback_depth = feedback_depth
         self.layouts = layouts = Layouts(config)
         self.own = CipherLayouts(config)
         super().__init__(
             {
                 "contributions": In(stream.Signature(self.own.contribution)),
                 "verdicts": Out(stream.Signature(layouts.verdict)),
-                "feedback": Out(stream.Signature(layouts.feedback)),
                 "retired": Out(1),
             }
         )
@@ -46,11 +46,9 @@ class Verdicts(wiring.Component):
         m = Module()
         layouts = self.layouts
         m.submodules.verdict_queue = queue = StreamFIFO(layouts.verdict, VERDICT_DEPTH)
-        m.submodules.feedback_queue = back = StreamFIFO(layouts.feedback, self.feedback_depth)
         wiring.connect(m, queue.o, wiring.flipped(self.verdicts))
-        wiring.connect(m, back.o, wiring.flipped(self.feedback))
         go = Signal()
-        m.d.comb += go.eq(queue.i.ready & back.i.ready)
+        m.d.comb += go.eq(queue.i.ready)
 
         m.submodules.x = memory = Memory(
             shape=self.own.x_row.size, depth=self.config.flows << layouts.slot_bits, init=[]
@@ -95,37 +93,28 @@ class Verdicts(wiring.Component):
         # Fourth stage: compare, and sum up over the packet.
         span = Signal(self.own.retire)
         result = Signal(self.own.x_row)
-        verified, bad, park = Signal(), Signal(), Signal()
-        complete = span.completes & ~span.stale
+        so_far = Signal(layouts.verdict)  # of the packet's earlier spans
+        verdict = Signal(layouts.verdict)
+        verified, bad, park, may_park = Signal(), Signal(), Signal(), Signal()
+        counts = span.completes & ~span.stale & ~so_far.bad
+        inner_handshake = result.inner.valid & result.inner.handshake
         with m.If(go):
             m.d.sync += [span.eq(item), result.eq(new)]
         m.d.comb += [
-            verified.eq(complete & (result.x == 0)),
-            bad.eq(complete & (result.x != 0)),
-            park.eq(
-                verified
-                & Mux(span.tls13, result.inner.valid & result.inner.handshake, span.park_by_header)
-            ),
+            may_park.eq(Mux(span.tls13, inner_handshake, span.park_by_header)),
+            verified.eq(counts & (result.x == 0)),
+            bad.eq(counts & (result.x != 0) & ~so_far.park),
+            park.eq(verified & may_park & ~so_far.park),
             self.retired.eq(valid[3] & go),
-        ]
-        so_far = Signal(layouts.verdict)  # of the packet's earlier spans
-        verdict = Signal(layouts.verdict)
-        m.d.comb += [
             verdict.bad.eq(so_far.bad | bad),
             verdict.stale.eq(so_far.stale | span.stale),
             verdict.verified.eq(so_far.verified + verified),
             verdict.park.eq(so_far.park | park),
-            verdict.park_last.eq(park & ~so_far.park),
-            verdict.number.eq(so_far.number),
+            verdict.park_last.eq(park),
+            verdict.number.eq(Mux(bad | park, span.number, so_far.number)),
             queue.i.payload.eq(verdict),
-            queue.i.valid.eq(valid[3] & back.i.ready & span.last),
-            back.i.payload.context.eq(span.context),
-            back.i.payload.generation.eq(span.generation),
-            back.i.valid.eq(valid[3] & queue.i.ready & bad & ~so_far.bad),
+            queue.i.valid.eq(valid[3] & span.last),
         ]
-        # The first bad record, else the first that parks.
-        with m.If((bad & ~so_far.bad) | (park & ~so_far.park & ~so_far.bad)):
-            m.d.comb += verdict.number.eq(span.number)
         with m.If(valid[3] & go):
             m.d.sync += so_far.eq(Mux(span.last, 0, verdict))
         return m

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records sealed by `cryptography`, cut into spans, and the cipher with a bench around it.
+
+Keys are random and protect nothing.
+"""
+
+import ctypes
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sealane.driver.model.gcm import h_powers, record_aad, record_nonce
+from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
+from sealane.hdl.cipher import Cipher
+from sealane.hdl.layouts import SPAN_KEY_CLEAR, SPAN_KEY_WRITE, Layouts
+from verilated import build, words
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a context is installed with."""
+
+    context: int
+    generation: int
+    version: int
+    key: bytes
+    iv: bytes
+
+    def span(self):
+        return {
+            "kind": SPAN_KEY_WRITE,
+            "context": self.context,
+            "generation": self.generation,
+            "version": self.version,
+            "key256": len(self.key) == 32,
+        }
+
+    def clear(self):
+        return {"kind": SPAN_KEY_CLEAR, "context": self.context}
+
+    def stage(self):
+        """44 words of staging memory."""
+        text = self.key.ljust(32, b"\0") + self.iv[: 4 if self.version == VERSION_TLS12 else 12]
+        return text.ljust(48, b"\0") + b"".join(h_powers(self.key))
+
+
+@dataclass
+class Record:
+    """A sealed record. `good`: it authenticates; the text decrypts in any case."""
+
+    key: Key
+    slot: int
+    number: int
+    content_type: int
+    plain: bytes  # in TLS 1.3 with inner type and padding
+    nonce: bytes = bytes(8)
+    good: bool = True
+    wire: bytes = b""  # text and tag
+
+    def seal(self):
+        nonce = record_nonce(self.key.version, self.key.iv, self.number, self.nonce)
+        aad = record_aad(self.key.version, self.number, self.content_type, self.length)
+        self.wire = AESGCM(self.key.key).encrypt(nonce, self.plain, aad)
+        return self
+
+    def flip(self, bit):
+        """Turns one bit of text or tag over; the plaintext follows, the tag fails."""
+        at, mask = bit // 8, 1 << bit % 8
+        self.wire = self.wire[:at] + bytes([self.wire[at] ^ mask]) + self.wire[at + 1 :]
+        if at < len(self.plain):
+            self.plain = self.plain[:at] + bytes([self.plain[at] ^ mask]) + self.plain[at + 1 :]
+        self.good = False
+
+    @property
+    def length(self):
+        return len(self.plain) + (16 if self.key.version == VERSION_TLS13 else 24)
+
+    @property
+    def parks(self):
+        if self.key.version == VERSION_TLS13:
+            return self.plain.rstrip(b"\0")[-1:] == b"\x16"
+        return self.content_type in (20, 22)
+
+    def cut(self, rng, cuts):
+        """Pieces (start, end) of text and tag, at random places near and far from block edges.
+
+        None is longer than a frame.
+        """
+        total = len(self.wire)
+        places = {*range(0, total, 9000), total}
+        for _ in range(cuts):
+            at = rng.randrange(total + 1)
+            places.add(rng.choice((at, at // 16 * 16, max(total - rng.randrange(20), 0))))
+        places = sorted(places)
+        return list(zip(places, places[1:], strict=False))
+
+
+@dataclass
+class Traffic:
+    """Spans in order with what must come of them."""
+
+    config: Config
+    spans: list = field(default_factory=list)
+    stages: list = field(default_factory=list)
+    texts: list = field(default_factory=list)  # (ring address, plaintext)
+    expected: list = field(default_factory=list)  # verdicts
+    packet: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.layouts = Layouts(self.config)
+        self.size = self.config.ring_words * 16
+        self.ring = bytearray(self.size)
+        self.at = self.size - 777  # so that the ring's end is crossed
+        self.used = 0
+
+    def install(self, key):
+        self.spans.append(key.span())
+        self.stages.append(key.stage())
+
+    def feed(self, record, start, end, *, first, completes, last, stale=False):
+        """One piece of a record; `stale`: the key store has another generation, or no key."""
+        n_text = len(record.plain)
+        piece = record.wire[start:end]
+        address = self.at
+        for i, byte in enumerate(piece):
+            self.ring[(address + i) % self.size] = byte
+        self.at = (self.at + len(piece)) % self.size
+        self.used += len(piece)
+        assert self.used <= self.size
+        text_end = min(end, n_text)
+        if start < text_end and not stale:
+            self.texts.append((address, record.plain[start:text_end]))
+        self.spans.append(
+            {
+                "context": record.key.context,
+                "generation": record.key.generation,
+                "version": record.key.version,
+                "slot": record.slot,
+                "number": record.number,
+                "nonce": int.from_bytes(record.nonce, "little"),
+                "content_type": record.content_type,
+                "length": record.length,
+                "ring_byte": address,
+                "text_offset": min(start, n_text),
+                "text_bytes": max(text_end - start, 0),
+                "tag_offset": max(start - n_text, 0),
+                "tag_bytes": max(end - max(start, n_text), 0),
+                "first": first,
+                "completes": completes,
+                "last": last,
+            }
+        )
+        self._judge(record, completes and not stale, stale, last)
+
+    def _judge(self, record, completes, stale, last):
+        blank = {"bad": 0, "stale": 0, "verified": 0, "park": 0, "park_last": 0, "number": 0}
+        packet = self.packet or blank
+        self.packet = packet
+        packet["stale"] |= stale
+        if completes and not packet["bad"]:
+            if record.good:
+                packet["verified"] += 1
+                if record.parks and not packet["park"]:
+                    packet.update(park=1, park_last=int(last), number=record.number)
+            elif not packet["park"]:
+                packet.update(bad=1, number=record.number)
+        if last:
+            self.expected.append(packet)
+            self.packet = {}
+
+
+class _Knobs(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_uint32)
+        for name in ("span_words", "verdict_words", "ring_bytes", "idle", "stall", "seed")
+    ]
+
+
+class Result(ctypes.Structure):
+    """Clocks are numbered from 0; `slots` counts text slots."""
+
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            "verdicts", "cycles", "first_taken", "last_verdict", "slots", "unclean_stages",
+            "unstable",
+        )
+    ]  # fmt: skip
+
+
+class CipherBench:
+    """The cipher under Verilator."""
+
+    def __init__(self, config):
+        self.config = config
+        self.layouts = Layouts(config)
+        bench = (Path(__file__).parent / "cipher_bench.cpp").read_text()
+        self.library = build(Cipher(config), bench)
+
+    def run(self, traffic, *, idle=0, stall=0, seed=1):
+        """Runs the traffic and checks texts, verdicts and streams.
+
+        idle, stall: chance in 256 that a clock brings no span, takes no verdict.
+        """
+        span, verdict = self.layouts.span, self.layouts.verdict
+        width, verdict_width = 4 * words(span.size), 4 * words(verdict.size)
+        knobs = _Knobs(width // 4, verdict_width // 4, traffic.size, idle, stall, seed)
+        packed = b"".join(
+            span.const({k: int(v) for k, v in fields.items()}).as_bits().to_bytes(width, "little")
+            for fields in traffic.spans
+        )
+        shadow = ctypes.create_string_buffer(b"\xa5" * traffic.size, traffic.size)
+        count = len(traffic.expected)
+        verdicts = ctypes.create_string_buffer(verdict_width * count)
+        result = Result()
+        self.library.run(
+            ctypes.byref(knobs), packed, ctypes.c_uint64(len(traffic.spans)),
+            b"".join(traffic.stages), bytes(traffic.ring), shadow, verdicts,
+            ctypes.c_uint64(count), ctypes.c_uint64(10_000_000), ctypes.byref(result),
+        )  # fmt: skip
+        got = []
+        for i in range(result.verdicts):
+            raw = int.from_bytes(verdicts.raw[i * verdict_width :][:verdict_width], "little")
+            value = verdict.from_bits(raw & ((1 << verdict.size) - 1))
+            got.append({name: int(getattr(value, name)) for name in verdict.members})
+        for verdict_got, wanted in zip(got, traffic.expected, strict=False):
+            if not (wanted["bad"] or wanted["park"]):
+                verdict_got["number"] = 0
+        assert got == traffic.expected
+        assert result.unstable == 0
+        assert result.unclean_stages == 0
+        wanted_shadow = bytearray(b"\xa5" * traffic.size)
+        for address, plain in traffic.texts:
+            for i, byte in enumerate(plain):
+                wanted_shadow[(address + i) % traffic.size] = byte
+        assert shadow.raw == bytes(wanted_shadow)
+        return result
