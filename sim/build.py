@@ -23,6 +23,8 @@ from sealane.hdl.abi.config import Config
 from sealane.hdl.top import Device
 from sealane.hdl.verilog import to_rtlil, to_verilog
 
+from .errors import BuildError
+
 HARNESS = Path(__file__).parent / "harness.cpp"
 WAIVERS = Path(__file__).parent / "waivers.vlt"
 TOP = "sealane"
@@ -35,10 +37,6 @@ VERILATE = (
 )  # fmt: skip
 COMPILE = ("-std=gnu++20", "-fcoroutines", "-fPIC", "-w", "-DVL_THREADED=1")
 DEFAULT_OPTIMIZE = "-O2 -march=native"
-
-
-class BuildError(Exception):
-    """The simulator cannot be built; the text is one line that says what to do."""
 
 
 def verilator_root() -> Path:

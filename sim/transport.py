@@ -8,6 +8,7 @@ from sealane.driver.transport import Completion
 from sealane.hdl.abi.config import Config
 
 from .build import build
+from .errors import StreamError
 
 STATS = (
     "cycles", "first_in", "last_out", "words_in", "words_out", "stall_cycles", "frames_in",
@@ -15,10 +16,6 @@ STATS = (
 )  # fmt: skip
 BUS_BOUND = 1000  # clocks that a register access may take; it takes five
 META_BYTES = 64
-
-
-class StreamError(Exception):
-    """An output port of the device broke a rule of its stream."""
 
 
 class RtlTransport:

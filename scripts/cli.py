@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `sealane`. What the user got wrong is said in one line, with exit status 2."""
+
+import argparse
+import sys
+from typing import NoReturn
+
+from sealane.sim.errors import BuildError, StreamError
+
+from . import bench, replay, verilog
+
+COMMANDS = {
+    "replay": (replay, "run a capture through the device"),
+    "verilog": (verilog, "write the device as Verilog"),
+    "bench": (bench, "measure the simulated device in bits a clock"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and exit with status 2."""
+        self.exit(2, f"{self.prog}: {message} (--help says more)\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns the exit status."""
+    parser = Parser(prog="sealane", description="Inline TLS engine: gateware tools.")
+    subparsers = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser
+    )
+    for name, (module, text) in COMMANDS.items():
+        command = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        module.add_arguments(command)
+    args = parser.parse_args(argv)
+    module, _ = COMMANDS[args.command]
+    try:
+        return module.run(args)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        wrong = where + (error.strerror or str(error))
+    except (ValueError, BuildError, StreamError) as error:
+        wrong = str(error)
+    print(f"sealane {args.command}: {wrong}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
