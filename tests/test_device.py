@@ -8,7 +8,6 @@ import struct
 from ipaddress import IPv4Address, ip_address
 
 import pytest
-from ideal_card import KEY_UPDATE, TICKET, Stream, info
 from sealane.driver import seq as tcp
 from sealane.driver.descriptors import Handle, RxMeta
 from sealane.driver.device import Device, DeviceError, Flow, OffloadRefused, refusal
@@ -38,6 +37,8 @@ from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EVENT, EVENT_WORDS, EventKind
 from sealane.hdl.abi.meta import META
 from sealane.hdl.abi.registers import IDENT_VALUE, OFFSET
+
+from tests.ideal_card import KEY_UPDATE, TICKET, Stream, info
 
 CONFIG = Config(flows=4)
 FLOW = Flow(ip_address("10.9.0.1"), ip_address("10.9.0.2"), 443, 40000)

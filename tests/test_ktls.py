@@ -7,7 +7,6 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ideal_card import HANDLE, KEY_UPDATE, TICKET, TRUTH, Belief, Stream, info, ranges, seal
 from sealane.driver import seq as tcp
 from sealane.driver.descriptors import DeviceEvent, Handle, RxMeta, RxPacket
 from sealane.driver.ktls import (
@@ -25,6 +24,8 @@ from sealane.driver.ktls.framing import Mark
 from sealane.driver.model.gcm import record_aad
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
+
+from tests.ideal_card import HANDLE, KEY_UPDATE, TICKET, TRUTH, Belief, Stream, info, ranges, seal
 
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)
 

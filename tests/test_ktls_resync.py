@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ideal_card import HANDLE, KEY_UPDATE, TRUTH, Stream, ranges
 from sealane.driver import seq as tcp
 from sealane.driver.descriptors import DeviceEvent, Handle, RxPacket
 from sealane.driver.ktls import (
@@ -22,6 +21,8 @@ from sealane.driver.ktls.resync import ASYNC_LOGMAX, Resync
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
+
+from tests.ideal_card import HANDLE, KEY_UPDATE, TRUTH, Stream, ranges
 
 
 def event(kind: EventKind, **fields: int) -> DeviceEvent:
