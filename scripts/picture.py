@@ -10,6 +10,7 @@ segment, and at the right the records of the stream by how the hardware left the
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from matplotlib.patches import Patch, Rectangle
 from sealane.driver.trace import RecordTrace, SegmentTrace, Trace
 
 MAX_PANELS = 8
+DUPLICATE = "duplicate: no new byte"
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, and greys for what no engine
 # could have decrypted.
@@ -42,6 +44,7 @@ COLOURS = {
     "oversize": "#505050",
     "not_tcp": "#303030",
     "no_payload": "#D0D0D0",
+    DUPLICATE: "#D9D9D9",
 }
 RECORDS = {"full": "#009E73", "partial": "#E69F00", "none": "#D55E00", "other": "#C8C8C8"}
 # Event kind: marker, colour, what the legend calls it.
@@ -51,7 +54,9 @@ EVENTS = {
     "resync_refused": ("X", "#B00020", "refused by software"),
     "resumed": ("*", "#009E73", "resumed"),
     "parked": ("s", "#CC79A7", "parked"),
-    "key_update": ("D", "#000000", "key update"),
+    "key_update": ("D", "#0072B2", "rekey"),
+    "go_on": ("o", "#CC79A7", "go on"),
+    "resync_hint": ("d", "#0072B2", "resync hint"),
     "tag_mismatch": ("x", "#B00020", "tag mismatch"),
     "given_up": ("P", "#7A1F00", "search given up"),
     "installed": (">", "#333333", "context installed"),
@@ -60,11 +65,15 @@ EVENTS = {
 POSITIONS = ("resumed_at", "guess", "lost_at", "offset")
 
 
-def holes(segments: Iterable[SegmentTrace]) -> list[tuple[int, int, int, int]]:
-    """Gaps in the stream as (segment that opened it, segment that filled it, start, end).
+def holes(
+    segments: Iterable[SegmentTrace],
+) -> tuple[list[tuple[int, int, int, int]], set[int]]:
+    """Gaps in the stream as (segment that opened it, segment that filled it, start, end), and the
+    segments that brought no new byte.
 
     Segments count from 0; a gap that nothing fills ends at the last one.
     """
+    duplicates = set()
     open_: list[tuple[int, int, int]] = []  # opened by, start, end
     closed = []
     high: int | None = None
@@ -73,6 +82,7 @@ def holes(segments: Iterable[SegmentTrace]) -> list[tuple[int, int, int, int]]:
         start, end = segment.offset, segment.offset + segment.length
         if high is None:
             high = min(start, 0)
+        before = len(closed)
         rest = []
         for opened, low, top in open_:
             if end <= low or start >= top:
@@ -83,8 +93,10 @@ def holes(segments: Iterable[SegmentTrace]) -> list[tuple[int, int, int, int]]:
         open_ = rest
         if start > high:
             open_.append((last, high, start))
+        if end <= high and len(closed) == before:
+            duplicates.add(last)
         high = max(high, end)
-    return closed + [(opened, last, low, top) for opened, low, top in open_]
+    return closed + [(opened, last, low, top) for opened, low, top in open_], duplicates
 
 
 def _unit(span: int) -> tuple[float, str]:
@@ -148,10 +160,11 @@ def _records(axes: Axes, records: Sequence[RecordTrace], unit: float) -> None:
     ))
     axes.set_xlim(0, 1)
     axes.set_xticks([])
+    axes.set_xlabel("records", fontsize=9)
     axes.tick_params(labelleft=False)
 
 
-def _title(connection: dict[str, Any], way: str) -> str:
+def _title(connection: dict[str, Any], way: str, duplicates: int) -> str:
     rx = connection[way]["rx"]
     ends = [
         f"{connection['client']}:{connection['client_port']}",
@@ -159,11 +172,11 @@ def _title(connection: dict[str, Any], way: str) -> str:
     ]
     if way == "s2c":
         ends.reverse()
-    share = 100 * rx["segments_decrypted"] / max(rx["segments"], 1)
     text = (
         f"{ends[0]} \N{RIGHTWARDS ARROW} {ends[1]}   "
         f"TLS {connection['version']} {connection['cipher']}\n"
-        f"{rx['segments_decrypted']} of {rx['segments']} segments decrypted ({share:.0f} %)    "
+        f"{rx['segments_decrypted']} of {rx['segments']} segments decrypted, "
+        f"{duplicates} brought nothing new    "
         f"records: {rx['records_full']} whole, {rx['records_partial']} partly, "
         f"{rx['records_none']} not at all    "
         f"resyncs: {rx['resync']['requested']}    parks: {rx['parks']}"
@@ -196,15 +209,21 @@ def draw(report: dict[str, Any], trace: Trace, path: Path) -> None:
     for part, key in zip(parts[:, 0], shown, strict=False):
         index, way = key
         segments = ways[key]
+        gaps, duplicates = holes(segments)
+        # What the host has already costs no decryption; its reason would only look like a loss.
+        segments = [
+            replace(s, outcome=DUPLICATE) if i in duplicates and s.outcome != "decrypted" else s
+            for i, s in enumerate(segments)
+        ]
         used |= {s.outcome for s in segments}
-        grid = part.add_gridspec(2, 2, height_ratios=(12, 1), width_ratios=(40, 1),
+        grid = part.add_gridspec(2, 2, height_ratios=(12, 1), width_ratios=(40, 1.5),
                                  hspace=0.02, wspace=0.01)
         main = part.add_subplot(grid[0, 0])
         strip = part.add_subplot(grid[1, 0], sharex=main)
         side = part.add_subplot(grid[0, 1], sharey=main)
         unit, name = _unit(max(s.offset + s.length for s in segments))
         _segments(main, segments, unit, 3.0 if len(segments) < 1500 else 1.2)
-        for opened, filled, start, end in holes(segments):
+        for opened, filled, start, end in gaps:
             main.add_patch(Rectangle(
                 (opened, start / unit), max(filled - opened, 1), (end - start) / unit,
                 facecolor="#D55E0022", edgecolor="#D55E00", hatch="////", linewidth=0.6, zorder=2,
@@ -213,9 +232,10 @@ def draw(report: dict[str, Any], trace: Trace, path: Path) -> None:
             e for e in report["events"] if (e["connection"], e["dir"]) == (index, way)
         ), segments, unit)
         main.autoscale_view()
-        main.margins(0.01, 0.04)
+        main.margins(y=0.04)
+        main.set_xlim(-1, len(segments))
         main.set_ylabel(f"{way} stream offset, {name}")
-        main.set_title(_title(report["connections"][index], way), fontsize=10, loc="left")
+        main.set_title(_title(report["connections"][index], way, len(duplicates)), fontsize=10, loc="left")
         main.grid(alpha=0.25)
         main.tick_params(labelbottom=False)
         _strip(strip, segments)
@@ -234,6 +254,6 @@ def _legend(figure: Any, used: set[str], kinds: set[str]) -> None:
         for kind, (marker, colour, label) in EVENTS.items() if kind in kinds
     ]
     handles += [
-        Patch(color=colour, label=f"record (right): {name}") for name, colour in RECORDS.items()
+        Patch(color=colour, label=f"record {name}") for name, colour in RECORDS.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=9, frameon=False)
