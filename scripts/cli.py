@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
         dest="command", required=True, metavar="COMMAND", parser_class=Parser
     )
     for name, (module, text) in COMMANDS.items():
-        command = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        said = text[0].upper() + text[1:] + "."
+        command = subparsers.add_parser(name, help=text, description=said)
         module.add_arguments(command)
     args = parser.parse_args(argv)
     module, _ = COMMANDS[args.command]
