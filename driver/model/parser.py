@@ -55,12 +55,9 @@ NOT_TCP: Final = Parsed()
 
 def ones_complement_sum(data: bytes) -> int:
     """The 16-bit one's complement sum of RFC 1071; a zero byte is appended to odd lengths."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
+    # The sum with end-around carry is the remainder by 2^16 - 1, with 0xFFFF for its multiples.
+    number = int.from_bytes(data + b"\0" * (len(data) % 2), "big")
+    return number % 0xFFFF or (0xFFFF if number else 0)
 
 
 def parse(frame: bytes, config: Config) -> Parsed:
