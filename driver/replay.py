@@ -440,6 +440,12 @@ class Replay:
             },
         }
 
+    @property
+    def offloaded_payload(self) -> int:
+        """Bytes of payload, duplicates included, in the segments of offloaded connections."""
+        offloaded = {c.tcp.index for c in self._connections if c.offloaded}
+        return sum(s.length for s in self.trace.segments if s.connection in offloaded)
+
     def plaintext(self) -> dict[tuple[int, str], bytes]:
         """The recovered application bytes by connection and direction."""
         return {

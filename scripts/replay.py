@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,10 @@ def _run(args: argparse.Namespace) -> int:
     transport = open_transport(args.engine, args.waves)
     try:
         replay = Replay(transport, keylog, confirm_delay=args.confirm_delay)
+        began = time.perf_counter()
         with progress_bar(len(capture.packets)) as progress:
             replay.run(capture.packets, progress)
+        seconds = time.perf_counter() - began
     finally:
         transport.close()
     report = replay.report(args.capture.name, args.engine, capture.warnings)
@@ -141,6 +144,9 @@ def _run(args: argparse.Namespace) -> int:
     if not console.is_terminal:
         console = Console(width=180)
     console.print(table(report))
+    payload = replay.offloaded_payload
+    print(f"{payload} bytes of TCP payload of offloaded connections in {seconds:.2f} s, "
+          f"{payload / seconds / 1000:.0f} kB/s")
     for error in report["errors"]:
         print(f"sealane replay: warning: {error}", file=sys.stderr)
     return 0
