@@ -47,7 +47,7 @@ class NetdevCounters(_Counters):
 
 @dataclass
 class TlsStat(_Counters):
-    """Receive counters of the TLS stack that the offload has to do with; `Curr` goes up and down."""
+    """Receive counters of the TLS stack about the offload; `Curr` goes up and down."""
 
     TlsCurrRxDevice: int = 0
     TlsRxDevice: int = 0

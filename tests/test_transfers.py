@@ -37,3 +37,10 @@ def test_loss_inside_records_costs_nothing():
     result = run_transfers(device, list(range(6)), PLANS["loss, big records"])
     check_safe(result)
     assert share_full(result) > 0.3, result
+
+
+def test_key_updates_faster_than_the_driver_rekeys():
+    """Several KeyUpdates are read before the first rekey is done: old keys stay until then."""
+    for seed in (1003, 1004, 1005):
+        device = Device(ModelTransport())
+        check_safe(run_transfers(device, [seed], PLANS["late answers"]))

@@ -117,7 +117,7 @@ class KtlsRx:
         self._marks: dict[int, Mark] = {}  # by id of the packet, which the mark keeps alive
         self._tracker = KeyUpdateTracker()
         self._parks: dict[int, int] = {}  # record number -> park
-        self._rekeying = False  # the device is still in the epoch before
+        self._rekeys: deque[int] = deque()  # epochs asked of the device and not done yet, in order
         # Generations of this offload: a resync request crosses a rekey, because headers need no
         # key and the device's walk goes on.
         self._generations = {handle.generation} if handle else set()
@@ -177,7 +177,7 @@ class KtlsRx:
         ):
             return out
         if event.kind == EventKind.PARKED:
-            if self._rekeying or event.generation != handle.generation:
+            if self._rekeys or event.generation != handle.generation:
                 return out  # the new keys have ended this park
             self._parks[event.number] = event.park
             if event.number < self.number and not self.waiting_for_keys:
@@ -218,28 +218,35 @@ class KtlsRx:
     def installed(self, handle: Handle | None) -> None:
         """The device took the direction on anew under the same keys, or (None) let go of it."""
         self.handle = handle
-        self._rekeying = False
+        self._rekeys.clear()
         self._generations = {handle.generation} if handle else set()
         self._parks.clear()
         self.resync.reset()
 
     def rekeyed(self, handle: Handle, received_end: int) -> None:
-        """`Rekey` was done. received_end: highest sequence number that had come from the device
-        by then; old keys are kept until the stream has passed it."""
+        """The oldest `Rekey` was done. received_end: highest sequence number that had come from
+        the device by then; old keys are kept until the stream has passed it. Raises `ValueError`
+        if none was asked for."""
+        if not self._rekeys:
+            raise ValueError("no rekey is under way")
         self.stat.TlsRxRekeyOk += 1
-        self.handle, self._rekeying = handle, False
+        self.handle = handle
+        installed = self._rekeys.popleft()
         self._generations.add(handle.generation)
         self._retiring += [
             (epoch, received_end)
             for epoch in self._epochs
-            if epoch != self.epoch and epoch not in {old for old, _ in self._retiring}
+            if epoch != installed
+            and epoch not in self._rekeys
+            and epoch not in {old for old, _ in self._retiring}
         ]
         self._retire()
 
     def rekey_failed(self) -> None:
         """`Rekey` could not be done: the connection goes on in software."""
         self.stat.TlsRxRekeyError += 1
-        self.handle, self._rekeying = None, False
+        self.handle = None
+        self._rekeys.clear()
 
     # --- framing ----------------------------------------------------------------------------
 
@@ -435,7 +442,7 @@ class KtlsRx:
         self.counters.key_updates += 1
         self.stat.TlsRxRekeyReceived += 1
         if self.handle:
-            self._rekeying = True
+            self._rekeys.append(self.epoch)
             out.append(Rekey(self.start, self.epoch, info, number))
 
     # --- endings ----------------------------------------------------------------------------
