@@ -103,7 +103,7 @@ class Layouts:
 
         self.verdict = data.StructLayout(
             {
-                "bad": 1,  # a record that completed in the packet, before any park in it, is not authentic
+                "bad": 1,  # a record completed, before any park in the packet, and is not authentic
                 "stale": 1,  # a span's generation is not the key's
                 "verified": 10,  # records that completed and authenticated
                 "park": 1,  # one of them may change keys

@@ -82,8 +82,7 @@ class ModelTransport:
         """A frame from the wire."""
         parsed = parse(frame, self.config)
         self._counts["frames"] += 1
-        # A frame with a bad checksum belongs to nobody.
-        context = self._lookup(parsed) if parsed.checksum_ok else None
+        context = self._lookup(parsed) if parsed.is_tcp else None
         flow = None if context is None else self._rows.get(context)
         meta: dict[str, int] = {}
         if parsed.is_tcp:
