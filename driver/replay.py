@@ -41,7 +41,8 @@ from .transport import Transport
 
 SCHEMA = "sealane.replay/1"
 NO_SYN = "no SYN in the capture"
-BATCH = 32  # packets in the device together; fewer than the event queue holds
+BATCH = 32  # packets in the device together
+LOUD = 12  # of them that may bring events, so that the event queue holds all
 
 
 class Quiet:
@@ -112,7 +113,10 @@ class _Connection:
             if isinstance(event, Record):
                 host.library_record(event)
             elif host.ktls is not None:
-                host.new_keys(event)
+                if event.suite.offloadable:
+                    host.new_keys(event)
+                else:
+                    self.refusal = f"renegotiated {event.suite.name}, which kTLS does not do"
             elif self.tls.state(event.direction) is State.HANDED_OVER:
                 host.hand_over(event)
 
@@ -131,9 +135,9 @@ class _Connection:
         """Why the connection was not offloaded, or not in both directions."""
         if self.refusal or self.tls.reason:
             return self.refusal or self.tls.reason
-        if all(way.tried for way in self.ways.values()):
-            return None
-        return "the handshake is not complete in the capture"
+        if not all(way.tried for way in self.ways.values()):
+            return "the handshake is not complete in the capture"
+        return None if self.offloaded else "over before its keys could be installed"
 
 
 class Replay:
@@ -186,6 +190,7 @@ class Replay:
         """How far packets from `start` on may be in the device together."""
         busy: dict[tuple[Endpoint, Endpoint], set[int]] = {}
         ends: dict[int, int] = {}  # by flow key: sequence number behind the last quiet segment
+        loud = 0
         for at in range(start, min(start + BATCH, len(parsed))):
             head = parsed[at]
             if not head.is_tcp or not head.checksum_ok:
@@ -201,8 +206,10 @@ class Replay:
             behind = sequence.add(head.seq, head.payload_length)
             if self._is_quiet(connection, head, ends.get(head.key)):
                 ends[head.key] = behind
-            elif head.key in keys:
+            elif head.key in keys or loud == LOUD:
                 return at
+            else:
+                loud += 1
             keys.add(head.key)
             if opens_or_ends:
                 return at + 1
