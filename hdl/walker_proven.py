@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""States of the walker on the proven chain: feeding open records, hopping from header to header."""
+
+from amaranth.hdl import Mux, Signal
+
+from .abi.config import HEADER_BYTES
+from .abi.events import EventKind
+from .abi.meta import ProvenBy, Reason
+from .walker_core import Core, Return
+from .walker_row import State, diff, header_length, header_ok, present
+
+
+def proven_states(m, core: Core, walker_data):
+    """COMPARE to ADOPT. Enter at COMPARE with `end` and `payload_addr` set; leaves to CANDIDATE,
+    SCAN, GIVE_UP or FINISH."""
+    row, coverage = core.row, core.coverage
+    seq_gt_high, seq_lt_high, end_gt_high = Signal(), Signal(), Signal()
+    in_window, walk_ge_seq, walk_lt_end = Signal(), Signal(), Signal()
+    walked = Signal()
+
+    with m.State("COMPARE"):
+        ahead = diff(core.seq, row.high)
+        edge = ahead[core.config.window.bit_length() - 1 :]
+        m.d.comb += coverage.probe.eq(1)
+        m.d.sync += [
+            seq_gt_high.eq(ahead > 0),
+            seq_lt_high.eq(ahead < 0),
+            end_gt_high.eq(diff(core.end, row.high) > 0),
+            in_window.eq(edge.all() | ~edge.any()),
+            walk_ge_seq.eq(diff(row.walk, core.seq) >= 0),
+            walk_lt_end.eq(diff(row.walk, core.end) < 0),
+            *core.follow(row.walk, row.hold, row.hold_count),
+            core.hopping.eq(0),
+            walked.eq(0),
+            core.searching.eq(0),
+            core.tries.eq(0),
+            core.fresh.eq(0),
+        ]
+        m.next = "DECIDE"
+
+    held_length = header_length(row.hold)
+    overlaps = Mux(coverage.at_seq, 1 << Reason.SEEN_BYTES, 1 << Reason.NOT_OPEN)
+    with m.State("DECIDE"):
+        m.d.sync += core.addr.eq(core.payload_addr + core.pos_at)
+        m.d.comb += [coverage.pick.eq(1), coverage.pick_slot.eq(coverage.high_slot)]
+        with m.If(~in_window):
+            m.d.sync += core.blame(Reason.OUT_OF_WINDOW)
+            m.next = "FINISH"
+        with m.Elif(coverage.stale):
+            core.evict(m, Return.COMPARE)
+        with m.Elif(row.proven & seq_gt_high & (row.hold_count >= HEADER_BYTES)):
+            # Only nonce bytes are missing: the walk goes on, the record stays closed.
+            m.d.sync += [
+                row.walk.eq(row.walk + held_length + HEADER_BYTES),
+                row.number.eq(row.number + 1),
+                row.hold_count.eq(0),
+            ]
+            m.next = "COMPARE"
+        with m.Elif(row.proven & (~seq_gt_high | ((row.hold_count == 0) & walk_ge_seq))):
+            with m.If(end_gt_high):
+                m.d.sync += [
+                    core.start.eq(Mux(seq_lt_high, row.high, core.seq)),
+                    core.hopping.eq(1),
+                ]
+                with m.If(seq_lt_high):
+                    m.d.sync += core.blamed.eq(core.blamed | overlaps)
+                m.next = "FRONTIER"
+            with m.Else():
+                m.d.comb += coverage.find.eq(1)
+                m.next = "FIND"
+        with m.Else():
+            m.next = "CANDIDATE"
+
+    with m.State("EVICT"):
+        with m.If(~coverage.busy):
+            with m.Switch(core.evict_for):
+                for back in Return:
+                    with m.Case(back):
+                        m.next = back.name
+
+    # --- bytes behind everything seen ---
+    with m.State("FRONTIER"):
+        leaves_hole = seq_gt_high & coverage.at_high
+        m.d.comb += [coverage.add_start.eq(row.high), coverage.add_end.eq(core.start)]
+        with m.If(leaves_hole & ~coverage.hole_free):
+            core.evict(m, Return.FRONTIER)
+        with m.Else():
+            m.d.comb += coverage.add.eq(leaves_hole & coverage.picked.valid)
+            m.d.sync += [
+                row.high.eq(core.end),
+                core.stop.eq(Mux(walk_lt_end, row.walk, core.end)),
+            ]
+            with m.If((row.hold_count == 0) & (diff(core.start, row.walk) < 0)):
+                with m.If(coverage.at_high & coverage.picked.valid):
+                    m.next = "FEED"
+                with m.Else():
+                    m.d.sync += core.blame(Reason.NOT_OPEN)
+                    m.next = "AFTER_FEED"
+            with m.Else():
+                m.next = "AFTER_FEED"
+
+    with m.State("AFTER_FEED"):
+        with m.If(walk_lt_end):
+            m.next = "CHECK"
+        with m.Else():
+            m.next = "JOIN"
+
+    # --- bytes of a hole ---
+    hole = coverage.hole
+    with m.State("FIND"):
+        m.d.comb += [coverage.pick.eq(~coverage.busy), coverage.pick_slot.eq(hole.slot)]
+        with m.If(~coverage.busy):
+            with m.If(coverage.found):
+                cut_front = diff(hole.start, core.seq) > 0
+                cut_back = diff(hole.end, core.end) < 0
+                m.d.sync += [
+                    core.start.eq(Mux(cut_front, hole.start, core.seq)),
+                    core.stop.eq(Mux(cut_back, hole.end, core.end)),
+                ]
+                with m.If(cut_front | cut_back):
+                    m.d.sync += core.blamed.eq(core.blamed | overlaps)
+                m.next = "CUT"
+            with m.Else():
+                m.d.sync += core.blamed.eq(core.blamed | overlaps)
+                m.next = "JOIN"
+    m.d.comb += [coverage.cut_start.eq(core.start), coverage.cut_end.eq(core.stop)]
+    with m.State("CUT"):
+        m.d.comb += coverage.cut.eq(1)
+        with m.If((hole.start != core.start) & (hole.end != core.stop)):
+            m.next = "REST"
+        with m.Else():
+            m.next = "FEED"
+    with m.State("REST"):
+        m.d.comb += [coverage.add_start.eq(core.stop), coverage.add_end.eq(hole.end)]
+        with m.If(~coverage.hole_free):
+            core.evict(m, Return.REST)
+        with m.Elif(coverage.picked.valid):
+            m.d.comb += coverage.add.eq(1)
+            m.next = "FEED"
+        with m.Else():
+            m.d.sync += core.blame(Reason.NOT_OPEN)
+            m.next = "JOIN"
+
+    picked = coverage.picked
+    piece = core.maker.pieces.payload
+    with m.State("FEED"):
+        picked_end = picked.start + picked.length + HEADER_BYTES
+        completes = (diff(picked_end, row.high) <= 0) & coverage.whole
+        m.d.comb += [
+            core.maker.pieces.valid.eq(1),
+            piece.slot.eq(coverage.picked_slot),
+            piece.number.eq(picked.number),
+            piece.nonce.eq(picked.nonce),
+            piece.content.eq(picked.content),
+            piece.length.eq(picked.length),
+            piece.at.eq(core.start - core.seq),
+            piece.behind.eq(core.start - picked.start),
+            piece.count.eq(core.stop - core.start),
+            piece.first.eq(~picked.fed),
+            piece.completes.eq(completes),
+        ]
+        with m.If(core.maker.pieces.ready):
+            m.d.comb += [coverage.feed.eq(1), coverage.completes.eq(completes)]
+            core.touch(
+                m, picked.number, picked.start, (core.seq - picked.start)[:16], picked.length,
+                picked.nonce, completes,
+            )  # fmt: skip
+            with m.If(core.hopping & walk_lt_end):
+                m.next = "CHECK"
+            with m.Else():
+                m.next = "JOIN"
+
+    # --- headers, of either chain ---
+    with m.State("FETCH"):
+        m.next = "WAIT"
+    with m.State("WAIT"):
+        m.next = "CHECK"
+    with m.State("CHECK"):
+        m.d.sync += [
+            core.head.eq(core.head_bytes(walker_data)),
+            core.closed.eq(row.marked & (diff(core.pos, row.marked_high) < 0)),
+        ]
+        with m.If(core.searching):
+            m.next = "CHAIN"
+        with m.Else():
+            m.next = "STEP"
+
+    length = header_length(core.head)
+    size = Signal(15)
+    m.d.comb += size.eq(length + HEADER_BYTES)
+    nonce = core.head[8 * HEADER_BYTES :]
+    allowed = header_ok(row.version, core.head, present(core.left, HEADER_BYTES))
+    offset = Mux(core.pos_at < 0, (-core.pos_at)[:16], 0)
+    with m.State("STEP"):
+        new = coverage.new
+        whole = size <= core.left
+        more = core.left > core.front
+        m.d.comb += [
+            new.valid.eq(1),
+            new.fed.eq(more),
+            new.start.eq(core.pos),
+            new.length.eq(length),
+            new.number.eq(row.number),
+            new.nonce.eq(nonce),
+            new.content.eq(core.head[:2]),
+            piece.slot.eq(Mux(whole, 0, coverage.free_slot)),
+            piece.number.eq(row.number),
+            piece.nonce.eq(nonce),
+            piece.content.eq(core.head[:2]),
+            piece.length.eq(length),
+            piece.at.eq(core.pos_at + core.front),
+            piece.behind.eq(core.front),
+            piece.count.eq(Mux(whole, size, core.left) - core.front),
+            piece.first.eq(1),
+            piece.completes.eq(whole),
+        ]
+        with m.If(~allowed):
+            m.d.comb += coverage.clear.eq(1)
+            m.d.sync += [
+                row.proven.eq(0),
+                row.state.eq(State.SEARCHING),
+                row.lost_at.eq(core.pos),
+                row.scanned.eq(0),
+                row.hold_count.eq(0),
+                row.bad_headers.eq(row.bad_headers + 1),
+                row.cand_high.eq(core.end),
+                *core.one_further(),
+            ]
+            with m.If(row.bad_headers == core.config.bad_header_limit - 1):
+                m.next = "GIVE_UP"
+            with m.Else():
+                m.next = "SCAN"
+        with m.Elif(core.left < core.front):
+            m.d.sync += [row.hold.eq(core.head), row.hold_count.eq(core.left), walked.eq(1)]
+            known = Mux(core.left < HEADER_BYTES, 0, length)
+            core.touch(m, row.number, core.pos, offset, known, nonce, 0)
+            m.next = "JOIN"
+        with m.Elif(~core.closed & ~whole & ~coverage.slot_free):
+            core.evict(m, Return.STEP)
+        with m.Else():
+            m.d.comb += core.maker.pieces.valid.eq(~core.closed & more)
+            with m.If(core.maker.pieces.ready):
+                m.d.comb += coverage.open.eq(~core.closed & ~whole)
+                with m.If(core.closed):
+                    m.d.sync += core.blame(Reason.NOT_OPEN)
+                core.touch(
+                    m, row.number, core.pos, offset, length, nonce, ~core.closed & whole
+                )
+                m.d.sync += [
+                    walked.eq(1),
+                    row.hold_count.eq(0),
+                    row.walk.eq(core.pos + size),
+                    row.number.eq(row.number + 1),
+                    *core.past(size),
+                ]
+                with m.If(size < core.left):
+                    m.next = "FETCH"
+                with m.Else():
+                    m.next = "JOIN"
+
+    with m.State("JOIN"):
+        m.d.comb += coverage.settle.eq(1)
+        m.next = "FINISH"
+        with m.If(core.hopping):
+            lead = diff(row.walk, row.guess)
+            with m.Switch(row.state):
+                with m.Case(State.START):
+                    with m.If(walked):
+                        m.d.sync += row.state.eq(State.TRACKING)
+                with m.Case(State.SEARCHING, State.GIVEN_UP):
+                    m.d.sync += row.state.eq(State.TRACKING)
+                with m.Case(State.CONFIRMING):
+                    with m.If(lead == 0):
+                        m.next = "ADOPT_PROBE"
+                    with m.Elif(lead > 0):
+                        m.d.sync += row.state.eq(State.TRACKING)
+
+    # --- the candidate is proven ---
+    gap = Signal()
+    number = Signal(64)
+    m.d.comb += number.eq(Mux(core.is_command, core.command.number, row.number) + row.cand_count)
+    with m.State("ADOPT_PROBE"):
+        m.d.comb += coverage.probe.eq(1)
+        m.d.sync += [core.pos.eq(row.walk), gap.eq(row.proven & (diff(row.high, row.walk) < 0))]
+        m.next = "ADOPT_PICK"
+    with m.State("ADOPT_PICK"):
+        m.d.comb += [coverage.pick.eq(1), coverage.pick_slot.eq(coverage.high_slot)]
+        m.next = "ADOPT"
+    with m.State("ADOPT"):
+        leaves_hole = gap & coverage.at_high
+        m.d.comb += [coverage.add_start.eq(row.high), coverage.add_end.eq(row.walk)]
+        with m.If(leaves_hole & ~coverage.hole_free):
+            core.evict(m, Return.ADOPT)
+        with m.Else():
+            m.d.comb += coverage.add.eq(leaves_hole & coverage.picked.valid)
+            m.d.sync += [
+                core.event.kind.eq(EventKind.RESUMED),
+                core.event.lost_at.eq(row.lost_at),
+                core.event.guess.eq(row.guess),
+                core.event.resumed_at.eq(row.cand_walk),
+                core.event.proven_by.eq(
+                    Mux(core.is_command, int(ProvenBy.SOFTWARE), int(ProvenBy.WALK))
+                ),
+                core.event.seq.eq(row.cand_high),
+                core.event.number.eq(number),
+                row.walk.eq(row.cand_walk),
+                row.number.eq(number),
+                row.hold.eq(row.cand_hold),
+                row.hold_count.eq(row.cand_hold_count),
+                row.high.eq(row.cand_high),
+                row.cand_hold_count.eq(0),
+                row.proven.eq(1),
+                row.state.eq(State.TRACKING),
+                row.scanned.eq(0),
+                row.bad_headers.eq(0),
+            ]
+            with m.If(core.is_command):
+                m.next = "TOKEN"
+            with m.Else():
+                m.next = "FINISH"
