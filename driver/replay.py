@@ -7,16 +7,10 @@ host's TCP, to a TLS library until a direction's keys are known, and then to the
 the driver does about a packet (install a context, answer, go on, rekey) is done before the next
 packet of that flow is given to the device.
 
-Packets that cannot cause a command may be in the device together. Which ones are is decided from
-the capture and from what has been processed, never from timing, so that every engine sees the
-same order of packets and commands and the reports are the same.
+Packets that cannot cause a command may be in the device together (`batches`).
 """
 
-from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from sealane.hdl.abi.config import Config
@@ -24,120 +18,22 @@ from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import ProvenBy, Reason
 
 from . import seq as sequence
+from .batches import Batches, ends, pair_of
 from .capture import Packet
 from .descriptors import DeviceEvent, RxPacket
-from .device import Device, Flow, OffloadRefused
+from .device import Device, OffloadRefused
 from .flowtable import FlowTableError
-from .host import HostDirection, Reaction
+from .host import Reaction
+from .host_connection import NO_SYN, HostConnection, Way
 from .keylog import Keylog
 from .ktls import GoOn, Rekey, ResyncAnswer, ResyncHint
-from .model.parser import FIN, RST, SYN, Parsed, parse
-from .oracle import HOST, ConnectionTruth, DirectionTruth, decode_capture
-from .tcp import DIRECTIONS, ConnectionTable, Endpoint, Segment, TcpConnection
-from .tls.connection import Connection, InstallKeys, State
-from .tls.records import APPLICATION_DATA, Outcome, Record
+from .model.parser import Parsed, parse
+from .oracle import HOST, ConnectionTruth, decode_capture
+from .tcp import ConnectionTable, Endpoint, Segment, TcpConnection
 from .trace import SegmentTrace, Trace
 from .transport import Transport
 
 SCHEMA = "sealane.replay/1"
-NO_SYN = "no SYN in the capture"
-BATCH = 32  # packets in the device together
-LOUD = 12  # of them that may bring events, so that the event queue holds all
-
-
-class Quiet:
-    """Where in a direction's stream nothing happens but application data that authenticates.
-
-    Known beforehand from the software truth; only a question of speed.
-    """
-
-    def __init__(self, truth: DirectionTruth) -> None:
-        self._records = [
-            (r.offset, r.end, r.outcome is Outcome.OK and r.inner_type == APPLICATION_DATA)
-            for r in truth.records
-        ]
-        self._starts = [start for start, _, _ in self._records]
-
-    def __call__(self, start: int, end: int) -> bool:
-        """Whether [start, end) lies in such records only."""
-        at = bisect_right(self._starts, start) - 1
-        while at >= 0 and start < end:
-            if at == len(self._records) or not self._records[at][2]:
-                return False
-            start = self._records[at][1]
-            at += 1
-        return at >= 0
-
-
-@dataclass
-class _Way:
-    """A direction and what the runner keeps of it."""
-
-    host: HostDirection
-    quiet: Quiet
-    flow: Flow
-    tried: bool = False  # to install a context
-    marked: bool = False  # the last segment was
-    due: deque[tuple[int, Reaction]] = field(default_factory=deque)
-
-
-class _Connection:
-    """A connection: TCP, TLS library, two directions."""
-
-    def __init__(
-        self, tcp: TcpConnection, truth: ConnectionTruth, keylog: Keylog,
-        sessions: dict[bytes, bytes], trace: Trace,
-    ) -> None:
-        self.tcp = tcp
-        self.tls = Connection(keylog, sessions, hand_over=tcp.has_syn)
-        self.refusal: str | None = None if tcp.has_syn else NO_SYN
-        self.offloaded = False
-        self.ways: dict[str, _Way] = {}
-        for way in DIRECTIONS:
-            source, target = tcp.client, tcp.server
-            if way == "s2c":
-                source, target = target, source
-            host = HostDirection(
-                tcp.index, way, tcp.streams[way], truth[way], self.deliver, trace
-            )
-            self.ways[way] = _Way(host, Quiet(truth[way]), _flow(source, target))
-
-    def deliver(self, direction: str, inner_type: int, plaintext: bytes, end: int) -> None:
-        """A record to the TLS library; takes the keys that come of it."""
-        self.take(self.tls.deliver(direction, inner_type, plaintext, end))
-
-    def take(self, events: Iterable[Record | InstallKeys]) -> None:
-        """What the TLS library gave out."""
-        for event in events:
-            host = self.ways[event.direction].host
-            if isinstance(event, Record):
-                host.library_record(event)
-            elif host.ktls is not None:
-                if event.suite.offloadable:
-                    host.new_keys(event)
-                else:
-                    self.refusal = f"renegotiated {event.suite.name}, which kTLS does not do"
-            elif self.tls.state(event.direction) is State.HANDED_OVER:
-                host.hand_over(event)
-
-    @property
-    def settled(self) -> bool:
-        """Packets of one direction can cause no command for the other."""
-        if self.refusal == NO_SYN or self.tls.reason is not None:
-            return True
-        return all(
-            way.host.ktls is not None and not way.host.ktls.waiting_for_keys
-            for way in self.ways.values()
-        )
-
-    @property
-    def reason(self) -> str | None:
-        """Why the connection was not offloaded, or not in both directions."""
-        if self.refusal or self.tls.reason:
-            return self.refusal or self.tls.reason
-        if not all(way.tried for way in self.ways.values()):
-            return "the handshake is not complete in the capture"
-        return None if self.offloaded else "over before its keys could be installed"
 
 
 class Replay:
@@ -156,9 +52,9 @@ class Replay:
         self._keylog = keylog
         self._delay = confirm_delay
         self._table = ConnectionTable()
-        self._connections: list[_Connection] = []
-        self._by_pair: dict[tuple[Endpoint, Endpoint], _Connection] = {}
-        self._by_context: dict[int, tuple[_Connection, _Way]] = {}
+        self._connections: list[HostConnection] = []
+        self._by_pair: dict[tuple[Endpoint, Endpoint], HostConnection] = {}
+        self._by_context: dict[int, tuple[HostConnection, Way]] = {}
         self._sessions: dict[bytes, bytes] = {}
         self._events: list[dict[str, Any]] = []
         self._packet = 0
@@ -175,9 +71,10 @@ class Replay:
         """
         truths = decode_capture(packets, self._keylog)
         parsed = [parse(packet.frame, HOST) for packet in packets]
+        batches = Batches(parsed, truths, self._by_pair.get)
         at = 0
         while at < len(packets):
-            end = self._batch(parsed, at)
+            end = batches.end(at)
             delivered = self._device.receive(p.frame for p in packets[at:end])
             events = _by_packet(self._device.events(), delivered)
             for i, (packet, head) in enumerate(zip(packets[at:end], parsed[at:end], strict=True)):
@@ -185,48 +82,6 @@ class Replay:
                 self._receive(packet, head, delivered[i], events.get(i, []), truths)
             at = end
             progress(at)
-
-    def _batch(self, parsed: Sequence[Parsed], start: int) -> int:
-        """How far packets from `start` on may be in the device together."""
-        busy: dict[tuple[Endpoint, Endpoint], set[int]] = {}
-        ends: dict[int, int] = {}  # by flow key: sequence number behind the last quiet segment
-        loud = 0
-        for at in range(start, min(start + BATCH, len(parsed))):
-            head = parsed[at]
-            if not head.is_tcp or not head.checksum_ok:
-                continue
-            opens_or_ends = bool(head.tcp_flags & (SYN | RST | FIN))
-            if not head.payload_length and not opens_or_ends:
-                continue
-            pair = _pair(head)
-            keys = busy.setdefault(pair, set())
-            connection = self._by_pair.get(pair)
-            if keys and (opens_or_ends or connection is None or not connection.settled):
-                return at
-            behind = sequence.add(head.seq, head.payload_length)
-            if self._is_quiet(connection, head, ends.get(head.key)):
-                ends[head.key] = behind
-            elif head.key in keys or loud == LOUD:
-                return at
-            else:
-                loud += 1
-            keys.add(head.key)
-            if opens_or_ends:
-                return at + 1
-        return min(start + BATCH, len(parsed))
-
-    def _is_quiet(self, connection: _Connection | None, head: Parsed, end: int | None) -> bool:
-        """In order, behind a marked segment, and only application data: no command can follow."""
-        if connection is None or not connection.settled:
-            return False
-        way = connection.ways[connection.tcp.direction(_ends(head)[0])]
-        stream = way.host.stream
-        if not way.marked or way.due or stream.waiting_bytes:
-            return False
-        if head.seq != (stream.sequence(stream.next) if end is None else end):
-            return False
-        offset = stream.offset(head.seq)
-        return way.quiet(offset, offset + head.payload_length)
 
     # --- one packet -------------------------------------------------------------------------
 
@@ -240,7 +95,7 @@ class Replay:
         known = len(self._table.connections)
         segment = None
         if head.is_tcp and head.checksum_ok:
-            source, target = _ends(head)
+            source, target = ends(head)
             segment = self._table.segment(
                 packet.index, source, target, head.seq, head.tcp_flags, out.payload
                 if out.marked else out.frame[head.payload_offset :][: head.payload_length],
@@ -265,17 +120,17 @@ class Replay:
 
     def _dropped(self, head: Parsed, out: RxPacket) -> None:
         """A segment that TCP dropped counts for the connection that its addresses name."""
-        connection = self._by_pair.get(_pair(head)) if head.is_tcp else None
+        connection = self._by_pair.get(pair_of(head)) if head.is_tcp else None
         if connection is None or not head.payload_length or head.checksum_ok:
             return
-        way = connection.ways[connection.tcp.direction(_ends(head)[0])]
+        way = connection.ways[connection.tcp.direction(ends(head)[0])]
         way.host.counts.segments += 1
         way.host.counts.reasons[Reason(out.meta.reason)] += 1
         offset = way.host.stream.offset(head.seq)
         segment = Segment(connection.tcp, way.host.way, offset, head.payload_length, [])
         self._trace_segment(connection, segment, out)
 
-    def _trace_segment(self, connection: _Connection, segment: Segment, out: RxPacket) -> None:
+    def _trace_segment(self, connection: HostConnection, segment: Segment, out: RxPacket) -> None:
         outcome = "decrypted" if out.marked else Reason(out.meta.reason).name.lower()
         self.trace.segments.append(SegmentTrace(
             self._packet, self._time, connection.tcp.index, segment.direction, segment.offset,
@@ -283,7 +138,7 @@ class Replay:
         ))
 
     def _open(self, tcp: TcpConnection, truth: ConnectionTruth) -> None:
-        connection = _Connection(tcp, truth, self._keylog, self._sessions, self.trace)
+        connection = HostConnection(tcp, truth, self._keylog, self._sessions, self.trace)
         self._connections.append(connection)
         pair = (min(tcp.client, tcp.server), max(tcp.client, tcp.server))
         former = self._by_pair.get(pair)
@@ -292,7 +147,7 @@ class Replay:
                 self._release(way)
         self._by_pair[pair] = connection
 
-    def _deliver(self, connection: _Connection, way: _Way, segment: Segment) -> None:
+    def _deliver(self, connection: HostConnection, way: Way, segment: Segment) -> None:
         """In-order bytes to whoever reads the direction's stream."""
         host = way.host
         if host.ktls is not None:
@@ -304,17 +159,17 @@ class Replay:
         if connection.tls.reason is not None or connection.refusal == NO_SYN:
             host.forget()
 
-    def _settle(self, connection: _Connection) -> None:
+    def _settle(self, connection: HostConnection) -> None:
         """Contexts that can be installed now, and reactions that are due."""
         for way in connection.ways.values():
             if way.host.ktls is not None and not way.tried:
                 way.tried = True
                 self._install(connection, way)
-            self._react(connection, way)
+            self._react(way)
 
     # --- the device -------------------------------------------------------------------------
 
-    def _install(self, connection: _Connection, way: _Way) -> None:
+    def _install(self, connection: HostConnection, way: Way) -> None:
         kernel = way.host.ktls
         assert kernel is not None
         if kernel.closed or way.host.stream.end is not None:
@@ -332,7 +187,7 @@ class Replay:
         self._by_context[handle.context] = connection, way
         self._event(way, "installed", resumed_at=seq)
 
-    def _release(self, way: _Way) -> None:
+    def _release(self, way: Way) -> None:
         """Ends the offload of a direction."""
         if way.host.handle is None:
             return
@@ -374,7 +229,7 @@ class Replay:
         self._event(way, kind.name.lower(), proven, **where)
         host.take(host.ktls.device_event(event))
 
-    def _react(self, connection: _Connection, way: _Way) -> None:
+    def _react(self, way: Way) -> None:
         """Carries out what the kernel asked for, when its time has come."""
         host = way.host
         while True:
@@ -385,7 +240,7 @@ class Replay:
             self._carry_out(way, way.due.popleft()[1])
             self._take_events(self._device.events())
 
-    def _carry_out(self, way: _Way, reaction: Reaction) -> None:
+    def _carry_out(self, way: Way, reaction: Reaction) -> None:
         host = way.host
         handle, kernel = host.handle, host.ktls
         if handle is None or kernel is None:
@@ -409,7 +264,7 @@ class Replay:
             assert host.highest is not None
             kernel.rekeyed(host.handle, host.highest)
 
-    def _event(self, way: _Way, kind: str, proven_by: str | None = None, **where: int) -> None:
+    def _event(self, way: Way, kind: str, proven_by: str | None = None, **where: int) -> None:
         stream = way.host.stream
         self._events.append({
             "packet": self._packet, "time": round(self._time, 6),
@@ -429,22 +284,7 @@ class Replay:
         return {
             "schema": SCHEMA, "capture": capture, "engine": engine,
             "errors": [*warnings, *self.errors], "events": self._events,
-            "connections": [self._connection_report(c) for c in self._connections],
-        }
-
-    @staticmethod
-    def _connection_report(connection: _Connection) -> dict[str, Any]:
-        tcp, tls = connection.tcp, connection.tls
-        return {
-            "index": tcp.index,
-            "client": tcp.client.host, "client_port": tcp.client.port,
-            "server": tcp.server.host, "server_port": tcp.server.port,
-            "version": tls.version, "cipher": tls.cipher,
-            "offloaded": connection.offloaded, "reason": connection.reason,
-            **{
-                name: {"rx": way.host.report(tls.key_updates(name), tls.leftover(name))}
-                for name, way in connection.ways.items()
-            },
+            "connections": [c.report() for c in self._connections],
         }
 
     @property
@@ -481,19 +321,3 @@ def _by_packet(
                 break
         found.setdefault(at, []).append(event)
     return found
-
-
-def _ends(head: Parsed) -> tuple[Endpoint, Endpoint]:
-    return (
-        Endpoint(head.ipv6, head.src, head.sport), Endpoint(head.ipv6, head.dst, head.dport)
-    )
-
-
-def _pair(head: Parsed) -> tuple[Endpoint, Endpoint]:
-    source, target = _ends(head)
-    return min(source, target), max(source, target)
-
-
-def _flow(source: Endpoint, target: Endpoint) -> Flow:
-    address = IPv6Address if source.ipv6 else IPv4Address
-    return Flow(address(source.address), address(target.address), source.port, target.port)
