@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from .abi.config import HEADER_BYTES, VERSION_TLS12, Config
 from .layouts import Layouts
-from .walker_row import RowLayouts, diff
+from .walker_row import RowLayouts, delta
 
 STALE = 30  # a record 2^30 bytes behind is closed, before sequence numbers could wrap onto it
 
@@ -139,12 +139,12 @@ class Coverage(Component):
             m.d.sync += [self.at_seq.eq(0), self.at_high.eq(0), self.stale.eq(0)]
             for i, slot in reversed(list(enumerate(slots))):
                 size = slot.length + HEADER_BYTES
-                behind = diff(self.seq, slot.start)
+                behind = delta(self.seq, slot.start)
                 with m.If(slot.valid & (behind.as_unsigned() < size)):
                     m.d.sync += self.at_seq.eq(1)
                 with m.If(slot.valid & ~behind[31] & behind[STALE]):
                     m.d.sync += self.stale.eq(1)
-                with m.If(slot.valid & (diff(self.high, slot.start).as_unsigned() < size)):
+                with m.If(slot.valid & (delta(self.high, slot.start).as_unsigned() < size)):
                     m.d.sync += [self.at_high.eq(1), self.high_slot.eq(i)]
 
     def _settle(self, m, slots):
@@ -163,7 +163,7 @@ class Coverage(Component):
             )
             with m.If(self.settle):
                 end = slot.start + slot.length + HEADER_BYTES
-                m.d.sync += ends[i].eq(diff(end, self.end) < 0)
+                m.d.sync += ends[i].eq(delta(end, self.end) < 0)
         m.d.comb += self.held.eq((ends & Cat(kinds)).any())
 
     def _searches(self, m, slots, holes, found_at):
@@ -192,7 +192,7 @@ class Coverage(Component):
             with m.Switch(index):
                 for i, slot in enumerate(slots):
                     with m.Case(i):
-                        m.d.sync += [age.eq(diff(self.walk, slot.start)), aged.eq(slot.valid)]
+                        m.d.sync += [age.eq(delta(self.walk, slot.start)), aged.eq(slot.valid)]
                 with m.Default():
                     m.d.sync += aged.eq(0)
             with m.If(started & aged & (~any_best | (age > best_age))):
@@ -208,8 +208,8 @@ class Coverage(Component):
                         m.d.sync += hole.eq(one)
                 with m.Default():
                     m.d.sync += hole.valid.eq(0)
-            overlaps = (diff(hole.start, self.end) < 0) & (diff(hole.end, self.seq) > 0)
-            behind = ~self.found | (diff(hole.start, self.hole.start) > 0)
+            overlaps = (delta(hole.start, self.end) < 0) & (delta(hole.end, self.seq) > 0)
+            behind = ~self.found | (delta(hole.start, self.hole.start) > 0)
             with m.If(started & hole.valid & overlaps & behind):
                 m.d.sync += [self.found.eq(1), self.hole.eq(hole), found_at.eq(last_index)]
             with m.If(index == len(holes) + 1):

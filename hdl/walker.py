@@ -26,7 +26,7 @@ from .layouts import TOKEN_GO_ON, Layouts
 from .walker_commands import command_states
 from .walker_core import Core
 from .walker_proven import proven_states
-from .walker_row import diff
+from .walker_row import delta
 from .walker_search import search_states
 
 
@@ -195,7 +195,7 @@ class Walker(Component):
                 with m.If(maker.settled & out_free):
                     m.d.comb += [maker.end.eq(1), self.work.ready.eq(1)]
                     with m.If(reason == Reason.NONE):
-                        with m.If(~row.marked | (diff(core.end, row.marked_high) > 0)):
+                        with m.If(~row.marked | (delta(core.end, row.marked_high) > 0)):
                             m.d.sync += [row.marked.eq(1), row.marked_high.eq(core.end)]
                     m.d.sync += [
                         write.eq(core.dirty),

@@ -39,6 +39,7 @@ def command_states(m, core: Core, token, feedback_generation):
                 m.d.sync += [
                     *row.clear(),
                     *row.arm(command.seq, command.number),
+                    row.closed.eq(0),
                     row.valid.eq(1),
                     row.generation.eq(command.generation),
                     row.epoch.eq(command.epoch),
@@ -77,13 +78,17 @@ def command_states(m, core: Core, token, feedback_generation):
                     ]
 
     with m.State("REKEY"):
-        m.d.sync += [row.generation.eq(command.generation), row.epoch.eq(command.epoch)]
+        m.d.sync += [
+            row.generation.eq(command.generation),
+            row.epoch.eq(command.epoch),
+            row.version.eq(command.version),
+        ]
         with m.If(row.proven):
             close_all()
             with m.If(since_base[64]):
                 m.d.sync += row.arm(command.seq, 0)
             with m.Else():
-                m.d.sync += row.number.eq(since_base[:64])
+                m.d.sync += [row.number.eq(since_base[:64]), *row.close_below()]
         m.next = "KEY_SPAN"
 
     with m.State("KEY_SPAN"):

@@ -10,7 +10,7 @@ from .coverage import Coverage
 from .header_scanner import HeaderScanner
 from .layouts import Event, Layouts, Meta
 from .span_maker import SpanMaker
-from .walker_row import HEAD_BYTES, HELD_BYTES, RowLayouts, RowRegisters, diff, present
+from .walker_row import HEAD_BYTES, HELD_BYTES, RowLayouts, RowRegisters, delta, present
 
 
 class Return(enum.Enum, shape=3):
@@ -102,8 +102,8 @@ class Core:
         """Statements: be at a chain's next header."""
         return [
             self.pos.eq(walk),
-            self.pos_at.eq(diff(walk, self.seq)),
-            self.left.eq(diff(self.end, walk)),
+            self.pos_at.eq(delta(walk, self.seq)),
+            self.left.eq(delta(self.end, walk)),
             self.held.eq(hold),
             self.held_left.eq(hold_count),
         ]

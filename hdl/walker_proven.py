@@ -7,7 +7,7 @@ from .abi.config import HEADER_BYTES
 from .abi.events import EventKind
 from .abi.meta import ProvenBy, Reason
 from .walker_core import Core, Return
-from .walker_row import State, diff, header_length, header_ok, present
+from .walker_row import State, delta, header_length, header_ok, present
 
 
 def proven_states(m, core: Core, walker_data):
@@ -19,16 +19,16 @@ def proven_states(m, core: Core, walker_data):
     walked = Signal()
 
     with m.State("COMPARE"):
-        ahead = diff(core.seq, row.high)
+        ahead = delta(core.seq, row.high)
         edge = ahead[core.config.window.bit_length() - 1 :]
         m.d.comb += coverage.probe.eq(1)
         m.d.sync += [
             seq_gt_high.eq(ahead > 0),
             seq_lt_high.eq(ahead < 0),
-            end_gt_high.eq(diff(core.end, row.high) > 0),
+            end_gt_high.eq(delta(core.end, row.high) > 0),
             in_window.eq(edge.all() | ~edge.any()),
-            walk_ge_seq.eq(diff(row.walk, core.seq) >= 0),
-            walk_lt_end.eq(diff(row.walk, core.end) < 0),
+            walk_ge_seq.eq(delta(row.walk, core.seq) >= 0),
+            walk_lt_end.eq(delta(row.walk, core.end) < 0),
             *core.follow(row.walk, row.hold, row.hold_count),
             core.hopping.eq(0),
             walked.eq(0),
@@ -90,7 +90,7 @@ def proven_states(m, core: Core, walker_data):
                 row.high.eq(core.end),
                 core.stop.eq(Mux(walk_lt_end, row.walk, core.end)),
             ]
-            with m.If((row.hold_count == 0) & (diff(core.start, row.walk) < 0)):
+            with m.If((row.hold_count == 0) & (delta(core.start, row.walk) < 0)):
                 with m.If(coverage.at_high & coverage.picked.valid):
                     m.next = "FEED"
                 with m.Else():
@@ -111,8 +111,8 @@ def proven_states(m, core: Core, walker_data):
         m.d.comb += [coverage.pick.eq(~coverage.busy), coverage.pick_slot.eq(hole.slot)]
         with m.If(~coverage.busy):
             with m.If(coverage.found):
-                cut_front = diff(hole.start, core.seq) > 0
-                cut_back = diff(hole.end, core.end) < 0
+                cut_front = delta(hole.start, core.seq) > 0
+                cut_back = delta(hole.end, core.end) < 0
                 m.d.sync += [
                     core.start.eq(Mux(cut_front, hole.start, core.seq)),
                     core.stop.eq(Mux(cut_back, hole.end, core.end)),
@@ -145,7 +145,7 @@ def proven_states(m, core: Core, walker_data):
     piece = core.maker.pieces.payload
     with m.State("FEED"):
         picked_end = picked.start + picked.length + HEADER_BYTES
-        completes = (diff(picked_end, row.high) <= 0) & coverage.whole
+        completes = (delta(picked_end, row.high) <= 0) & coverage.whole
         m.d.comb += [
             core.maker.pieces.valid.eq(1),
             piece.slot.eq(coverage.picked_slot),
@@ -178,7 +178,7 @@ def proven_states(m, core: Core, walker_data):
     with m.State("CHECK"):
         m.d.sync += [
             core.head.eq(core.head_bytes(walker_data)),
-            core.closed.eq(row.marked & (diff(core.pos, row.marked_high) < 0)),
+            core.closed.eq(row.closed & (delta(core.pos, row.closed_below) < 0)),
         ]
         with m.If(core.searching):
             m.next = "CHAIN"
@@ -262,7 +262,7 @@ def proven_states(m, core: Core, walker_data):
         m.d.comb += coverage.settle.eq(1)
         m.next = "FINISH"
         with m.If(core.hopping):
-            lead = diff(row.walk, row.guess)
+            lead = delta(row.walk, row.guess)
             with m.Switch(row.state):
                 with m.Case(State.START):
                     with m.If(walked):
@@ -281,7 +281,7 @@ def proven_states(m, core: Core, walker_data):
     m.d.comb += number.eq(Mux(core.is_command, core.command.number, row.number) + row.cand_count)
     with m.State("ADOPT_PROBE"):
         m.d.comb += coverage.probe.eq(1)
-        m.d.sync += [core.pos.eq(row.walk), gap.eq(row.proven & (diff(row.high, row.walk) < 0))]
+        m.d.sync += [core.pos.eq(row.walk), gap.eq(row.proven & (delta(row.high, row.walk) < 0))]
         m.next = "ADOPT_PICK"
     with m.State("ADOPT_PICK"):
         m.d.comb += [coverage.pick.eq(1), coverage.pick_slot.eq(coverage.high_slot)]
@@ -309,6 +309,7 @@ def proven_states(m, core: Core, walker_data):
                 row.hold_count.eq(row.cand_hold_count),
                 row.high.eq(row.cand_high),
                 row.cand_hold_count.eq(0),
+                *row.close_below(),
                 row.proven.eq(1),
                 row.state.eq(State.TRACKING),
                 row.scanned.eq(0),

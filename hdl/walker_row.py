@@ -59,7 +59,9 @@ class RowLayouts:
             "hold": 8 * HELD_BYTES,
             "hold_count": 4,
             "marked": 1,  # `marked_high` is valid
-            "marked_high": 32,
+            "marked_high": 32,  # end of the highest packet that could be marked
+            "closed": 1,  # `closed_below` is valid
+            "closed_below": 32,  # `marked_high` when the position was last given anew
             "lost_at": 32,
             "guess": 32,
             "cand_walk": 32,
@@ -100,11 +102,15 @@ class RowRegisters:
             self.walk.eq(seq), self.high.eq(seq), self.number.eq(number),
             self.hold_count.eq(0), self.cand_hold_count.eq(0),
             self.proven.eq(1), self.state.eq(State.START),
-            self.scanned.eq(0), self.bad_headers.eq(0),
+            self.scanned.eq(0), self.bad_headers.eq(0), *self.close_below(),
         ]  # fmt: skip
 
+    def close_below(self):
+        """Statements for a position given anew: records in what was marked stay closed."""
+        return [self.closed.eq(self.marked), self.closed_below.eq(self.marked_high)]
 
-def diff(a, b):
+
+def delta(a, b):
     """How far sequence number `a` lies behind `b`, signed, modulo 2^32."""
     return (a - b)[:32].as_signed()
 

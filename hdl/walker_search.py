@@ -8,7 +8,7 @@ from .abi.events import EventKind
 from .abi.meta import Reason
 from .header_scanner import BLOCK_BYTES, STEP
 from .walker_core import Core
-from .walker_row import State, diff, header_length, header_ok, present
+from .walker_row import State, delta, header_length, header_ok, present
 
 
 def search_states(m, core: Core, walker_data):
@@ -19,12 +19,12 @@ def search_states(m, core: Core, walker_data):
     gap_positive, gap_zero, nothing_new, walk_ge_seq = Signal(), Signal(), Signal(), Signal()
 
     with m.State("CANDIDATE"):
-        gap = diff(core.seq, row.cand_high)
+        gap = delta(core.seq, row.cand_high)
         m.d.sync += [
             gap_positive.eq(gap > 0),
             gap_zero.eq(gap == 0),
-            nothing_new.eq(diff(core.end, row.cand_high) <= 0),
-            walk_ge_seq.eq(diff(row.cand_walk, core.seq) >= 0),
+            nothing_new.eq(delta(core.end, row.cand_high) <= 0),
+            walk_ge_seq.eq(delta(row.cand_walk, core.seq) >= 0),
             core.searching.eq(1),
             first.eq(0),
         ]
@@ -65,7 +65,7 @@ def search_states(m, core: Core, walker_data):
                         row.cand_high.eq(core.end),
                         row.cand_hold_count.eq(0),
                     ]
-                    with m.If(diff(row.cand_walk, core.end) < 0):
+                    with m.If(delta(row.cand_walk, core.end) < 0):
                         m.next = "ADDRESS"
                     with m.Else():
                         m.d.sync += core.blame(Reason.AWAITING_PROOF)
@@ -165,7 +165,11 @@ def search_states(m, core: Core, walker_data):
             m.next = "SCAN"
         with m.Else():
             with m.If(first):
-                m.d.sync += [row.guess.eq(core.pos), row.state.eq(State.CONFIRMING), core.fresh.eq(1)]
+                m.d.sync += [
+                    row.guess.eq(core.pos),
+                    row.state.eq(State.CONFIRMING),
+                    core.fresh.eq(1),
+                ]
             with m.If(core.left < core.front):
                 m.d.sync += [
                     row.cand_hold.eq(core.head),

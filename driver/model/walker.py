@@ -35,6 +35,8 @@ from sealane.hdl.abi.meta import ProvenBy, Reason
 
 from ..seq import add, delta
 
+STALE = 1 << 30  # a record so far behind is closed, before sequence numbers wrap onto it
+
 
 class State(IntEnum):
     """States of the tracker, in the terms of Linux's tls-offload.rst."""
@@ -186,6 +188,8 @@ class Walk:
         if not -self.config.window <= delta(self.seq, row.high) < self.config.window:
             self.out.blame(Reason.OUT_OF_WINDOW)
             return self.out
+        while any(slot and delta(self.seq, slot.start) >= STALE for slot in row.slots):
+            self._evict()
         if self._continues_proven():
             self._proven()
         else:
