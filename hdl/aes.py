@@ -96,6 +96,12 @@ class AesRound(wiring.Component):
                 outputs.append(port.data)
             return outputs
 
+        def held(value: Value, name: str) -> Signal:
+            # No reset: nothing that leaves the pipe counts before something entered it.
+            signal = Signal(len(value), name=name, reset_less=True)
+            m.d.sync += signal.eq(value)
+            return signal
+
         i, o, r = self.i, self.o, self.number
         substituted = [sub_word(i.state[c], f"s{c}") for c in range(4)]
         shifted = [Cat(substituted[(c + row) % 4][row] for row in range(4)) for c in range(4)]
@@ -103,9 +109,7 @@ class AesRound(wiring.Component):
         key_word = Cat(sub_word(i.key_high[3], "k")) if r < ROUNDS_256 else C(0, 32)
 
         def stage(value: Value, name: str) -> Signal:
-            signal = Signal(len(value), name=name, reset_less=True)
-            (m.d.sync if self.registers == 2 else m.d.comb).__iadd__(signal.eq(value))
-            return signal
+            return held(value, name) if self.registers == 2 else value
 
         shifted = [stage(shifted[c], f"shifted{c}") for c in range(4)]
         key_word = stage(key_word, "key_word")
@@ -117,13 +121,11 @@ class AesRound(wiring.Component):
         for c in range(4):
             with_128 = mixed[c] if r < ROUNDS_128 else shifted[c]
             with_256 = mixed[c] if r < ROUNDS_256 else shifted[c]
-            encrypted = Mux(key256, with_256, with_128) ^ high[c] if r >= ROUNDS_128 else (
-                mixed[c] ^ high[c]
-            )
+            encrypted = high[c] ^ (Mux(key256, with_256, with_128) if r >= ROUNDS_128 else with_256)
             if r > ROUNDS_128:
                 encrypted = Mux(key256, encrypted, stage(i.state[c], f"finished{c}"))
-            m.d.sync += o.state[c].eq(encrypted)
-        m.d.sync += o.key256.eq(key256)
+            m.d.comb += o.state[c].eq(held(encrypted, f"state{c}"))
+        m.d.comb += o.key256.eq(held(key256, "then_key256"))
 
         if r < ROUNDS_256:
             rotated = _rotate_right(key_word, 8)
@@ -133,13 +135,13 @@ class AesRound(wiring.Component):
             else:
                 word = Mux(key256, key_word, rotated ^ rcon_128)
             for c in range(4):
-                word = Signal.like(o.key_high[c], name=f"next{c}").eq(
-                    Mux(key256, low[c], high[c]) ^ word
-                )
-                m.d.comb += word
-                word = word.lhs
-                m.d.sync += o.key_high[c].eq(word)
-                m.d.sync += o.key_low[c].eq(high[c])
+                made = Signal(32, name=f"made{c}")
+                m.d.comb += [
+                    made.eq(Mux(key256, low[c], high[c]) ^ word),
+                    o.key_high[c].eq(held(made, f"then_high{c}")),
+                    o.key_low[c].eq(held(high[c], f"then_low{c}")),
+                ]
+                word = made
         return m
 
 

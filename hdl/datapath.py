@@ -11,7 +11,7 @@
 No `ready` crosses this: whoever issues has made room for the result.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -106,7 +106,7 @@ class Datapath(wiring.Component):
         received = Signal(128)
         keystream = Signal(128)
         m.d.comb += [
-            mask.eq(Cat(bit.replicate(8) for bit in slot.mask)),
+            mask.eq(Cat(Mux(bit, C(0xFF, 8), C(0, 8)) for bit in slot.mask)),
             received.eq(self.ring_data & mask),
             keystream.eq(aes.output),
         ]

@@ -52,7 +52,7 @@ def clmul(
     if n <= LEAF_BITS:
         a = named(m, a, "clmul_a", "pre" in cuts)
         b = named(m, b, "clmul_b", "pre" in cuts)
-        terms = [b[i].replicate(2 * n - 1) & (a << i)[: 2 * n - 1] for i in range(n)]
+        terms = [Mux(b[i], (a << i)[: 2 * n - 1], 0) for i in range(n)]
         groups = [
             named(m, xor_tree(terms[i : i + 8]), "clmul_part", "partial" in cuts)
             for i in range(0, n, 8)
