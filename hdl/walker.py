@@ -22,7 +22,7 @@ from amaranth.lib.wiring import Component, In, Out
 from .abi.config import Config
 from .abi.events import EventKind
 from .abi.meta import Reason
-from .layouts import TOKEN_GO_ON, Layouts
+from .layouts import TOKEN_ADD, TOKEN_DELETE, TOKEN_GO_ON, Layouts
 from .walker_commands import command_states
 from .walker_core import Core
 from .walker_proven import proven_states
@@ -102,6 +102,7 @@ class Walker(Component):
             shape=core.row_layouts.row, depth=self._config.flows, init=[]
         )
         row_read, row_write = rows.read_port(), rows.write_port()
+        idle = Signal()
         loaded, keep, uses_row, write = Signal(), Signal(), Signal(), Signal()
         context = Signal.like(core.context)
         m.d.comb += [
@@ -110,6 +111,7 @@ class Walker(Component):
                     Mux(work.is_command, command.context, work.context))
             ),
             row_read.addr.eq(context),
+            row_read.en.eq(idle),
             row_write.addr.eq(core.context),
             row_write.en.eq(write),
             *row.store(row_write.data),
@@ -139,7 +141,7 @@ class Walker(Component):
             with m.State("IDLE"):
                 known_packet = work.hit & packet.is_tcp
                 wants_row = self.feedback.valid | work.is_command | known_packet
-                m.d.comb += maker.begin.eq(1)
+                m.d.comb += [idle.eq(1), maker.begin.eq(1)]
                 m.d.sync += [
                     core.is_feedback.eq(self.feedback.valid),
                     core.is_command.eq(~self.feedback.valid & work.is_command),
@@ -234,6 +236,7 @@ class Walker(Component):
                         entry.eq(0),
                         entry.is_token.eq(1),
                         entry.token.eq(token),
+                        entry.has_spans.eq((token == TOKEN_ADD) | (token == TOKEN_DELETE)),
                         entry.park.eq(Mux(token == TOKEN_GO_ON, command.park, 0)),
                         entry.context.eq(core.context),
                         entry.generation.eq(

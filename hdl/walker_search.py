@@ -210,7 +210,6 @@ def search_states(m, core: Core, walker_data):
     with m.State("GIVE_UP"):
         m.d.sync += [
             row.state.eq(State.GIVEN_UP),
-            row.hold_count.eq(0),
             row.cand_hold_count.eq(0),
             core.blame(Reason.GIVEN_UP),
             core.event.kind.eq(EventKind.GIVEN_UP),

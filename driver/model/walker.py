@@ -280,7 +280,6 @@ class Walk:
                 if row.bad_headers >= self.config.bad_header_limit:
                     self._give_up()
                 else:
-                    row.hold = b""
                     self._scan(base, virtual, at + 1)
                 return False
             walked = True
@@ -434,6 +433,7 @@ class Walk:
     def _lose_proof(self, at: int) -> None:
         row = self.row
         row.proven = False
+        row.hold = b""
         row.lost_at = at
         row.state = State.SEARCHING
         row.scanned = 0
@@ -442,7 +442,6 @@ class Walk:
     def _give_up(self) -> None:
         row = self.row
         row.state = State.GIVEN_UP
-        row.hold = b""
         row.cand_hold = b""
         self.out.blame(Reason.GIVEN_UP)
         self.out.event = WalkerEvent(EventKind.GIVEN_UP, lost_at=row.lost_at, seq=self.end)
