@@ -11,6 +11,7 @@ Packets that cannot cause a command may be in the device together (`batches`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sealane.hdl.abi.config import Config
@@ -20,7 +21,7 @@ from sealane.hdl.abi.meta import ProvenBy, Reason
 from . import seq as sequence
 from .batches import Batches, ends, pair_of
 from .capture import Packet
-from .descriptors import DeviceEvent, RxPacket
+from .descriptors import DeviceEvent, RxMeta, RxPacket
 from .device import Device, OffloadRefused
 from .flowtable import FlowTableError
 from .host import Reaction
@@ -75,13 +76,19 @@ class Replay:
         at = 0
         while at < len(packets):
             end = batches.end(at)
-            delivered = self._device.receive(p.frame for p in packets[at:end])
+            delivered = self._through(packets[at:end])
             events = _by_packet(self._device.events(), delivered)
             for i, (packet, head) in enumerate(zip(packets[at:end], parsed[at:end], strict=True)):
                 self._packet, self._time = packet.index, packet.time - packets[0].time
                 self._receive(packet, head, delivered[i], events.get(i, []), truths)
             at = end
             progress(at)
+
+    def _through(self, packets: Sequence[Packet]) -> list[RxPacket]:
+        """The frames through the device; empty ones, which no wire carries, go around it."""
+        delivered = iter(self._device.receive(p.frame for p in packets if p.frame))
+        empty = RxMeta(reason=Reason.NOT_TCP)
+        return [next(delivered) if p.frame else RxPacket(b"", empty) for p in packets]
 
     # --- one packet -------------------------------------------------------------------------
 
@@ -94,6 +101,12 @@ class Replay:
             head = parse(out.frame, HOST)
         known = len(self._table.connections)
         segment = None
+        if head.is_tcp and not out.marked and out.meta.payload_length != head.payload_length:
+            # The device examined no frame of that length; the host does.
+            out = RxPacket(out.frame, replace(
+                out.meta, seq=head.seq, payload_offset=head.payload_offset,
+                payload_length=head.payload_length,
+            ))
         if head.is_tcp and head.checksum_ok:
             source, target = ends(head)
             segment = self._table.segment(
