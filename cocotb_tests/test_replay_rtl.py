@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replays on the Verilated gateware: the truth of every capture, and the model's very report."""
 
+import re
+
 import pytest
 from sealane.driver.model.device import ModelTransport
 from sealane.sim import build
 from sealane.sim.transport import RtlTransport
 
-from tests.replays import NAMES, check_truth, replay_named, truth_of
+from tests.replays import NAMES, WAYS, check_truth, replay_named, truth_of
 
 
 def differences(one, other, path=""):
@@ -52,16 +54,31 @@ def test_gaps_and_backpressure_change_nothing(name):
     assert differences(model.report, rtl.report) == [".engine: 'model', 'rtl'"]
 
 
-def broken(monkeypatch, old, new):
-    """A device in whose Verilog one place, `old`, says `new`."""
-    rtlil, verilog = build._rtlil, build.to_verilog
+def without_one_gate(verilog):
+    """The device's Verilog with one of the 128 XOR gates that make text taken out: bit 0 of each
+    block leaves as it came."""
+    begin = verilog.index("module \\sealane.cipher.datapath (")
+    end = verilog.index("endmodule", begin)
+    pattern = r"(assign \S+ += received \^ )(\\\S+) ;"
+    changed, count = re.subn(pattern, r"\1(\2 & ~128'h1);", verilog[begin:end], count=1)
+    assert count == 1
+    return verilog[:begin] + changed + verilog[end:]
 
-    def break_gate(component, name):
-        text = verilog(component, name)
-        assert text.count(old) >= 1
-        return text.replace(old, new, 1)
 
-    monkeypatch.setattr(build, "_rtlil", lambda config: f"{old} -> {new}\n{rtlil(config)}")
-    monkeypatch.setattr(build, "to_verilog", break_gate)
+def test_one_broken_gate_shows_in_the_report(monkeypatch):
+    """Text comes out of the simulated ports and nowhere else: what the broken device gives out is
+    wrong, and the comparison with software says so."""
+    sound = build.from_rtlil
+    monkeypatch.setattr(build, "from_rtlil", lambda text: without_one_gate(sound(text)))
+    # A cache of its own: libraries are found by their sources, which are those of a sound device.
+    monkeypatch.setenv("SEALANE_CACHE", str(build.cache_folder() / "one-gate-less"))
     monkeypatch.setenv("SEALANE_SIM_OPTIMIZE", "-O1")
-    return RtlTransport()
+    name = "c02_tls12_aes256_mixed"
+    with RtlTransport() as transport:
+        result = replay_named(transport, name, "rtl")
+    want = truth_of(name)["connections"][0]
+    for way in WAYS:
+        rx = result.report["connections"][0][way]["rx"]
+        assert rx["records_full"] > 0, "tags are made of ciphertext and still hold"
+        assert rx["wrong_marks"] == rx["records_full"]
+        assert rx["app_sha256"] != want[way]["app_sha256"]
