@@ -11,7 +11,7 @@ DEMO := c03_tls13_aes128_max c02_tls12_aes256_mixed l3_tls13_aes256_loss3_srv
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test docs install lint types docs-check pytest judge clean
+.PHONY: demo test docs install lint types docs-check pytest clean docs/img/replay.png
 
 demo: install
 	@mkdir -p out
@@ -26,6 +26,11 @@ test: lint types docs-check pytest
 
 docs: install
 	$(BIN)/python -m sealane.scripts.docgen
+
+# The README's picture: 3 % of the packets dropped, reordered and duplicated each.
+docs/img/replay.png: install
+	$(BIN)/sealane replay captures/l3_tls13_aes256_loss3_srv.pcap.gz \
+	  --keylog captures/l3_tls13_aes256_loss3_srv.keys --engine rtl --plot $@
 
 install: $(INSTALLED)
 
