@@ -16,6 +16,9 @@ from sealane.hdl.layouts import SPAN_KEY_CLEAR, SPAN_KEY_WRITE, Layouts
 from verilated import build, words
 
 
+BLANK = {"bad": 0, "stale": 0, "verified": 0, "park": 0, "park_last": 0, "number": 0}
+
+
 @dataclass(frozen=True)
 class Key:
     """What a context is installed with."""
@@ -114,8 +117,13 @@ class Traffic:
         self.used = 0
 
     def install(self, key):
-        self.spans.append(key.span())
         self.stages.append(key.stage())
+        self.token(key.span())
+
+    def token(self, span):
+        """A key token: an empty verdict says that it was executed."""
+        self.spans.append(span)
+        self.expected.append(dict(BLANK))
 
     def feed(self, record, start, end, *, first, completes, last, stale=False):
         """One piece of a record; `stale`: the key store has another generation, or no key."""
@@ -153,8 +161,7 @@ class Traffic:
         self._judge(record, completes and not stale, stale, last)
 
     def _judge(self, record, completes, stale, last):
-        blank = {"bad": 0, "stale": 0, "verified": 0, "park": 0, "park_last": 0, "number": 0}
-        packet = self.packet or blank
+        packet = self.packet or dict(BLANK)
         self.packet = packet
         packet["stale"] |= stale
         if completes and not packet["bad"]:

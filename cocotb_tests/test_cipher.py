@@ -221,10 +221,10 @@ def test_keys_change():
         traffic.install(new)
         whole(old, True)
         whole(new, False)
-        traffic.spans.append(new.clear())
+        traffic.token(new.clear())
         whole(new, True)
         whole(other, False)
-        traffic.spans.append(other.clear())
+        traffic.token(other.clear())
     for seed in range(3):
         bench().run(traffic, idle=(0, 100, 230)[seed], seed=seed + 1)
 

@@ -97,16 +97,16 @@ class ModelWalker:
                 self.config, command["generation"], command["epoch"], command["version"],
                 command["seq"], command["number"],
             )
-            expected = self._token(ports.TOKEN_ADD, command)
+            expected = self._token(ports.TOKEN_ADD, command, has_spans=1)
         elif op == Op.REKEY and row:
             row.version = command["version"]
             walker.rekey(
                 row, command["generation"], command["epoch"], command["seq"], command["number"]
             )
-            expected = self._token(ports.TOKEN_ADD, command)
+            expected = self._token(ports.TOKEN_ADD, command, has_spans=1)
         elif op == Op.CONTEXT_DELETE:
             self.rows.pop(context, None)
-            expected = self._token(ports.TOKEN_DELETE, command)
+            expected = self._token(ports.TOKEN_DELETE, command, has_spans=1)
             expected.spans.append({"kind": ports.SPAN_KEY_CLEAR, **key})
             return expected
         elif op == Op.GO_ON:

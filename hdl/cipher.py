@@ -41,7 +41,7 @@ class Cipher(wiring.Component):
     when its result has a place. A packet's verdict comes after its last write to the shadow ring.
 
     spans: see `Layouts.span`. Key tokens wait until all spans before them are through, take or
-    clear the key, give no verdict and hold `spans` meanwhile.
+    clear the key, hold `spans` meanwhile and give an empty verdict when that is done.
     verdicts: see `Layouts.verdict` and `Verdicts`.
     cipher_addr -> cipher_data: ring, 16 bytes at any byte address, latency 2.
     shadow_en, shadow_addr, shadow_data, shadow_mask: byte i goes to shadow_addr + i if mask[i].
@@ -100,6 +100,7 @@ class Cipher(wiring.Component):
             keys.start.eq(prep.key_start),
             keys.token.eq(self.spans.payload),
             prep.key_done.eq(keys.done),
+            back.key_done.eq(keys.done),
             keys.row_context.eq(prep.row_context),
             prep.row.eq(keys.row),
             keys.power_address.eq(prep.power_address),

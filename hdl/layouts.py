@@ -134,7 +134,7 @@ class Layouts:
                 "generation": 8,
                 "ring_word": self.word_bits,
                 "oversize": 1,
-                "has_spans": 1,  # a verdict will come
+                "has_spans": 1,  # a verdict will come; that of a key token says that the key is in place
                 "texts": 10,  # text spans of this packet
                 "meta": Meta,  # reason NONE: may be marked; framing filled in
                 "event": Event,  # kind NONE: nothing to report
