@@ -4,10 +4,9 @@
 from collections import Counter
 
 import pytest
+from sealane.hdl.abi.config import Config
 from walker_bench import Bench
 from walker_scenarios import LONG, MIXED, SHORT, TINY, Mood, Scenario
-
-from sealane.hdl.abi.config import Config
 
 SMALL = {"flows": 4, "ring_words": 256, "max_frame": 2048}
 CONFIGS = {

@@ -5,12 +5,11 @@ import random
 
 from amaranth.hdl import Shape
 from amaranth.lib import data
-from walker_model import Item, ModelWalker
-
 from sealane.hdl.abi.config import WORD_BYTES
 from sealane.hdl.layouts import Layouts
 from sealane.hdl.walker import Walker
 from sealane.sim.unit import build, unpack
+from walker_model import Item, ModelWalker
 
 NOISE = bytes.fromhex("1703030020") * 8  # around the payload: would be headers
 LIMIT = 20_000  # clocks without an entry

@@ -4,8 +4,6 @@
 import random
 from dataclasses import dataclass, field
 
-from walker_model import ACK, FIN, PSH, RST, SYN, URG, Item, ModelWalker
-
 from sealane.driver.seq import add, delta
 from sealane.hdl.abi.commands import Op
 from sealane.hdl.abi.config import (
@@ -17,6 +15,7 @@ from sealane.hdl.abi.config import (
     Config,
 )
 from sealane.hdl.abi.events import EventKind
+from walker_model import ACK, FIN, PSH, RST, SYN, URG, Item, ModelWalker
 
 TINY, SHORT, MIXED, LONG = "tiny", "short", "mixed", "long"
 
