@@ -23,14 +23,15 @@ NO_SYN = "no SYN in the capture"
 class Way:
     """A direction and what is kept of it beside the host.
 
-    tried: to install a context. marked: the last segment was. due: what the kernel asked for, with
-    the count of segments at which it is carried out.
+    tried: to install a context. marked: the last segment was. heard: when the last one came, in
+    seconds. due: what the kernel asked for, with the count of segments at which it is carried out.
     """
 
     host: HostDirection
     flow: Flow
     tried: bool = False
     marked: bool = False
+    heard: float = 0.0
     due: deque[tuple[int, Reaction]] = field(default_factory=deque)
 
 

@@ -35,6 +35,7 @@ from .trace import SegmentTrace, Trace
 from .transport import Transport
 
 SCHEMA = "sealane.replay/1"
+IDLE = 60.0  # seconds of silence after which a context may be given to another connection
 
 
 class Replay:
@@ -121,6 +122,7 @@ class Replay:
             return
         connection = self._connections[segment.connection.index]
         way = connection.ways[segment.direction]
+        way.heard = self._time
         if segment.length:
             way.marked = out.marked
             way.host.segment(out, packet.index, segment.length)
@@ -128,8 +130,9 @@ class Replay:
         self._take_events(events)
         self._deliver(connection, way, segment)
         self._settle(connection)
-        if way.host.stream.end is not None:
-            self._release(way)
+        for ended in connection.ways.values():
+            if ended.host.stream.end is not None or way.host.stream.reset:
+                self._release(ended)
 
     def _dropped(self, head: Parsed, out: RxPacket) -> None:
         """A segment that TCP dropped counts for the connection that its addresses name."""
@@ -188,17 +191,36 @@ class Replay:
         if kernel.closed or way.host.stream.end is not None:
             return
         seq, number = kernel.boundary
-        try:
-            handle = self._device.tls_dev_add(way.flow, kernel.info, seq, number, kernel.epoch)
-        except (OffloadRefused, FlowTableError) as error:
-            full = isinstance(error, FlowTableError)
-            connection.refusal = f"flow table full: {error}" if full else str(error)
-            return
+        while True:
+            try:
+                handle = self._device.tls_dev_add(way.flow, kernel.info, seq, number, kernel.epoch)
+                break
+            except OffloadRefused as error:
+                connection.refusal = str(error)
+                return
+            except FlowTableError as error:
+                if not self._release_idle():
+                    connection.refusal = f"flow table full: {error}"
+                    return
         kernel.installed(handle)
         way.host.handle = handle
         connection.offloaded = True
         self._by_context[handle.context] = connection, way
         self._event(way, "installed", resumed_at=seq)
+
+    def _release_idle(self) -> bool:
+        """Ends the offload of the direction that needs it least, if there is one.
+
+        A capture need not hold the end of a connection: one that TLS has closed or that was silent
+        for long makes room.
+        """
+        ways = [way for _, way in self._by_context.values()]
+        for way in sorted(ways, key=lambda way: way.heard):
+            closed = way.host.ktls is not None and way.host.ktls.closed
+            if closed or self._time - way.heard >= IDLE:
+                self._release(way)
+                return True
+        return False
 
     def _release(self, way: Way) -> None:
         """Ends the offload of a direction."""

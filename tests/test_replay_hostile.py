@@ -11,9 +11,10 @@ from sealane.driver.capture import Packet
 from sealane.driver.keylog import Keylog
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.replay import Replay
+from sealane.hdl.abi.config import Config
 
 from tests.replays import WAYS, check_direction
-from tests.tcp_frames import conversation, frames
+from tests.tcp_frames import ACK, RST, Segment, Side, Wire, conversation, frames
 from tests.tls_traffic import TlsRun
 
 DATA = random.Random(7).randbytes(1 << 20)
@@ -27,10 +28,10 @@ class StrictTransport(ModelTransport):
         super().post(frame)
 
 
-def run_frames(all_frames, keylog, **options):
+def run_frames(all_frames, keylog, config=None, **options):
     """Frames through a model; returns the report's connections and the plaintext."""
     packets = [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(all_frames)]
-    runner = Replay(StrictTransport(), Keylog.parse(keylog), **options)
+    runner = Replay(StrictTransport(config), Keylog.parse(keylog), config=config, **options)
     runner.run(packets)
     report, plaintext = runner.report("made", "model"), runner.plaintext()
     assert not report["errors"]
@@ -66,3 +67,59 @@ def test_frames_without_a_byte():
     (connection,), plaintext = run_frames(mixed, run.keylog)
     check_app(plaintext, run)
     assert connection["s2c"]["rx"]["records_full"] == 1
+
+
+def short_run():
+    """A connection that is left open."""
+    return TlsRun("1.3", "aes128").handshake().send("c2s", DATA[:300]).send("s2c", DATA[:3000])
+
+
+def wire(index: int) -> Wire:
+    """A path of its own."""
+    return Wire(Side(f"10.9.1.{index + 1}", 40000 + index, index * 77777))
+
+
+def reset(segments, way):
+    """The same with a reset by one side at the end."""
+    behind = {
+        w: max(s.offset + len(s.payload) for s in segments if s.direction == w) for w in WAYS
+    }
+    other = "s2c" if way == "c2s" else "c2s"
+    return [*segments, Segment(way, behind[way], b"", RST | ACK, behind[other])]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_reset_gives_both_contexts_back(way):
+    runs = [short_run() for _ in range(5)]
+    all_frames = [
+        frame for i, run in enumerate(runs)
+        for frame in frames(reset(conversation(run.flights, fin=False), way), wire(i))
+    ]
+    connections, _ = run_frames(
+        all_frames, "".join(run.keylog for run in runs), config=Config(flows=4)
+    )
+    assert [c["reason"] for c in connections] == [None] * 5
+    assert all(c[w]["rx"]["records_full"] == 1 for c in connections for w in WAYS)
+
+
+@pytest.mark.parametrize(("close", "pause", "offloaded"), [
+    (True, 0, 4), (False, 61, 4), (False, 0, 2),
+])
+def test_connections_without_an_end_make_room(close, pause, offloaded):
+    """Closed by TLS, or silent for long; others keep their contexts."""
+    runs = [short_run().close() if close else short_run() for _ in range(4)]
+    packets = []
+    for i, run in enumerate(runs):
+        for frame in frames(conversation(run.flights, fin=False), wire(i)):
+            time = i * pause + len(packets) / 1000
+            packets.append(Packet(len(packets), time, frame, len(frame)))
+    config = Config(flows=4)
+    runner = Replay(ModelTransport(config), Keylog.parse("".join(r.keylog for r in runs)),
+                    config=config)
+    runner.run(packets)
+    plaintext = runner.plaintext()
+    for i, run in enumerate(runs):
+        check_app(plaintext, run, i)
+    reasons = [c["reason"] for c in runner.report("made", "model")["connections"]]
+    assert reasons[:offloaded] == [None] * offloaded
+    assert all(reason.startswith("flow table full") for reason in reasons[offloaded:])
