@@ -15,7 +15,6 @@ from sealane.hdl.cipher import Cipher
 from sealane.hdl.layouts import SPAN_KEY_CLEAR, SPAN_KEY_WRITE, Layouts
 from verilated import build, words
 
-
 BLANK = {"bad": 0, "stale": 0, "verified": 0, "park": 0, "park_last": 0, "number": 0}
 
 

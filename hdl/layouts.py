@@ -134,7 +134,8 @@ class Layouts:
                 "generation": 8,
                 "ring_word": self.word_bits,
                 "oversize": 1,
-                "has_spans": 1,  # a verdict will come; that of a key token says that the key is in place
+                # A verdict will come; that of a key token says that the key is in place.
+                "has_spans": 1,
                 "texts": 10,  # text spans of this packet
                 "meta": Meta,  # reason NONE: may be marked; framing filled in
                 "event": Event,  # kind NONE: nothing to report

@@ -53,7 +53,19 @@ def open_transport(engine: str, waves: Path | None) -> Transport:
     # Not at the top: the model must work where no simulator can be built.
     from sealane.sim.transport import RtlTransport
 
-    return RtlTransport(waves=waves)
+    with waiting("starting the simulator, which is built the first time (one to three minutes)"):
+        return RtlTransport(waves=waves)
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Says on a terminal what is being waited for."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
 
 
 @contextlib.contextmanager
