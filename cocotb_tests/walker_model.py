@@ -139,6 +139,7 @@ class ModelWalker:
         context = item.fields["context"]
         if not packet["is_tcp"]:
             meta["reason"] = Reason.OVERSIZE if packet["oversize"] else Reason.NOT_TCP
+            self.see(f"reason {Reason(meta['reason']).name}")
             return expected
         meta |= {"l4_verified": packet["checksum_ok"], "seq": packet["seq"],
                  "payload_offset": packet["payload_offset"],

@@ -11,7 +11,6 @@ from sealane.hdl.abi.config import (
     TYPES,
     VERSION_TLS12,
     VERSION_TLS13,
-    WORD_BYTES,
     Config,
 )
 from sealane.hdl.abi.events import EventKind
@@ -88,7 +87,7 @@ def make_content(rng, version, size, mood):
 class Scenario:
     """Flows, and one list of items with what the model says to each."""
 
-    def __init__(self, config: Config, seed: int, mood: Mood, flows: int = 3, size: int = 30_000):
+    def __init__(self, config: Config, seed: int, mood: Mood, flows: int = 3, size: int = 20_000):
         self.config = config
         self.rng = random.Random(seed)
         self.mood = mood
@@ -238,7 +237,7 @@ class Scenario:
         self._packet(flow, seq, some if change else b"", **change)
 
     def _run(self):
-        rng, mood = self.rng, self.mood
+        rng = self.rng
         for flow in self.flows:
             if rng.random() < 0.95:
                 self._install(flow)
@@ -255,7 +254,6 @@ class Scenario:
                 flow.answers = [a for a in flow.answers if a[0] > len(self.items)]
                 for answer in due:
                     self._command(Op.RESYNC_ANSWER, flow, **answer)
-        del mood
 
     def _disturb(self, flow, seq, at):
         rng, mood = self.rng, self.mood
@@ -278,5 +276,3 @@ class Scenario:
                 Item({"context": flow.context, "generation": generation}, feedback=True), flow
             )
 
-
-assert WORD_BYTES == 16
