@@ -140,7 +140,8 @@ class SpanMaker(Component):
             ]
             with m.If(ending):
                 m.d.sync += [kept_valid.eq(0), ending.eq(0)]
-        with m.If(self.end & kept_valid):
+        # A packet without pieces may end while the last span of another still waits to leave.
+        with m.If(self.end & kept_valid & ~ending):
             m.d.sync += ending.eq(1)
         m.d.comb += [
             self.settled.eq(~one_valid),
