@@ -33,6 +33,7 @@ from .oracle import HOST, ConnectionTruth, decode_capture
 from .tcp import ConnectionTable, Endpoint, Segment, TcpConnection
 from .trace import SegmentTrace, Trace
 from .transport import Transport
+from .wire import as_on_wire
 
 SCHEMA = "sealane.replay/1"
 IDLE = 60.0  # seconds of silence after which a context may be given to another connection
@@ -71,8 +72,9 @@ class Replay:
 
         Raises what the transport and the device raise: `TimeoutError`, `DeviceError`.
         """
+        packets, parsed, notes = as_on_wire(packets, HOST, self._device.config)
+        self.errors += notes
         truths = decode_capture(packets, self._keylog)
-        parsed = [parse(packet.frame, HOST) for packet in packets]
         batches = Batches(parsed, truths, self._by_pair.get)
         at = 0
         while at < len(packets):

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A capture's frames as they were on the wire, and what a capture cannot tell.
+
+A frame that its own sender captured is often not finished: the network card fills in its checksums
+afterwards. Where the TCP checksum is the sum of the pseudo-header alone, which is what a stack
+leaves there for the card (Linux: `CHECKSUM_PARTIAL`), it is filled in as the card does it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sealane.hdl.abi.config import Config
+
+from .capture import Packet
+from .model.parser import TCP, TPIDS, Parsed, ones_complement_sum, parse
+
+
+def as_on_wire(
+    packets: Sequence[Packet], host: Config, device: Config
+) -> tuple[list[Packet], list[Parsed], list[str]]:
+    """The packets with their checksums filled in, what `host` reads in them, and a line of text for
+    each thing that keeps some of them from being offloaded."""
+    out, parsed = list(packets), [parse(packet.frame, host) for packet in packets]
+    filled = 0
+    for i, head in enumerate(parsed):
+        if head.is_tcp and not head.checksum_ok:
+            frame = fill_in(packets[i].frame, head)
+            again = parse(frame, host) if frame is not None else head
+            if frame is not None and again.checksum_ok:
+                out[i], parsed[i] = replace(packets[i], frame=frame), again
+                filled += 1
+    cut = sum(packet.original_length > len(packet.frame) for packet in packets)
+    bad = sum(head.is_tcp and not head.checksum_ok for head in parsed)
+    long = sum(
+        head.is_tcp and len(packet.frame) > device.max_frame
+        for packet, head in zip(packets, parsed, strict=True)
+    )
+    notes = (
+        (filled, "TCP checksums were left to the sender's network card; they were filled in"),
+        (bad, "TCP segments have bad checksums; they were dropped"),
+        (cut, "packets were cut short when they were captured (snap length)"),
+        (long, f"frames are longer than the {device.max_frame} bytes that the device examines; "
+               "was segmentation offload on?"),
+    )
+    return out, parsed, [f"{count} {text}" for count, text in notes if count]
+
+
+def fill_in(frame: bytes, head: Parsed) -> bytes | None:
+    """The frame with the checksums that its sender left to the card; `None` if it left none.
+
+    head: what a parser read in it, a TCP segment. Some stacks leave the IPv4 checksum as well, 0.
+    """
+    ports = head.sport.to_bytes(2, "big") + head.dport.to_bytes(2, "big")
+    start = ports + head.seq.to_bytes(4, "big")
+    sizes = (n for n in range(20, 64, 4)
+             if frame[head.payload_offset - n :].startswith(start)
+             and frame[head.payload_offset - n + 12] >> 4 == n // 4)
+    size = next(sizes, None)
+    if size is None:
+        return None
+    at, end = head.payload_offset - size, head.payload_offset + head.payload_length
+    width = 16 if head.ipv6 else 4
+    addresses = head.src.to_bytes(width, "big") + head.dst.to_bytes(width, "big")
+    pseudo_header = addresses + (end - at).to_bytes(4, "big") + TCP.to_bytes(4, "big")
+    partial = ones_complement_sum(pseudo_header)
+    if int.from_bytes(frame[at + 16 : at + 18], "big") != partial:
+        return None
+    whole = bytearray(frame)
+    # The partial sum stands in the field: the sum over the segment includes the pseudo-header.
+    _put(whole, at + 16, frame[at:end])
+    if not head.ipv6:
+        ip = _packet_offset(frame)
+        if frame[ip + 10 : ip + 12] == b"\0\0":
+            _put(whole, ip + 10, frame[ip : ip + (frame[ip] & 15) * 4])
+    return bytes(whole)
+
+
+def _put(frame: bytearray, at: int, covered: bytes) -> None:
+    """Writes the Internet checksum of `covered`."""
+    frame[at : at + 2] = (ones_complement_sum(covered) ^ 0xFFFF).to_bytes(2, "big")
+
+
+def _packet_offset(frame: bytes) -> int:
+    """Where the IP packet begins, behind up to two VLAN tags."""
+    at = 12
+    for _ in range(2):
+        if int.from_bytes(frame[at : at + 2], "big") not in TPIDS:
+            break
+        at += 4
+    return at + 2
