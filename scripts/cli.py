@@ -41,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         wrong = where + (error.strerror or str(error))
+    except KeyboardInterrupt:
+        print(f"sealane {args.command}: interrupted", file=sys.stderr)
+        return 130
     except (ValueError, BuildError, StreamError) as error:
         wrong = str(error)
     print(f"sealane {args.command}: {wrong}", file=sys.stderr)

@@ -187,7 +187,7 @@ def _title(connection: dict[str, Any], way: str, duplicates: int) -> str:
 
 
 def draw(report: dict[str, Any], trace: Trace, path: Path) -> None:
-    """Writes the picture of a replay; the format is what the file's name ends in.
+    """Writes the picture of a replay; the format is what the file's name ends in, else PNG.
 
     Of more than `MAX_PANELS` directions the busiest are shown and the rest counted.
     """
@@ -201,7 +201,7 @@ def draw(report: dict[str, Any], trace: Trace, path: Path) -> None:
     figure.suptitle(
         f"{report['capture']}: receive offload, {report['engine']} engine"
         + (f" ({len(ways) - rows} quieter directions not shown)" if len(ways) > rows else ""),
-        fontweight="bold",
+        fontweight="bold", parse_math=False,
     )
     parts = figure.subfigures(rows, 1, squeeze=False)
     used: set[str] = set()
@@ -242,7 +242,7 @@ def draw(report: dict[str, Any], trace: Trace, path: Path) -> None:
         _strip(strip, segments)
         _records(side, [r for r in trace.records if (r.connection, r.way) == key], unit)
     _legend(figure, used, kinds)
-    figure.savefig(path)
+    figure.savefig(path, format=path.suffix[1:] or "png")
 
 
 def _legend(figure: Any, used: set[str], kinds: set[str]) -> None:

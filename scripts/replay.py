@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from sealane.driver.capture import CaptureError, read_capture
@@ -18,6 +19,8 @@ from sealane.driver.device import DeviceError
 from sealane.driver.keylog import Keylog, KeylogError
 from sealane.driver.replay import Replay
 from sealane.driver.transport import Transport
+
+PICTURES = (".png", ".svg", ".pdf", "")
 
 
 class UsageError(Exception):
@@ -84,7 +87,7 @@ def progress_bar(total: int) -> Iterator[Callable[[int], None]]:
 
 def table(report: dict[str, Any]) -> Table:
     """One line for each direction of each connection."""
-    out = Table(title=f"{report['capture']}: receive, {report['engine']} engine")
+    out = Table(title=escape(f"{report['capture']}: receive, {report['engine']} engine"))
     for name in ("connection", "TLS, cipher", "way"):
         out.add_column(name, overflow="fold")
     for name in ("app bytes", "SHA-256", "records\nwhole/part/none", "segments\ndecrypted",
@@ -117,11 +120,27 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _run(args)
     except (CaptureError, KeylogError, UsageError, DeviceError) as error:
-        print(f"sealane replay: {error}", file=sys.stderr)
+        wrong = str(error)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"sealane replay: {where}{error.strerror or error}", file=sys.stderr)
+        wrong = (f"{error.filename}: " if error.filename else "") + (error.strerror or str(error))
+    # File names may hold line ends.
+    print(f"sealane replay: {' '.join(wrong.splitlines())}", file=sys.stderr)
     return 2
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """What cannot be written is said before the work, not behind it. Raises `UsageError`."""
+    for option, path in (("--report", args.report), ("--plot", args.plot)):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise UsageError(f"{option} {path}: a folder, not a file")
+        if not path.parent.is_dir():
+            raise UsageError(f"{option} {path}: there is no folder {path.parent}")
+    if args.plot is not None and args.plot.suffix.lower() not in PICTURES:
+        raise UsageError(f"--plot {args.plot}: a picture's name ends in .png, .svg or .pdf")
+    if args.plaintext is not None:
+        args.plaintext.mkdir(parents=True, exist_ok=True)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -131,6 +150,7 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError("--confirm-delay: 0 or more segments")
     capture = read_capture(args.capture)
     keylog = Keylog.read(args.keylog)
+    check_outputs(args)
     transport = open_transport(args.engine, args.waves)
     try:
         replay = Replay(transport, keylog, confirm_delay=args.confirm_delay)
@@ -140,11 +160,12 @@ def _run(args: argparse.Namespace) -> int:
         seconds = time.perf_counter() - began
     finally:
         transport.close()
-    report = replay.report(args.capture.name, args.engine, capture.warnings)
+    # A name that is no text in this locale's encoding must not break the report.
+    name = args.capture.name.encode(errors="replace").decode()
+    report = replay.report(name, args.engine, capture.warnings)
     if args.report:
         args.report.write_text(json.dumps(report, indent=1) + "\n")
     if args.plaintext:
-        args.plaintext.mkdir(parents=True, exist_ok=True)
         for (index, way), data in replay.plaintext().items():
             (args.plaintext / f"{index}.{way}.bin").write_bytes(data)
     if args.plot:

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sealane replay` as a user meets it: files in and out, tables, errors and exit statuses."""
 
+import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from sealane.scripts import replay as replay_command
+from sealane.scripts.cli import main
 
 from tests.replays import CAPTURES, WAYS, truth_of
 
@@ -114,6 +118,36 @@ def test_output_that_cannot_be_written(tmp_path):
     line = refused(CAPTURE, "--keylog", KEYS, "--engine", "model",
                    "--report", tmp_path / "no" / "r.json")
     assert "r.json" in line
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--report", "."], ["--report", "no/r.json"], ["--plot", "."], ["--plot", "no/p.png"],
+    ["--plot", "p.docx"], ["--plaintext", KEYS],
+])
+def test_outputs_are_looked_at_before_the_work(arguments):
+    assert str(arguments[1]) in refused(CAPTURE, "--keylog", KEYS, "--engine", "model", *arguments)
+
+
+def test_file_names_are_only_names(tmp_path):
+    """Markup, mathematics, line ends and bytes that are no text."""
+    name = os.fsdecode(b"a[red]$_{$\xff\nb.pcap")
+    (tmp_path / name).write_bytes(gzip.decompress(CAPTURE.read_bytes())[:200_000])
+    report, plot = tmp_path / "r.json", tmp_path / "picture"
+    done = sealane(tmp_path / name, "--keylog", KEYS, "--engine", "model", "--report", report,
+                   "--plot", plot)
+    assert done.returncode == 0 and "[red]" in done.stdout
+    assert json.loads(report.read_text())["capture"] == "a[red]$_{$?\nb.pcap"
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    refused(tmp_path / "no" / name, "--keylog", KEYS, "--engine", "model")
+
+
+def test_interrupted(monkeypatch, capsys):
+    def interrupt(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(replay_command, "read_capture", interrupt)
+    assert main(["replay", str(CAPTURE), "--keylog", str(KEYS), "--engine", "model"]) == 130
+    assert capsys.readouterr().err == "sealane replay: interrupted\n"
 
 
 @pytest.mark.parametrize("arguments", [
