@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sealane.driver.capture import Packet
 from sealane.driver.keylog import Keylog
-from sealane.driver.model.parser import parse
+from sealane.driver.model.parser import Parsed, parse
 from sealane.driver.tcp import DIRECTIONS, ConnectionTable, TcpConnection
 from sealane.driver.tls.connection import Connection, InstallKeys
 from sealane.driver.tls.records import APPLICATION_DATA, Outcome, Record
@@ -99,13 +99,20 @@ class ConnectionTruth:
         )
 
 
-def decode_capture(packets: Iterable[Packet], keylog: Keylog) -> list[ConnectionTruth]:
-    """Every TCP connection of a capture, in the order of their SYNs."""
+def decode_capture(
+    packets: Iterable[Packet], keylog: Keylog, parsed: Iterable[Parsed] | None = None
+) -> list[ConnectionTruth]:
+    """Every TCP connection of a capture, in the order of their SYNs.
+
+    parsed: what the host reads in each packet, where that is known already.
+    """
     table = ConnectionTable()
     truths: list[ConnectionTruth] = []
     sessions: dict[bytes, bytes] = {}
-    for packet in packets:
-        segment = table.accept(packet.index, parse(packet.frame, HOST), packet.frame)
+    packets = list(packets)
+    heads = (parse(packet.frame, HOST) for packet in packets) if parsed is None else parsed
+    for packet, head in zip(packets, heads, strict=True):
+        segment = table.accept(packet.index, head, packet.frame)
         while len(truths) < len(table.connections):
             truths.append(
                 ConnectionTruth(table.connections[len(truths)], Connection(keylog, sessions))

@@ -60,6 +60,7 @@ class Replay:
         self._by_context: dict[int, tuple[HostConnection, Way]] = {}
         self._sessions: dict[bytes, bytes] = {}
         self._events: list[dict[str, Any]] = []
+        self._strangers = 0  # segments with bad checksums that belong to no connection
         self._packet = 0
         self._time = 0.0
 
@@ -74,7 +75,7 @@ class Replay:
         """
         packets, parsed, notes = as_on_wire(packets, HOST, self._device.config)
         self.errors += notes
-        truths = decode_capture(packets, self._keylog)
+        truths = decode_capture(packets, self._keylog, parsed)
         batches = Batches(parsed, truths, self._by_pair.get)
         at = 0
         while at < len(packets):
@@ -138,8 +139,11 @@ class Replay:
 
     def _dropped(self, head: Parsed, out: RxPacket) -> None:
         """A segment that TCP dropped counts for the connection that its addresses name."""
-        connection = self._by_pair.get(pair_of(head)) if head.is_tcp else None
-        if connection is None or not head.payload_length or head.checksum_ok:
+        if not head.is_tcp or head.checksum_ok:
+            return
+        connection = self._by_pair.get(pair_of(head))
+        self._strangers += connection is None
+        if connection is None or not head.payload_length:
             return
         way = connection.ways[connection.tcp.direction(ends(head)[0])]
         way.host.counts.segments += 1
@@ -318,9 +322,14 @@ class Replay:
 
     def report(self, capture: str, engine: str, warnings: Iterable[str] = ()) -> dict[str, Any]:
         """The report; `warnings` are what the capture's reader had to say."""
+        errors = [*warnings, *self.errors]
+        if self._strangers:
+            errors.append(
+                f"{self._strangers} TCP segments with bad checksums belong to no connection"
+            )
         return {
             "schema": SCHEMA, "capture": capture, "engine": engine,
-            "errors": [*warnings, *self.errors], "events": self._events,
+            "errors": errors, "events": self._events,
             "connections": [c.report() for c in self._connections],
         }
 

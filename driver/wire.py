@@ -30,14 +30,12 @@ def as_on_wire(
                 out[i], parsed[i] = replace(packets[i], frame=frame), again
                 filled += 1
     cut = sum(packet.original_length > len(packet.frame) for packet in packets)
-    bad = sum(head.is_tcp and not head.checksum_ok for head in parsed)
     long = sum(
         head.is_tcp and len(packet.frame) > device.max_frame
         for packet, head in zip(packets, parsed, strict=True)
     )
     notes = (
         (filled, "TCP checksums were left to the sender's network card; they were filled in"),
-        (bad, "TCP segments have bad checksums; they were dropped"),
         (cut, "packets were cut short when they were captured (snap length)"),
         (long, f"frames are longer than the {device.max_frame} bytes that the device examines; "
                "was segmentation offload on?"),

@@ -104,7 +104,7 @@ def test_what_a_capture_lacks_is_said():
     sound = frames(conversation(run.flights))
     bad = [s.frame(Wire(), bad_checksum=True) for s in conversation(run.flights)]
     for all_frames, text in (
-        (bad, f"{len(bad)} TCP segments have bad checksums"),
+        (bad, f"{len(bad)} TCP segments with bad checksums belong to no"),
         ([f[:96] for f in sound], "packets were cut short"),
     ):
         packets = [Packet(i, i / 1000, f, len(sound[i])) for i, f in enumerate(all_frames)]

@@ -6,6 +6,7 @@ finish before it posts the next one of that flow. Implements `driver.transport.T
 """
 
 from collections import deque
+from functools import lru_cache
 
 from sealane.hdl.abi import registers
 from sealane.hdl.abi.commands import STAGE_IV, STAGE_KEY, STAGE_WORDS, Op
@@ -22,6 +23,7 @@ from .engine import Cipher, Commit, CommitRow, KeyRow, Verdict
 from .parser import ACK, RST, SYN, URG, Parsed, parse
 
 _KEY_WORDS = 10
+_row = lru_cache(1 << 14)(row)  # a packet's rows depend on its flow only
 
 
 class ModelTransport:
@@ -114,7 +116,7 @@ class ModelTransport:
     def _lookup(self, parsed: Parsed) -> int | None:
         for table in (0, 1):
             for slot in range(SLOTS):
-                entry = self._table.get((table, row(parsed.key, table, self.config.flows), slot))
+                entry = self._table.get((table, _row(parsed.key, table, self.config.flows), slot))
                 if entry and entry[0] == parsed.key:
                     return entry[1]
         return None
