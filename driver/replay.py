@@ -325,7 +325,8 @@ class Replay:
         errors = [*warnings, *self.errors]
         if self._strangers:
             errors.append(
-                f"{self._strangers} TCP segments with bad checksums belong to no connection"
+                "TCP segments with bad checksums that belong to no connection: "
+                f"{self._strangers}"
             )
         return {
             "schema": SCHEMA, "capture": capture, "engine": engine,

@@ -35,12 +35,12 @@ def as_on_wire(
         for packet, head in zip(packets, parsed, strict=True)
     )
     notes = (
-        (filled, "TCP checksums were left to the sender's network card; they were filled in"),
-        (cut, "packets were cut short when they were captured (snap length)"),
-        (long, f"frames are longer than the {device.max_frame} bytes that the device examines; "
-               "was segmentation offload on?"),
+        ("TCP checksums left to the sender's network card and filled in here", filled),
+        ("packets cut short when they were captured (snap length)", cut),
+        (f"frames longer than the {device.max_frame} bytes that the device examines (was "
+         "segmentation offload on?)", long),
     )
-    return out, parsed, [f"{count} {text}" for count, text in notes if count]
+    return out, parsed, [f"{text}: {count}" for text, count in notes if count]
 
 
 def fill_in(frame: bytes, head: Parsed) -> bytes | None:

@@ -87,7 +87,7 @@ def test_checksums_that_the_sender_left_to_its_card(path):
     check_app(runner.plaintext(), run)
     report = runner.report("made", "model")
     assert report["errors"] == [
-        f"{len(left)} TCP checksums were left to the sender's network card; they were filled in"
+        f"TCP checksums left to the sender's network card and filled in here: {len(left)}"
     ]
     assert report["connections"][0]["s2c"]["rx"]["records_full"] == 2
 
@@ -104,8 +104,8 @@ def test_what_a_capture_lacks_is_said():
     sound = frames(conversation(run.flights))
     bad = [s.frame(Wire(), bad_checksum=True) for s in conversation(run.flights)]
     for all_frames, text in (
-        (bad, f"{len(bad)} TCP segments with bad checksums belong to no"),
-        ([f[:96] for f in sound], "packets were cut short"),
+        (bad, f"TCP segments with bad checksums that belong to no connection: {len(bad)}"),
+        ([f[:96] for f in sound], "packets cut short"),
     ):
         packets = [Packet(i, i / 1000, f, len(sound[i])) for i, f in enumerate(all_frames)]
         runner = Replay(ModelTransport(), Keylog.parse(run.keylog))
