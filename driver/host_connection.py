@@ -56,6 +56,12 @@ class HostConnection:
             )
             self.ways[way] = Way(host, _flow(source, target))
 
+    def late_syn(self) -> None:
+        """The SYN may have been captured behind the SYN-ACK; nothing is lost before any payload."""
+        streams = self.tcp.streams.values()
+        if self.refusal == NO_SYN and self.tcp.has_syn and not any(s.next for s in streams):
+            self.refusal, self.tls.hand_over = None, True
+
     def deliver(self, direction: str, inner_type: int, plaintext: bytes, end: int) -> None:
         """A record to the TLS library; takes the keys that come of it."""
         self.take(self.tls.deliver(direction, inner_type, plaintext, end))

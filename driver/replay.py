@@ -124,6 +124,7 @@ class Replay:
             self._take_events(events)
             return
         connection = self._connections[segment.connection.index]
+        connection.late_syn()
         way = connection.ways[segment.direction]
         way.heard = self._time
         if segment.length:

@@ -183,3 +183,23 @@ def test_connections_without_an_end_make_room(close, pause, offloaded):
     reasons = [c["reason"] for c in runner.report("made", "model")["connections"]]
     assert reasons[:offloaded] == [None] * offloaded
     assert all(reason.startswith("flow table full") for reason in reasons[offloaded:])
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_syn_behind_the_syn_ack(version):
+    """Captures of several queues or interfaces swap neighbours."""
+    run = TlsRun(version, "aes128").handshake().send("s2c", DATA[:9000]).close()
+    sound = frames(conversation(run.flights))
+    (connection,), plaintext = run_frames([sound[1], sound[0], *sound[2:]], run.keylog)
+    check_app(plaintext, run)
+    assert connection["offloaded"] and connection["reason"] is None
+    assert connection["s2c"]["rx"]["records_full"] == 1
+
+
+def test_syn_behind_the_first_bytes():
+    """The beginning of the stream is a guess: software does it."""
+    run = TlsRun("1.3", "aes128").handshake().send("s2c", DATA[:9000]).close()
+    sound = frames(conversation(run.flights))
+    (connection,), plaintext = run_frames([*sound[1:5], sound[0], *sound[5:]], run.keylog)
+    check_app(plaintext, run)
+    assert connection["reason"] == "no SYN in the capture"
