@@ -226,7 +226,7 @@ def test_keys_change():
         whole(other, False)
         traffic.token(other.clear())
     for seed in range(3):
-        bench().run(traffic, idle=(0, 100, 230)[seed], seed=seed + 1)
+        bench().run(traffic, idle=(0, 100, 230)[seed], stall=(253, 0, 128)[seed], seed=seed + 1)
 
 
 @pytest.mark.parametrize("size", [1, 47, 64, 250, 1400, 16384])

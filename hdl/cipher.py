@@ -96,7 +96,7 @@ class Cipher(wiring.Component):
         under_way = Signal(ceil_log2(under_way_limit + 1))
         m.d.sync += under_way.eq(under_way + prep.accepted - back.retired)
         m.d.comb += [
-            prep.drained.eq(under_way == 0),
+            prep.drained.eq((under_way == 0) & ~back.key_pending),
             keys.start.eq(prep.key_start),
             keys.token.eq(self.spans.payload),
             prep.key_done.eq(keys.done),

@@ -26,6 +26,7 @@ class Verdicts(wiring.Component):
     A contribution waits while an earlier one of the same record is two stages ahead or nearer.
     retired: a span is through.
     key_done: a key token was executed, while no span was under way; gives an empty verdict.
+    key_pending: that verdict waits for room; no other token may end meanwhile.
 
     Behind a bad record nothing of the packet counts; behind a record that parks, one that does not
     authenticate is not bad: its key may be another.
@@ -41,6 +42,7 @@ class Verdicts(wiring.Component):
                 "verdicts": Out(stream.Signature(layouts.verdict)),
                 "retired": Out(1),
                 "key_done": In(1),
+                "key_pending": Out(1),
             }
         )
 
@@ -98,7 +100,6 @@ class Verdicts(wiring.Component):
         so_far = Signal(layouts.verdict)  # of the packet's earlier spans
         verdict = Signal(layouts.verdict)
         verified, bad, park, may_park = Signal(), Signal(), Signal(), Signal()
-        key_pending = Signal()
         counts = span.completes & ~span.stale & ~so_far.bad
         inner_handshake = result.inner.valid & result.inner.handshake
         with m.If(go):
@@ -115,14 +116,14 @@ class Verdicts(wiring.Component):
             verdict.park.eq(so_far.park | park),
             verdict.park_last.eq(park),
             verdict.number.eq(Mux(bad | park, span.number, so_far.number)),
-            queue.i.payload.eq(Mux(key_pending, 0, verdict)),
-            queue.i.valid.eq(valid[3] & span.last | key_pending),
+            queue.i.payload.eq(Mux(self.key_pending, 0, verdict)),
+            queue.i.valid.eq(valid[3] & span.last | self.key_pending),
         ]
         # It goes in the first clock with room, before any span can come this far.
         with m.If(self.key_done):
-            m.d.sync += key_pending.eq(1)
+            m.d.sync += self.key_pending.eq(1)
         with m.Elif(go):
-            m.d.sync += key_pending.eq(0)
+            m.d.sync += self.key_pending.eq(0)
         with m.If(valid[3] & go):
             m.d.sync += so_far.eq(Mux(span.last, 0, verdict))
         return m
