@@ -149,7 +149,7 @@ class Walker(Component):
                     core.payload_addr.eq(Cat(0, 0, 0, 0, packet.ring_word) + packet.payload_offset),
                     core.blamed.eq(0),
                     core.event.eq(0),
-                    core.framing.eq(0),
+                    *core.framing.clear(),
                     core.dirty.eq(0),
                     keep.eq(loaded & (context == core.context)),
                     uses_row.eq(wants_row),
@@ -211,7 +211,8 @@ class Walker(Component):
                         entry.oversize.eq(packet.oversize),
                         entry.has_spans.eq(maker.any),
                         entry.texts.eq(maker.texts),
-                        entry.meta.eq(Mux(reason == Reason.NONE, core.framing, 0)),
+                        entry.meta.decrypted.eq(0),  # commit's to set
+                        *core.framing.give(entry.meta, reason == Reason.NONE),
                         entry.meta.context.eq(Mux(core.known, core.context, 0)),
                         entry.meta.context_valid.eq(core.known),
                         entry.meta.generation.eq(Mux(core.known, row.generation, 0)),

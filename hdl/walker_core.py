@@ -23,6 +23,25 @@ class Return(enum.Enum, shape=3):
     ADOPT = 4
 
 
+class Framing:
+    """The framing fields of a packet's metadata, a signal each; see `abi.meta`."""
+
+    def __init__(self):
+        self.fields = {}
+        for name in Meta.members:
+            if name == "records" or name.startswith(("first_", "last_")):
+                self.fields[name] = Signal(Meta[name].shape, name=f"framing_{name}")
+        self.__dict__.update(self.fields)
+
+    def clear(self):
+        """Statements that begin a packet."""
+        return [signal.eq(0) for signal in self.fields.values()]
+
+    def give(self, meta, marked):
+        """Statements that fill in `meta`; zeros unless `marked`."""
+        return [meta[name].eq(Mux(marked, signal, 0)) for name, signal in self.fields.items()]
+
+
 class Core:
     """Everything that one item of work, a packet or a command, leaves in registers.
 
@@ -55,7 +74,7 @@ class Core:
         self.payload_addr = Signal(layouts.byte_bits)
         self.blamed = Signal(len(Reason))
         self.event = Signal(Event)
-        self.framing = Signal(Meta)
+        self.framing = Framing()
 
         self.addr = Signal(layouts.byte_bits)
         self.pos = Signal(32)
