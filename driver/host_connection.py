@@ -95,6 +95,8 @@ class HostConnection:
         """Why the connection was not offloaded, or not in both directions."""
         if self.refusal or self.tls.reason:
             return self.refusal or self.tls.reason
+        if self.tls.version is None:
+            return "no ServerHello in the capture"
         if not all(way.tried for way in self.ways.values()):
             return "the handshake is not complete in the capture"
         return None if self.offloaded else "over before its keys could be installed"

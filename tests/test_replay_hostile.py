@@ -203,3 +203,16 @@ def test_syn_behind_the_first_bytes():
     (connection,), plaintext = run_frames([*sound[1:5], sound[0], *sound[5:]], run.keylog)
     check_app(plaintext, run)
     assert connection["reason"] == "no SYN in the capture"
+
+
+@pytest.mark.parametrize("flights", [
+    [], [("c2s", b"GET / HTTP/1.1\r\n\r\n"), ("s2c", b"HTTP/1.1 200 OK\r\n\r\n" + DATA[:5000])],
+    [("c2s", b"\x80\x2e\1\0\2" + DATA[:43])],  # a hello of SSL 2
+])
+def test_no_tls(flights):
+    (connection,), plaintext = run_frames(
+        frames(conversation(flights)), TlsRun("1.3", "aes128").handshake().keylog
+    )
+    assert connection["reason"] == "no ServerHello in the capture"
+    assert connection["version"] is None and not connection["offloaded"]
+    assert plaintext == {(0, "c2s"): b"", (0, "s2c"): b""}
