@@ -166,8 +166,9 @@ class Traffic:
         if completes and not packet["bad"]:
             if record.good:
                 packet["verified"] += 1
-                if record.parks and not packet["park"]:
-                    packet.update(park=1, park_last=int(last), number=record.number)
+                if record.parks:
+                    first = not packet["park"]
+                    packet.update(park=1, park_last=int(last and first), number=record.number)
             elif not packet["park"]:
                 packet.update(bad=1, number=record.number)
         if last:

@@ -14,6 +14,7 @@ from sealane.hdl.layouts import (
     TOKEN_DELETE,
     TOKEN_DESYNC,
     TOKEN_GO_ON,
+    TOKEN_REKEY,
     TOKEN_RESYNC,
     Layouts,
 )
@@ -32,14 +33,22 @@ class Reference:
 
     @staticmethod
     def _row(generation):
-        return {"generation": generation, "broken": 0, "parked": 0, "park_end": 0, "park": 0}
+        return {
+            "generation": generation, "broken": 0, "parked": 0, "park_end": 0, "park": 0,
+            "awaited": 0, "number": 0,
+        }
 
     def token(self, entry):
         row = self.rows[entry["context"]]
         same = row["generation"] == entry["generation"]
         if entry["token"] in (TOKEN_ADD, TOKEN_DELETE):
             self.rows[entry["context"]] = self._row(entry["generation"])
-        elif entry["token"] == TOKEN_GO_ON and same and row["park"] == entry["park"]:
+        elif entry["token"] == TOKEN_REKEY:
+            broken = row["broken"]
+            self.rows[entry["context"]] = self._row(entry["generation"]) | {"broken": broken}
+            if broken:
+                self.feedback.append(entry["context"] | entry["generation"] << 2)
+        elif entry["token"] == TOKEN_GO_ON and same and row["awaited"] == entry["park"]:
             row["parked"] = 0
         elif entry["token"] == TOKEN_DESYNC and same:
             row["broken"] = 0
@@ -76,7 +85,11 @@ class Reference:
             name = row["park"] + 1 & 0xFF
             events.append(event | {"kind": EventKind.PARKED, "park": name})
             if same:
-                row.update(parked=1, park_end=end, park=name)
+                if not row["parked"] or (v["number"] - row["number"]) % 2**32 < 2**31:
+                    row.update(awaited=name, number=v["number"])
+                if not row["parked"] or (end - row["park_end"]) % 2**32 >= 2**31:
+                    row["park_end"] = end
+                row.update(parked=1, park=name)
         meta["reason"] = min(reasons, default=0)
         meta["decrypted"] = int(not reasons)
         if reasons:
@@ -112,9 +125,9 @@ def scenario(rng, count):
         if rng.random() < 0.25:
             token = rng.choice(
                 (TOKEN_ADD, TOKEN_DELETE, TOKEN_DESYNC, TOKEN_DESYNC, TOKEN_RESYNC, TOKEN_GO_ON,
-                 TOKEN_GO_ON, TOKEN_GO_ON)
+                 TOKEN_GO_ON, TOKEN_GO_ON, TOKEN_REKEY)
             )
-            if token in (TOKEN_ADD, TOKEN_DELETE):
+            if token in (TOKEN_ADD, TOKEN_DELETE, TOKEN_REKEY):
                 generations[context] = entry["generation"] = rng.randrange(4)
             entry.update(is_token=1, token=token, park=rng.randrange(1, 4))
             items.append({"entry": entry})

@@ -103,7 +103,7 @@ class ModelWalker:
             walker.rekey(
                 row, command["generation"], command["epoch"], command["seq"], command["number"]
             )
-            expected = self._token(ports.TOKEN_ADD, command, has_spans=1)
+            expected = self._token(ports.TOKEN_REKEY, command, has_spans=1)
         elif op == Op.CONTEXT_DELETE:
             self.rows.pop(context, None)
             expected = self._token(ports.TOKEN_DELETE, command, has_spans=1)

@@ -12,7 +12,10 @@ from sealane.hdl.abi.meta import META, Reason
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """A context of the device and the generation of what it holds."""
+    """A context of the device and the generation of what it holds.
+
+    `Device` counts generations without end; the device itself knows the low 8 bits.
+    """
 
     context: int
     generation: int

@@ -10,7 +10,7 @@ else, and no error names them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from sealane.hdl.abi.commands import (
@@ -196,7 +196,7 @@ class Device:
         for frame in frames:
             self._transport.post(frame)
             posted += 1
-        packets = [RxPacket(c.frame, RxMeta.unpack(c.meta)) for c in self._transport.poll()]
+        packets = [RxPacket(c.frame, self._meta(c.meta)) for c in self._transport.poll()]
         if len(packets) != posted:
             raise DeviceError(f"{posted} frames in, {len(packets)} out")
         for packet in packets:
@@ -216,6 +216,9 @@ class Device:
                 word |= self._transport.read(OFFSET["EVENT"] + 4 * i) << 32 * i
             self._transport.write(OFFSET["EVENT_POP"], 1)
             event = DeviceEvent.unpack(word)
+            if event.context < len(self._generations):
+                generation = self._whole(event.context, event.generation)
+                event = replace(event, generation=generation)
             self.counters.rx_tls_resync_req_pkt += event.kind == EventKind.RESYNC_REQUEST
             self.counters.rx_tls_err += event.kind == EventKind.TAG_MISMATCH
             events.append(event)
@@ -287,7 +290,8 @@ class Device:
     ) -> None:
         """Rings one command and waits until it has passed the pipeline."""
         write = self._transport.write
-        write(OFFSET["CMD_CONTEXT"], handle.context | handle.generation << 16 | epoch << 24)
+        generation = handle.generation & 0xFF
+        write(OFFSET["CMD_CONTEXT"], handle.context | generation << 16 | epoch << 24)
         flags = version | key256 << 1 | refused << 2 | valid << 3 | table << 4 | slot << 5
         write(OFFSET["CMD_FLAGS"], flags | park << 8 | row << 16)
         write(OFFSET["COMMAND"], op)
@@ -304,10 +308,24 @@ class Device:
             raise DeviceError(f"{name} is {value:#x}, expected {expected:#x}")
 
     def _next_generation(self, context: int) -> int:
-        """Generations are counted per context over all its flows, so that none comes back soon."""
+        """Generations are counted per context over all its flows and never come again: a packet may
+        wait in TCP for as long as it likes. The device knows their low 8 bits."""
         generation = self._generations[context]
-        self._generations[context] = generation + 1 & 0xFF
+        self._generations[context] = generation + 1
         return generation
+
+    def _whole(self, context: int, low: int) -> int:
+        """The generation of which the device gave the low 8 bits: the latest that fits. In the
+        device itself there are never two generations of a context but while one command runs."""
+        latest = self._generations[context] - 1
+        return max(low, latest - (latest - low & 0xFF))
+
+    def _meta(self, word: int) -> RxMeta:
+        meta = RxMeta.unpack(word)
+        if not meta.context_valid:
+            return meta
+        generation = self._whole(meta.context, meta.generation)
+        return meta if generation == meta.generation else replace(meta, generation=generation)
 
     def _in_force(self, handle: Handle) -> bool:
         context = self._contexts.get(handle.context)

@@ -15,6 +15,7 @@ from .layouts import (
     TOKEN_DELETE,
     TOKEN_DESYNC,
     TOKEN_GO_ON,
+    TOKEN_REKEY,
     Event,
     Layouts,
     Meta,
@@ -28,6 +29,8 @@ Row = data.StructLayout(
         "parked": 1,
         "park_end": 32,  # packets that end behind it are not marked
         "park": 8,  # name of the latest park; the first is 1
+        "awaited": 8,  # the park whose go-on ends all: that of the highest record
+        "park_number": 32,  # low bits of that record's number
     }
 )
 """What commit knows of a context."""
@@ -62,8 +65,10 @@ class Commit(Component):
     entries, verdicts (one for each entry with `has_spans`), text_spans (`entry.texts` for each
     entry; there before it): from the walker and the cipher.
     frames, metas (META in the low bits), events: what leaves.
-    feedback: contexts with a bad tag, one until its TOKEN_DESYNC comes back; commit waits while
-        it is not taken, so a queue for as many as there are entries on their way belongs behind.
+    feedback: contexts with a bad tag, one until its TOKEN_DESYNC comes back; if TOKEN_REKEY comes
+        first, for which that one is too old, once more under the next generation. Commit waits
+        while it is not taken, so a queue for as many as there are entries on their way belongs
+        behind.
     write_word, read_word, commit_*, shadow_*: see `FrameReader`.
     token_done: a driver's command has passed the whole pipeline.
     counts: see `Counts`.
@@ -154,6 +159,7 @@ class Commit(Component):
         packet_end = Signal(32)
         row = Signal(Row)
         behind = Signal(32)  # packet's end - park's end, modulo 2^32
+        above = Signal(32)  # record's number - that of the record awaited, modulo 2^32
         decide = Signal()
         with m.FSM():
             with m.State("ROW"):
@@ -214,7 +220,13 @@ class Commit(Component):
                 own_event.seq.eq(packet_end),
                 own_event.number.eq(verdict.number),
             ]
-            with m.If(~entry.is_token):
+            with m.If(entry.is_token):
+                m.d.sync += [
+                    feedback_pending.eq((entry.token == TOKEN_REKEY) & row.broken),
+                    feedback.context.eq(entry.context),
+                    feedback.generation.eq(entry.generation),
+                ]
+            with m.Else():
                 framing = Const(-1, Meta.size - FRAMING)
                 keep = Cat(Const(-1, FRAMING), Mux(mark, framing, 0))
                 m.d.sync += [
@@ -249,8 +261,15 @@ class Commit(Component):
                         row_write.data.eq(0),
                         row_write.data.generation.eq(entry.generation),
                     ]
+                with m.Case(TOKEN_REKEY):
+                    # The walk goes on, so the walker has yet to hear of a bad tag.
+                    m.d.comb += [
+                        row_write.data.eq(0),
+                        row_write.data.generation.eq(entry.generation),
+                        row_write.data.broken.eq(row.broken),
+                    ]
                 with m.Case(TOKEN_GO_ON):
-                    with m.If(same & (row.park == entry.park)):
+                    with m.If(same & (row.awaited == entry.park)):
                         m.d.comb += row_write.data.parked.eq(0)
                 with m.Case(TOKEN_DESYNC):
                     with m.If(same):
@@ -262,9 +281,18 @@ class Commit(Component):
             with m.Else():
                 m.d.comb += [
                     row_write.data.parked.eq(1),
-                    row_write.data.park_end.eq(packet_end),
                     row_write.data.park.eq(row.park + 1),
                 ]
+                # The driver reads in order: what parks already stays parked until the highest
+                # record that may change keys has been read, and marks end at the lowest.
+                m.d.comb += above.eq(verdict.number - row.park_number)
+                with m.If(~row.parked | ~above[31]):
+                    m.d.comb += [
+                        row_write.data.awaited.eq(row.park + 1),
+                        row_write.data.park_number.eq(verdict.number),
+                    ]
+                with m.If(~row.parked | behind[31]):
+                    m.d.comb += row_write.data.park_end.eq(packet_end)
 
         packet = decide & ~entry.is_token
         m.d.comb += self.token_done.eq(decide & entry.is_token & (entry.token != TOKEN_DESYNC))

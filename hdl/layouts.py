@@ -108,7 +108,7 @@ class Layouts:
                 "verified": 10,  # records that completed and authenticated
                 "park": 1,  # one of them may change keys
                 "park_last": 1,  # ... and the first such is the record of the packet's last span
-                "number": 64,  # record number of the bad record, else of the parking one
+                "number": 64,  # record number of the bad record, else of the last parking one
             }
         )
         """What the spans of one packet came to; one for each packet with spans."""
@@ -148,8 +148,9 @@ SPAN_DATA = 0
 SPAN_KEY_WRITE = 1  # CONTEXT_ADD, REKEY: takes the staged key into the context's key row
 SPAN_KEY_CLEAR = 2
 
-TOKEN_ADD = 1  # CONTEXT_ADD, REKEY
+TOKEN_ADD = 1  # CONTEXT_ADD
 TOKEN_DELETE = 2
 TOKEN_GO_ON = 3
 TOKEN_RESYNC = 4  # carries an event only
 TOKEN_DESYNC = 5  # the walker has taken note of a bad tag
+TOKEN_REKEY = 6

@@ -17,7 +17,7 @@ from .ring import PacketRing, ShadowRing
 from .walker import Walker
 
 SPANS = 16
-TEXT_SPANS = 512  # a packet has at most 407; all of them come before its entry
+TEXT_SPANS = 512  # at least
 ENTRIES = 64
 VERDICTS = 32
 # At least one for each entry on its way: commit must never wait for the walker.
@@ -37,6 +37,13 @@ FrameStream = Signature(
 
 MetaStream = Signature({"tdata": Out(META_BITS), "tvalid": Out(1), "tready": In(1)})
 """AXI4-Stream of packet metadata (`abi.meta.META`), one a frame."""
+
+
+def text_spans(config: Config) -> int:
+    """Depth of the queue of text spans. All spans of a packet come before its entry, behind which
+    the first of them leaves, so it must hold as many as a frame can have; the shortest record with
+    text has 22 bytes."""
+    return max(TEXT_SPANS, config.max_frame // 22 + 1)
 
 
 class Device(Component):
@@ -102,7 +109,8 @@ class Device(Component):
             walker.walker_data.eq(ring.walker_data),
         ]
         queue("span", layouts.span, SPANS, walker.spans, cipher.spans)
-        queue("text_span", layouts.text_span, TEXT_SPANS, walker.text_spans, commit.text_spans)
+        depth = text_spans(config)
+        queue("text_span", layouts.text_span, depth, walker.text_spans, commit.text_spans)
         queue("entry", layouts.entry, ENTRIES, walker.entries, commit.entries)
         queue("feedback", layouts.feedback, FEEDBACK, commit.feedback, walker.feedback)
 

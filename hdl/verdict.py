@@ -115,7 +115,7 @@ class Verdicts(wiring.Component):
             verdict.verified.eq(so_far.verified + verified),
             verdict.park.eq(so_far.park | park),
             verdict.park_last.eq(park),
-            verdict.number.eq(Mux(bad | park, span.number, so_far.number)),
+            verdict.number.eq(Mux(bad | (verified & may_park), span.number, so_far.number)),
             queue.i.payload.eq(Mux(self.key_pending, 0, verdict)),
             queue.i.valid.eq(valid[3] & span.last | self.key_pending),
         ]

@@ -22,7 +22,7 @@ from amaranth.lib.wiring import Component, In, Out
 from .abi.config import Config
 from .abi.events import EventKind
 from .abi.meta import Reason
-from .layouts import TOKEN_ADD, TOKEN_DELETE, TOKEN_GO_ON, Layouts
+from .layouts import TOKEN_ADD, TOKEN_DELETE, TOKEN_GO_ON, TOKEN_REKEY, Layouts
 from .walker_commands import command_states
 from .walker_core import Core
 from .walker_proven import proven_states
@@ -193,12 +193,17 @@ class Walker(Component):
 
             reason = Signal.like(entry.meta.reason)
             m.d.comb += reason.eq(core.reason())
+            new_number = Signal()  # settled two clocks after the packet's last record
+            last_number = core.framing.last_number
+            m.d.sync += new_number.eq((last_number >= row.marked_number) & ~last_number.all())
             with m.State("FINISH"):
                 with m.If(maker.settled & out_free):
                     m.d.comb += [maker.end.eq(1), self.work.ready.eq(1)]
                     with m.If(reason == Reason.NONE):
                         with m.If(~row.marked | (delta(core.end, row.marked_high) > 0)):
                             m.d.sync += [row.marked.eq(1), row.marked_high.eq(core.end)]
+                        with m.If(new_number):
+                            m.d.sync += row.marked_number.eq(core.framing.last_number + 1)
                     m.d.sync += [
                         write.eq(core.dirty),
                         self.entries.valid.eq(1),
@@ -237,7 +242,9 @@ class Walker(Component):
                         entry.eq(0),
                         entry.is_token.eq(1),
                         entry.token.eq(token),
-                        entry.has_spans.eq((token == TOKEN_ADD) | (token == TOKEN_DELETE)),
+                        entry.has_spans.eq(
+                            (token == TOKEN_ADD) | (token == TOKEN_REKEY) | (token == TOKEN_DELETE)
+                        ),
                         entry.park.eq(Mux(token == TOKEN_GO_ON, command.park, 0)),
                         entry.context.eq(core.context),
                         entry.generation.eq(

@@ -13,6 +13,7 @@ from .layouts import (
     TOKEN_DELETE,
     TOKEN_DESYNC,
     TOKEN_GO_ON,
+    TOKEN_REKEY,
     TOKEN_RESYNC,
 )
 from .walker_core import Core
@@ -52,7 +53,7 @@ def command_states(m, core: Core, token, feedback_generation):
                 m.next = "KEY_SPAN"
             with m.Case(Op.REKEY):
                 with m.If(core.known):
-                    m.d.sync += token.eq(TOKEN_ADD)
+                    m.d.sync += token.eq(TOKEN_REKEY)
                     m.next = "REKEY"
             with m.Case(Op.GO_ON):
                 m.d.sync += token.eq(TOKEN_GO_ON)
@@ -82,6 +83,7 @@ def command_states(m, core: Core, token, feedback_generation):
             row.generation.eq(command.generation),
             row.epoch.eq(command.epoch),
             row.version.eq(command.version),
+            row.marked_number.eq(0),
         ]
         with m.If(row.proven):
             close_all()

@@ -178,7 +178,11 @@ def proven_states(m, core: Core, walker_data):
     with m.State("CHECK"):
         m.d.sync += [
             core.head.eq(core.head_bytes(walker_data)),
-            core.closed.eq(row.closed & (delta(core.pos, row.closed_below) < 0)),
+            # By number too, because sequence numbers come again after 2^32 bytes.
+            core.closed.eq(
+                row.closed
+                & ((delta(core.pos, row.closed_below) < 0) | (row.number < row.marked_number))
+            ),
         ]
         with m.If(core.searching):
             m.next = "CHAIN"
@@ -232,6 +236,9 @@ def proven_states(m, core: Core, walker_data):
                 m.next = "SCAN"
         with m.Elif(core.left < core.front):
             m.d.sync += [row.hold.eq(core.head), row.hold_count.eq(core.left), walked.eq(1)]
+            m.d.sync += row.closed.eq(core.closed)
+            with m.If(core.closed):
+                m.d.sync += core.blame(Reason.NOT_OPEN)
             known = Mux(core.left < HEADER_BYTES, 0, length)
             core.touch(m, row.number, core.pos, offset, known, nonce, 0)
             m.next = "JOIN"
@@ -248,6 +255,7 @@ def proven_states(m, core: Core, walker_data):
                 )
                 m.d.sync += [
                     walked.eq(1),
+                    row.closed.eq(core.closed),
                     row.hold_count.eq(0),
                     row.walk.eq(core.pos + size),
                     row.number.eq(row.number + 1),

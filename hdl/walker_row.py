@@ -60,8 +60,9 @@ class RowLayouts:
             "hold_count": 4,
             "marked": 1,  # `marked_high` is valid
             "marked_high": 32,  # end of the highest packet that could be marked
-            "closed": 1,  # `closed_below` is valid
-            "closed_below": 32,  # `marked_high` when the position was last given anew
+            "marked_number": 64,  # behind the highest record number in such a packet
+            "closed": 1,  # the position was given anew, the walk is not past what was marked
+            "closed_below": 32,  # `marked_high` when the position was given anew
             "lost_at": 32,
             "guess": 32,
             "cand_walk": 32,

@@ -142,12 +142,15 @@ def test_delete_writes_flow_then_context():
     assert again.generation == handle.generation + 1
 
 
-def test_generations_wrap():
-    device = Device(Registers(), CONFIG)
+def test_generations_never_come_again_though_the_device_knows_eight_bits():
+    registers = Registers()
+    device = Device(registers, CONFIG)
     handle = device.tls_dev_add(FLOW, info(VERSION_TLS13), 0)
-    for i in range(256):
-        former, handle = handle, device.rekey(handle, info(VERSION_TLS13), 0, i, 4)
-        assert handle == Handle(former.context, former.generation + 1 & 0xFF)
+    for i in range(1, 300):
+        former, handle = handle, device.rekey(handle, info(VERSION_TLS13), 0, i & 0xFF, 4)
+        assert handle == Handle(former.context, former.generation + 1)
+        _, fields, _ = registers.commands[-1]
+        assert fields["CMD_CONTEXT"] == handle.context | (i & 0xFF) << 16 | (i & 0xFF) << 24
 
 
 def test_rekey():

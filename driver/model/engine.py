@@ -93,9 +93,10 @@ class Cipher:
             return
         verdict.verified += 1
         inner = held.last[1] if held.last else None
-        if not verdict.park and may_change_keys(key.version, span.content_type, inner):
+        if may_change_keys(key.version, span.content_type, inner):
+            # The driver goes on when it has read the last such record.
+            verdict.park_last = last and not verdict.park
             verdict.park = True
-            verdict.park_last = last
             verdict.number = span.number
 
 
@@ -105,8 +106,10 @@ class CommitRow:
 
     generation: int
     parked: bool = False
-    park_end: int = 0
-    park: int = 0
+    park_end: int = 0  # packets that end behind it are not marked
+    park: int = 0  # name of the latest park
+    awaited: int = 0  # the park whose go-on ends all: that of the highest record
+    park_number: int = 0  # number of that record, modulo 2^32
 
 
 @dataclass
@@ -127,7 +130,7 @@ class Commit:
     def go_on(self, context: int, generation: int, park: int) -> None:
         """End the park of that name; a stale go-on changes nothing."""
         row = self.rows.get(context)
-        if row and row.generation == generation and row.park == park:
+        if row and row.generation == generation and row.awaited == park:
             row.parked = False
 
     def packet(
@@ -155,8 +158,14 @@ class Commit:
         elif verdict.park:
             if not (verdict.park_last and last_completes):
                 blames.append(Reason.PARKED)
-            row.parked = True
-            row.park_end = end
             row.park = row.park + 1 & 0xFF
+            # The driver reads in order: what parks already stays parked until the highest record
+            # that may change keys has been read, and marks end at the lowest.
+            if not row.parked or delta(verdict.number, row.park_number) >= 0:
+                row.awaited = row.park
+                row.park_number = verdict.number & 0xFFFFFFFF
+            if not row.parked or delta(end, row.park_end) < 0:
+                row.park_end = end
+            row.parked = True
             events.append({"kind": EventKind.PARKED, "park": row.park, **common})
         return Decision(min(blames, default=Reason.NONE), events, desync)

@@ -92,7 +92,9 @@ class Row:
     proven: bool = True
     hold: bytes = b""
     marked_high: int | None = None  # end of the highest packet that could be marked
-    closed_below: int | None = None  # its value when the position was last given anew
+    marked_number: int = 0  # behind the highest record number in such a packet
+    closed: bool = False  # the position was given anew and the walk is not past what was marked
+    closed_below: int = 0  # `marked_high` when the position was given anew
     lost_at: int = 0
     guess: int = 0
     cand_walk: int = 0
@@ -198,6 +200,7 @@ class Walk:
         if self.out.reason is Reason.NONE:
             if row.marked_high is None or delta(self.end, row.marked_high) > 0:
                 row.marked_high = self.end
+            row.marked_number = max(row.marked_number, (self.out.last[0] + 1) % 2**64)
         return self.out
 
     # --- the proven chain -----------------------------------------------------------------
@@ -285,6 +288,8 @@ class Walk:
             walked = True
             offset = max(0, delta(self.seq, row.walk))  # the packet may begin inside the header
             if len(head) < size:
+                if self._closed():
+                    out.blame(Reason.NOT_OPEN)
                 row.hold = head
                 length = _length(head) if len(head) >= HEADER_BYTES else 0
                 nonce = int.from_bytes(head[HEADER_BYTES:], "little")
@@ -303,7 +308,7 @@ class Walk:
         nonce = int.from_bytes(head[HEADER_BYTES:], "little")
         slot = Slot(row.walk, length, row.number, nonce, head[0])
         whole = delta(slot.end, self.end) <= 0
-        closed = row.closed_below is not None and delta(row.walk, row.closed_below) < 0
+        closed = self._closed()
         start = add(row.walk, len(head))
         end = slot.end if whole else self.end
         if closed:
@@ -320,6 +325,17 @@ class Walk:
             out.touch(slot.number, slot.start, offset, length, nonce, False)
         row.walk = slot.end
         row.number = (row.number + 1) % 2**64
+
+    def _closed(self) -> bool:
+        """Whether the record at `walk` has bytes in a marked packet from before a resync.
+
+        Its number says so too, because sequence numbers come again after 2^32 bytes. The walk
+        never goes back, so the first record that is open ends the question.
+        """
+        row = self.row
+        below = delta(row.walk, row.closed_below) < 0 or row.number < row.marked_number
+        row.closed = row.closed and below
+        return row.closed
 
     def _feed(self, index: int, slot: Slot, start: int, end: int) -> None:
         """Bytes [start, end) of an open record are now seen."""
@@ -579,7 +595,7 @@ def adopt(walk: Walk, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
     row.hold = row.cand_hold
     row.high = row.cand_high
     row.cand_hold = b""
-    row.closed_below = row.marked_high
+    close_below(row)
     row.proven = True
     row.state = State.TRACKING
     row.scanned = 0
@@ -614,6 +630,12 @@ def hint(row: Row, seq: int, number: int) -> WalkerEvent | None:
     )
 
 
+def close_below(row: Row) -> None:
+    """The position was given anew: records in what was marked stay closed."""
+    row.closed = row.marked_high is not None
+    row.closed_below = row.marked_high or 0
+
+
 def arm(row: Row, seq: int, number: int) -> None:
     """Put a row into START at a known header; what was open is closed."""
     row.slots = [None] * len(row.slots)
@@ -621,7 +643,7 @@ def arm(row: Row, seq: int, number: int) -> None:
     row.walk = row.high = seq
     row.number = number
     row.hold = row.cand_hold = b""
-    row.closed_below = row.marked_high
+    close_below(row)
     row.proven = True
     row.state = State.START
     row.scanned = row.bad_headers = 0
@@ -634,9 +656,10 @@ def rekey(row: Row, generation: int, epoch: int, seq: int, base: int) -> None:
     is open was fed under the old key and is closed.
     """
     row.generation, row.epoch = generation, epoch
+    row.marked_number = 0
     if row.proven and row.number >= base:
         row.number -= base
-        row.closed_below = row.marked_high
+        close_below(row)
         row.slots = [None] * len(row.slots)
         row.holes = [None] * len(row.holes)
     elif row.proven:
