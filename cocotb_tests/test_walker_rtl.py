@@ -159,7 +159,7 @@ def test_record_far_behind_is_closed():
     at = base
     for number in (10, 20, 30):
         at = add(at, (1 << 30) - 20000)
-        expected = script.packet(at, record(100) * 3)
+        script.packet(at, record(100) * 3)
         script.command(Op.RESYNC_ANSWER, seq=at, number=number)
     assert sum(expected.evicted for _, expected in script.items) == 1
     assert script.model.rows[0].slots == [None] * 5
