@@ -156,17 +156,26 @@ def measure(case: Case, config: Config, packets: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def replay_rate(config: Config, capture: Path, keylog: Path) -> int:
-    """TCP payload bytes a second that a replay of a capture passes through the simulator."""
+def own_captures() -> list[tuple[Path, Path]]:
+    """Captures of the source tree, with their secrets: big records, and loss. None in a wheel."""
+    folder = Path(__file__).resolve().parent.parent / "captures"
+    found = sorted([*folder.glob("c03_*.pcap.gz"), *folder.glob("l3_*.pcap.gz")])
+    return [(path, path.with_name(path.name.replace(".pcap.gz", ".keys"))) for path in found]
+
+
+def replay_rate(config: Config, captures: list[tuple[Path, Path]]) -> int:
+    """TCP payload bytes a second that replays of captures pass through the simulator."""
     from sealane.sim.transport import RtlTransport
 
-    packets = read_capture(capture).packets
-    with RtlTransport(config) as transport:
-        started = time.perf_counter()
-        replay = Replay(transport, Keylog.read(keylog))
-        replay.run(packets, lambda done: None)
-        seconds = time.perf_counter() - started
-    payload = sum(segment.length for segment in replay.trace.segments)
+    payload, seconds = 0, 0.0
+    for capture, keylog in captures:
+        packets = read_capture(capture).packets
+        with RtlTransport(config) as transport:
+            started = time.perf_counter()
+            replay = Replay(transport, Keylog.read(keylog), config=config)
+            replay.run(packets, lambda done: None)
+            seconds += time.perf_counter() - started
+        payload += sum(segment.length for segment in replay.trace.segments)
     return round(payload / seconds)
 
 
@@ -175,7 +184,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="write the report")
     parser.add_argument("--packets", type=int, default=600, metavar="N",
                         help="frames of each case (default 600)")
-    parser.add_argument("--capture", type=Path, help="also replay this capture, for its speed")
+    parser.add_argument("--capture", type=Path,
+                        help="capture whose replay is timed (default: the source tree's c03, l3)")
     parser.add_argument("--keylog", type=Path, help="secrets of the capture")
     add_config_arguments(parser)
 
@@ -196,9 +206,10 @@ def run(args: argparse.Namespace) -> int:
         for case in cases(config):
             report["cases"].append(measure(case, config, args.packets))
             status.update(f"bench: {len(report['cases'])} cases done")
-        if args.capture:
+        captures = [(args.capture, args.keylog)] if args.capture else own_captures()
+        if captures:
             try:
-                rate = replay_rate(config, args.capture, args.keylog)
+                rate = replay_rate(config, captures)
             except (CaptureError, KeylogError) as error:
                 raise ValueError(str(error)) from error
             report["replay"]["payload_bytes_per_second"] = rate
