@@ -13,13 +13,9 @@ from sealane.driver.descriptors import Handle, RxMeta
 from sealane.driver.device import Device, DeviceError, Flow, OffloadRefused, refusal
 from sealane.driver.flowtable import FlowTableFull
 from sealane.driver.ktls import (
-    GoOn,
     How,
     KtlsRx,
     RecordAccepted,
-    Rekey,
-    ResyncAnswer,
-    ResyncHint,
     StreamRange,
 )
 from sealane.driver.model.device import ModelTransport
@@ -39,6 +35,7 @@ from sealane.hdl.abi.meta import META
 from sealane.hdl.abi.registers import IDENT_VALUE, OFFSET
 
 from tests.ideal_card import KEY_UPDATE, TICKET, Stream, info
+from tests.reactions import react
 
 CONFIG = Config(flows=4)
 FLOW = Flow(ip_address("10.9.0.1"), ip_address("10.9.0.2"), 443, 40000)
@@ -324,19 +321,11 @@ class Connection:
 
     def carry_out(self, events) -> None:
         for event in events:
-            handle = self.rx.handle
             if isinstance(event, RecordAccepted):
                 self.records.append(event)
-            elif isinstance(event, ResyncAnswer):
-                self.device.tls_dev_resync(handle, event.seq, event.number)
-            elif isinstance(event, ResyncHint):
-                self.device.resync_hint(handle, event.seq, event.number)
-            elif isinstance(event, GoOn):
-                self.device.go_on(handle, event.park)
-            elif isinstance(event, Rekey):
-                new = self.device.rekey(handle, event.keys, event.seq, event.epoch, event.number)
-                self.rx.rekeyed(new, tcp.add(self.stream.seq, len(self.stream.wire)))
-            else:
+                continue
+            end = tcp.add(self.stream.seq, len(self.stream.wire))
+            if not react(self.device, self.rx, event, end):
                 pytest.fail(f"{event}")
 
     @property

@@ -18,12 +18,8 @@ from sealane.driver import seq as tcp
 from sealane.driver.descriptors import RxMeta, RxPacket
 from sealane.driver.device import Device
 from sealane.driver.ktls import (
-    GoOn,
     KtlsRx,
     RecordAccepted,
-    Rekey,
-    ResyncAnswer,
-    ResyncHint,
     StreamRange,
 )
 from sealane.driver.model.device import ModelTransport
@@ -31,6 +27,7 @@ from sealane.driver.tcp import Stream as TcpStream
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 
 from tests.ideal_card import KEY_UPDATE, TICKET, Stream
+from tests.reactions import react
 from tests.test_device import FLOW, frame
 
 ACK = 0x10
@@ -136,18 +133,11 @@ class Victim:
 
     def take(self, events) -> None:
         for event in events:
-            handle = self.rx.handle
             if isinstance(event, RecordAccepted):
                 self.records.append(event)
-            elif isinstance(event, ResyncAnswer):
-                self.device.tls_dev_resync(handle, event.seq, event.number)
-            elif isinstance(event, ResyncHint):
-                self.device.resync_hint(handle, event.seq, event.number)
-            elif isinstance(event, GoOn):
-                self.device.go_on(handle, event.park)
-            elif isinstance(event, Rekey):
-                new = self.device.rekey(handle, event.keys, event.seq, event.epoch, event.number)
-                self.rx.rekeyed(new, tcp.add(self.stream.seq, len(self.stream.wire)))
+                continue
+            end = tcp.add(self.stream.seq, len(self.stream.wire))
+            react(self.device, self.rx, event, end)
 
 
 def attack(seed: int) -> Victim:

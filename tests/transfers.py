@@ -15,13 +15,9 @@ from sealane.driver.device import Device, Flow
 from sealane.driver.keys import CryptoInfo
 from sealane.driver.ktls import KtlsRx, StreamRange
 from sealane.driver.ktls.events import (
-    GoOn,
     How,
     RecordAccepted,
     RecordRefused,
-    Rekey,
-    ResyncAnswer,
-    ResyncHint,
 )
 from sealane.driver.model.parser import ACK
 from sealane.driver.seq import add
@@ -29,6 +25,7 @@ from sealane.driver.tcp import Stream
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.meta import Reason
 
+from tests.reactions import react
 from tests.sealed import KEY_UPDATE, TICKET, Sealer, Sealer12
 from tests.tcp_frames import Segment, Side, Wire
 
@@ -244,16 +241,7 @@ class Transfer:
         due = [event for when, event in self.reactions if when <= self.clock]
         self.reactions = [pair for pair in self.reactions if pair[0] > self.clock]
         for event in due:
-            handle = self.ktls.handle
-            if isinstance(event, ResyncAnswer):
-                self.device.tls_dev_resync(handle, event.seq, event.number)
-            elif isinstance(event, ResyncHint):
-                self.device.resync_hint(handle, event.seq, event.number)
-            elif isinstance(event, GoOn):
-                self.device.go_on(handle, event.park)
-            elif isinstance(event, Rekey):
-                new = self.device.rekey(handle, event.keys, event.seq, event.epoch, event.number)
-                self.ktls.rekeyed(new, add(self.isn, self.highest))
+            react(self.device, self.ktls, event, add(self.isn, self.highest))
 
 
 def run_transfers(device: Device, seeds, plan: Plan) -> Result:
