@@ -141,10 +141,11 @@ def test_damaged_in_the_middle():
 
 @pytest.mark.parametrize(("data", "text"), [
     (b"", "empty"), (b"GIF89a", "neither"), (pcap(linktype=113), "113 is not Ethernet"),
-    (pcap()[:20], "cut short"), (gzip.compress(b""), "empty"),
+    (pcap()[:20], "cut short"), (gzip.compress(b"", mtime=0), "empty"),
     (b"\x1f\x8b\x08" + b"\xff" * 9, "gzip"), (section("<")[:20], "cut short"),
     (section("<") + interface(linktype=101) + enhanced(b"x" * 60, 1), "no interface is Ethernet"),
-])
+], ids=["empty", "gif", "linktype", "short pcap", "empty gzip", "bad gzip", "short pcapng",
+        "no Ethernet"])
 def test_errors(data, text, tmp_path):
     path = tmp_path / "x.pcap"
     path.write_bytes(data)
