@@ -107,6 +107,7 @@ def test_commands_carry_their_fields(seed):
             "CMD_SEQ": fields["seq"],
             "CMD_NUMBER_LO": number & 0xFFFFFFFF,
             "CMD_NUMBER_HI": number >> 32,
+            "CMD_OPTIONS": fields["options"],
         }
         key = rng.getrandbits(289)
         for i in range(10):

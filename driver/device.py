@@ -20,6 +20,7 @@ from sealane.hdl.abi.commands import (
     STAGE_KEY,
     STAGE_POWERS,
     Op,
+    Option,
 )
 from sealane.hdl.abi.config import VERSION_TLS13, Config
 from sealane.hdl.abi.events import EVENT_WORDS, EventKind
@@ -89,6 +90,7 @@ class _Context:
     generation: int
     epoch: int
     version: int
+    options: Option
 
 
 class Device:
@@ -114,7 +116,13 @@ class Device:
     # --- connections ------------------------------------------------------------------------
 
     def tls_dev_add(
-        self, flow: Flow, info: CryptoInfo, seq: int, number: int = 0, epoch: int = 0
+        self,
+        flow: Flow,
+        info: CryptoInfo,
+        seq: int,
+        number: int = 0,
+        epoch: int = 0,
+        options: Option = Option.NONE,
     ) -> Handle:
         """Offloads a receive direction whose record `number` begins at TCP sequence `seq`.
 
@@ -130,7 +138,7 @@ class Device:
         writes = self._table.insert(key, context)  # raises before the device is touched
         self._free.pop()
         generation = self._next_generation(context)
-        self._contexts[context] = _Context(key, generation, epoch, info.version)
+        self._contexts[context] = _Context(key, generation, epoch, info.version, options)
         # The context first: the flow table must never lead to a context without keys.
         self._install(Op.CONTEXT_ADD, context, info, seq, number)
         self._write_flows(writes)
@@ -240,6 +248,7 @@ class Device:
         assert len(powers) == H_POWERS
         self._stage(STAGE_POWERS, b"".join(powers))
         self._set_seq(seq, number)
+        self._transport.write(OFFSET["CMD_OPTIONS"], state.options)
         self._command(
             op,
             Handle(context, state.generation),

@@ -115,6 +115,7 @@ class Registers(Component):
         busy = Signal()
         lo = Signal(32)
         hi = Signal(32)
+        options = Signal(32)
         seq = Signal(32)
         flags = Signal(32)
         context = Signal(32)
@@ -141,6 +142,7 @@ class Registers(Component):
                     ("CMD_SEQ", seq),
                     ("CMD_NUMBER_LO", lo),
                     ("CMD_NUMBER_HI", hi),
+                    ("CMD_OPTIONS", options),
                 ):
                     with m.If(write_word == _WORD[name]):
                         m.d.comb += accepted.eq(1)
@@ -170,6 +172,7 @@ class Registers(Component):
             Cat(command.context, command.generation, command.epoch).eq(context),
             Cat(command.version, command.key256, command.refused).eq(flags),
             Cat(command.valid, command.table, command.slot).eq(flags[3:]),
+            command.options.eq(options),
             command.park.eq(flags[8:]),
             command.row.eq(flags[16:]),
             command.seq.eq(seq),
@@ -239,6 +242,7 @@ class Registers(Component):
             _WORD["CMD_SEQ"]: seq,
             _WORD["CMD_NUMBER_LO"]: lo,
             _WORD["CMD_NUMBER_HI"]: hi,
+            _WORD["CMD_OPTIONS"]: options,
             _WORD["EVENT_STATUS"]: waiting,
         }
         table |= {_WORD["FLOW_KEY"] + i: word for i, word in enumerate(key)}

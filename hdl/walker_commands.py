@@ -45,6 +45,7 @@ def command_states(m, core: Core, token, feedback_generation):
                     row.generation.eq(command.generation),
                     row.epoch.eq(command.epoch),
                     row.version.eq(command.version),
+                    row.options.eq(command.options),
                     token.eq(TOKEN_ADD),
                 ]
                 m.next = "KEY_SPAN"

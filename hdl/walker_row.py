@@ -4,6 +4,7 @@
 from amaranth.hdl import Cat, Const, Mux, Signal
 from amaranth.lib import data, enum
 
+from .abi.commands import OPTION_BITS
 from .abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, VERSION_TLS13, Config
 from .layouts import Layouts
 
@@ -51,6 +52,7 @@ class RowLayouts:
             "generation": 8,
             "epoch": 8,
             "version": 1,
+            "options": OPTION_BITS,
             "proven": 1,
             "state": State,
             "walk": 32,

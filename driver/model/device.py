@@ -9,7 +9,7 @@ from collections import deque
 from functools import lru_cache
 
 from sealane.hdl.abi import registers
-from sealane.hdl.abi.commands import STAGE_IV, STAGE_KEY, STAGE_WORDS, Op
+from sealane.hdl.abi.commands import OPTION_BITS, STAGE_IV, STAGE_KEY, STAGE_WORDS, Op, Option
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.events import EVENT, EVENT_WORDS, EventKind
 from sealane.hdl.abi.flowhash import SLOTS, row
@@ -215,7 +215,8 @@ class ModelTransport:
             self._flow_write(flags, context)
         elif op == Op.CONTEXT_ADD:
             self._rows[context] = walker.new_row(
-                self.config, generation, epoch, version, seq, number
+                self.config, generation, epoch, version, seq, number,
+                Option(self._regs.get(OFFSET["CMD_OPTIONS"], 0) % (1 << OPTION_BITS)),
             )
             self._take_key(context, generation, version, key256)
         elif op == Op.REKEY and flow:

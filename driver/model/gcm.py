@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """AES-GCM of a piece of a TLS record (NIST SP 800-38D, RFC 5288, RFC 8446 section 5).
 
-Libraries give no tag of part of a record, so GHASH is done here, bit-exact; AES comes from
-`cryptography`. GHASH of a record with n text blocks is
+GHASH of a record with n text blocks is
 
     A*H^(n+2) + sum C_i*H^(n-i+2) + L*H,   i = 1..n
 
-and linear: a piece contributes the terms of its bytes, other bytes taken as zero. Bit order: a
-block is an integer made from its bytes, first byte highest, so the field's bit 0 (x^0) is bit 127
-of the integer, and multiplication by x shifts right.
+and linear: a piece contributes the terms of its bytes, other bytes taken as zero. Libraries give
+no such sums, but they give GMAC, the tag of additional data alone. Over m blocks B_i it is
+
+    sum B_i*H^(m-i+2) + (L' of m blocks)*H + E(J0)
+
+so a piece padded with zero blocks to the record's end has its own weights there, and the tag of m
+zero blocks takes the last two terms off. Against a table of 16 x 256 multiples of H, GMAC is
+faster from one block on (0.8 against 1.2 microseconds, 1 against 210 at 1448 bytes) and needs no
+millisecond to prepare a key.
+
+Bit order: a block is an integer made from its bytes, first byte highest, so the field's bit 0
+(x^0) is bit 127 of the integer, and multiplication by x shifts right.
 """
 
 from __future__ import annotations
@@ -17,12 +25,15 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ...hdl.abi.commands import H_POWERS
 from ...hdl.abi.config import CONTENT_APPLICATION_DATA, VERSION_TLS13, text_bytes
 
 _R = 0xE1 << 120  # x^128 = 1 + x + x^2 + x^7
 _BLOCK = 16
+# GMAC is used for its sums only; what the nonce brings in is taken off again.
+_NONCE = bytes(12)
 
 
 def gf_mul(a: int, b: int) -> int:
@@ -36,22 +47,6 @@ def gf_mul(a: int, b: int) -> int:
     return z
 
 
-def _tables(h: int) -> list[list[int]]:
-    """For each byte of a block, first byte first, its 256 multiples of h."""
-    tables = []
-    multiple = h  # h * x^j
-    for _ in range(_BLOCK):
-        table = [0] * 256
-        for bit in (128, 64, 32, 16, 8, 4, 2, 1):
-            table[bit] = multiple
-            multiple = (multiple >> 1) ^ (_R if multiple & 1 else 0)
-        for value in range(1, 256):
-            low = value & -value
-            table[value] = table[low] ^ table[value ^ low] if value != low else table[value]
-        tables.append(table)
-    return tables
-
-
 class GcmKey:
     """An AES key with what GHASH needs of it. Use `gcm_key`, which keeps the recent ones."""
 
@@ -59,40 +54,53 @@ class GcmKey:
         if len(key) not in (16, 32):
             raise ValueError("AES-GCM in TLS has keys of 16 or 32 bytes")
         self._aes = algorithms.AES(key)
+        self._gmac = AESGCM(key)
         encryptor = Cipher(self._aes, modes.ECB()).encryptor()
         self.h = int.from_bytes(encryptor.update(bytes(_BLOCK)), "big")
-        self._multiples = _tables(self.h)
-        self._powers = [1 << 127, self.h]
+        self._zeros: dict[int, int] = {}  # GMAC of so many zero blocks
+        self._lengths: dict[int, int] = {}  # (length block)*H
 
     def times_h(self, a: int) -> int:
         """`a * H`."""
-        t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, ta, tb, tc, td, te, tf = self._multiples
-        b = a.to_bytes(_BLOCK, "big")
-        return (
-            t0[b[0]] ^ t1[b[1]] ^ t2[b[2]] ^ t3[b[3]] ^ t4[b[4]] ^ t5[b[5]] ^ t6[b[6]]
-            ^ t7[b[7]] ^ t8[b[8]] ^ t9[b[9]] ^ ta[b[10]] ^ tb[b[11]] ^ tc[b[12]] ^ td[b[13]]
-            ^ te[b[14]] ^ tf[b[15]]
-        )  # fmt: skip
+        return gf_mul(self.h, a)
+
+    def length_term(self, lengths: int) -> int:
+        """`lengths * H`, remembered: a connection has few lengths of records."""
+        term = self._lengths.get(lengths)
+        if term is None:
+            term = self._lengths[lengths] = self.times_h(lengths)
+        return term
+
+    def weighted(self, data: bytes) -> int:
+        """`sum B_i*H^(m-i+2)` of the m blocks B_i of `data`; a cut last block is zero-padded."""
+        blocks = -(-len(data) // _BLOCK)
+        zeros = self._zeros.get(blocks)
+        if zeros is None:
+            zeros = self._tag(bytes(_BLOCK * blocks))
+            self._zeros[blocks] = zeros
+        if len(data) % _BLOCK:
+            data = data.ljust(_BLOCK * blocks, b"\0")
+        return self._tag(data) ^ zeros
 
     def power(self, exponent: int) -> int:
-        """H^exponent; exponents stay below 1,050 in TLS."""
-        while len(self._powers) <= exponent:
-            self._powers.append(self.times_h(self._powers[-1]))
-        return self._powers[exponent]
+        """H^exponent, for exponents from 1 on."""
+        one = (1 << 127).to_bytes(_BLOCK, "big")
+        return self.weighted(one.ljust(_BLOCK * (exponent - 1), b"\0")) if exponent > 1 else self.h
 
     def ghash(self, data: bytes) -> int:
         """GHASH of whole blocks (SP 800-38D, algorithm 2). Raises `ValueError` on a cut block."""
         if len(data) % _BLOCK:
             raise ValueError("GHASH takes whole blocks")
-        y = 0
-        for i in range(0, len(data), _BLOCK):
-            y = self.times_h(y ^ int.from_bytes(data[i : i + _BLOCK], "big"))
-        return y
+        last = int.from_bytes(data[-_BLOCK:], "big")
+        return self.weighted(data[:-_BLOCK]) ^ self.times_h(last)
 
-    def keystream(self, nonce: bytes, counter: int, blocks: int) -> bytes:
-        """E(nonce || counter), E(nonce || counter + 1), ... `nonce` has 12 bytes."""
+    def _tag(self, data: bytes) -> int:
+        return int.from_bytes(self._gmac.encrypt(_NONCE, b"", data), "big")
+
+    def ctr(self, nonce: bytes, counter: int, data: bytes) -> bytes:
+        """`data` XOR E(nonce || counter), E(nonce || counter + 1), ... `nonce` has 12 bytes."""
         mode = modes.CTR(nonce + counter.to_bytes(4, "big"))
-        return Cipher(self._aes, mode).encryptor().update(bytes(_BLOCK * blocks))
+        return Cipher(self._aes, mode).encryptor().update(data)
 
 
 @lru_cache(maxsize=1024)
@@ -166,24 +174,20 @@ def open_piece(
     n_text = text_bytes(version, length)
     n = -(-n_text // _BLOCK)
     aad = record_aad(version, number, content_type, length)
-    plaintext, x = b"", 0
+    plaintext, hashed = b"", b""
+    if (text and text_offset == 0) or (tag and tag_offset == 0 and n_text == 0):
+        hashed = aad.ljust(_BLOCK, b"\0")
     if text:
         block, skip = divmod(text_offset, _BLOCK)
-        blocks = -(-(skip + len(text)) // _BLOCK)
-        stream = prepared.keystream(nonce12, 2 + block, blocks)[skip : skip + len(text)]
-        plaintext = (
-            int.from_bytes(text, "big") ^ int.from_bytes(stream, "big")
-        ).to_bytes(len(text), "big")  # fmt: skip
-        padded = (bytes(skip) + text).ljust(_BLOCK * blocks, b"\0")
-        x = gf_mul(prepared.ghash(padded), prepared.power(n - (block + blocks) + 1))
-    if (text and text_offset == 0) or (tag and tag_offset == 0 and n_text == 0):
-        x ^= gf_mul(int.from_bytes(aad.ljust(_BLOCK, b"\0"), "big"), prepared.power(n + 2))
+        whole = bytes(skip) + text if skip else text
+        plaintext = prepared.ctr(nonce12, 2 + block, whole)[skip:]
+        hashed += whole.ljust(_BLOCK * (n - block), b"\0")
+    x = prepared.weighted(hashed) if hashed else 0
     if tag:
         x ^= int.from_bytes((bytes(tag_offset) + tag).ljust(_BLOCK, b"\0"), "big")
         if tag_offset == 0:
-            lengths = (8 * len(aad)) << 64 | 8 * n_text
-            x ^= prepared.times_h(lengths)
-            x ^= int.from_bytes(prepared.keystream(nonce12, 1, 1), "big")
+            x ^= prepared.length_term((8 * len(aad)) << 64 | 8 * n_text)
+            x ^= int.from_bytes(prepared.ctr(nonce12, 1, bytes(_BLOCK)), "big")
     return Piece(plaintext, x.to_bytes(_BLOCK, "big"))
 
 

@@ -20,6 +20,7 @@ and put in front of the next segment's payload.
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import (
     CONTENT_CHANGE_CIPHER_SPEC,
     CONTENT_HANDSHAKE,
@@ -88,6 +89,7 @@ class Row:
     high: int
     slots: list[Slot | None]
     holes: list[Hole | None]
+    options: Option = Option.NONE
     state: State = State.START
     proven: bool = True
     hold: bytes = b""
@@ -164,12 +166,19 @@ class Walked:
 
 
 def new_row(
-    config: Config, generation: int, epoch: int, version: int, seq: int, number: int
+    config: Config,
+    generation: int,
+    epoch: int,
+    version: int,
+    seq: int,
+    number: int,
+    options: Option = Option.NONE,
 ) -> Row:
     """A row armed for the record `number` whose header starts at `seq`."""
     return Row(
         generation, epoch, version, walk=seq, number=number, high=seq,
         slots=[None] * config.record_slots, holes=[None] * (config.runs - 1),
+        options=options,
     )
 
 

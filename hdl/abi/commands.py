@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the driver tells the device. Commands execute between packets, in order."""
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 from .layout import Field, Layout
 
@@ -19,6 +19,17 @@ class Op(IntEnum):
     REKEY = 7  # staged key for the records from `number` (old count) on; they count from 0 anew
 
 
+class Option(IntFlag):
+    """What a driver may choose for a flow, given with CONTEXT_ADD; REKEY leaves it."""
+
+    NONE = 0
+    ONE_BIT = 1  # nothing is marked behind a record that is not verified
+    TAG_PROOF = 2  # a candidate whose tag verifies under its guessed number is proven
+    MARK_REST = 4  # packets inside a record that has an unmarked packet are marked too
+
+
+OPTION_BITS = 3
+
 COMMAND = Layout(
     "command",
     Field("op", 4, "Op"),
@@ -31,6 +42,7 @@ COMMAND = Layout(
     Field("park", 8, "GO_ON: name of the park"),
     Field("seq", 32, "CONTEXT_ADD, REKEY, RESYNC_*: TCP sequence number of a record header"),
     Field("number", 64, "CONTEXT_ADD, RESYNC_*: number of the record at seq; REKEY: its old one"),
+    Field("options", OPTION_BITS, "CONTEXT_ADD: Option"),
     Field("table", 1, "FLOW_WRITE: table 0 or 1"),
     Field("slot", 1, "FLOW_WRITE: slot 0 or 1 of the row"),
     Field("row", 16, "FLOW_WRITE: row"),

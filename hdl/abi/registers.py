@@ -7,7 +7,7 @@ the whole pipeline, so that every packet behind it sees its effect.
 
 from dataclasses import dataclass
 
-from .commands import FLOW_KEY, STAGE_WORDS
+from .commands import FLOW_KEY, OPTION_BITS, STAGE_WORDS
 from .events import EVENT_WORDS
 
 IDENT_VALUE = 0x534C4E31  # "SLN1"
@@ -54,6 +54,7 @@ REGISTERS = (
     Register("CMD_SEQ", 0x030, "rw", "TCP sequence number of a record header"),
     Register("CMD_NUMBER_LO", 0x034, "rw", "record number, low half"),
     Register("CMD_NUMBER_HI", 0x038, "rw", "record number, high half"),
+    Register("CMD_OPTIONS", 0x03C, "rw", f"options of a flow, bits {OPTION_BITS - 1}:0"),
     Register("FLOW_KEY", 0x040, "rw", "flow key, lowest bits first", (FLOW_KEY.width + 31) // 32),
     Register("STAGE", 0x100, "wo", "key staging memory, cleared when taken", STAGE_WORDS),
     Register("EVENT_STATUS", 0x200, "ro", "events waiting"),
