@@ -71,6 +71,62 @@ def test_products_agree():
     assert gcm.ghash(key.h.to_bytes(16, "big"), data) == key.ghash(data).to_bytes(16, "big")
 
 
+def plain_x(key, iv, version, number, nonce, kind, length, at, text, tag_at, tag):
+    """What a piece weighs, by SP 800-38D and nothing but products of blocks."""
+    prepared = gcm.gcm_key(key)
+    nonce12 = gcm.record_nonce(version, iv, number, nonce)
+    aad = gcm.record_aad(version, number, kind, length)
+    n_text = length - (16 if version == VERSION_TLS13 else 24)
+    n = -(-n_text // 16)
+    whole = (bytes(at) + text).ljust(16 * n, b"\0")
+    carries_aad = (text and at == 0) or (tag and tag_at == 0 and n_text == 0)
+    first = aad.ljust(16, b"\0") if carries_aad else bytes(16)
+    lengths = (8 * len(aad)).to_bytes(8, "big") + (8 * n_text).to_bytes(8, "big")
+    last = lengths if tag and tag_at == 0 else bytes(16)
+    x = int.from_bytes(gcm.ghash(prepared.h.to_bytes(16, "big"), first + whole + last), "big")
+    x ^= int.from_bytes((bytes(tag_at) + tag).ljust(16, b"\0"), "big")
+    if tag and tag_at == 0:
+        x ^= int.from_bytes(prepared.ctr(nonce12, 1, bytes(16)), "big")
+    return x.to_bytes(16, "big")
+
+
+@pytest.mark.parametrize("version", [VERSION_TLS12, VERSION_TLS13])
+def test_sums_by_gmac_are_those_of_the_definition(version):
+    """Any key, record and piece, the longest records and empty ones among them."""
+    rng = random.Random(3)
+    least = 17 if version == VERSION_TLS13 else 24
+    for case in range(150):
+        key, iv = rng.randbytes(rng.choice((16, 32))), rng.randbytes(12)
+        length = rng.choice((least, least + 1, rng.randrange(least, 700)))
+        if case % 50 == 0:
+            length = 16408
+        n_text = length - (16 if version == VERSION_TLS13 else 24)
+        a = rng.choice((0, rng.randrange(n_text + 17)))
+        b = min(n_text + 16, rng.choice((n_text + 16, a + rng.randrange(1500))))
+        piece = (
+            key, iv, version, rng.getrandbits(64), rng.randbytes(8), rng.choice((20, 22, 23)),
+            length, min(a, n_text), rng.randbytes(max(0, min(b, n_text) - a)),
+            max(a - n_text, 0), rng.randbytes(max(0, b - max(a, n_text))),
+        )  # fmt: skip
+        assert gcm.open_piece(*piece).x == plain_x(*piece)
+
+
+def test_ghash_by_gmac():
+    """Runs of every length of blocks under one key, in any order."""
+    rng = random.Random(4)
+    key = gcm.GcmKey(rng.randbytes(16))
+    h = key.h.to_bytes(16, "big")
+    for blocks in [*range(12), *(rng.randrange(100) for _ in range(10))]:
+        data = rng.randbytes(16 * blocks)
+        assert key.ghash(data).to_bytes(16, "big") == gcm.ghash(h, data)
+    power = 1 << 127
+    for exponent in range(1, 40):
+        power = gcm.gf_mul(power, key.h)
+        assert key.power(exponent) == power
+    with pytest.raises(ValueError, match="whole blocks"):
+        key.ghash(bytes(17))
+
+
 def test_powers():
     powers = gcm.h_powers(bytes(32))
     assert len(powers) == 8
