@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules for one flow, said again by an observer that knows the sender's record boundaries.
+
+Nothing is looked for here: the observer has the true records and sets of stream bytes, and plays
+the rules (`docs/theory-of-operation.md`) over all arrivals and commands, to say of each packet
+whether it may be marked and of each record whether it was verified. Bytes that look like a header
+and are none are not known here: for streams that contain them only safety can be asked.
+
+The device remembers less than the observer could. What it forgets is part of the design:
+
+1. While a header is missing there is one candidate, and what else passes is forgotten. Bytes in
+   front of the candidate (`guess`) that came meanwhile count when they come again.
+2. A record is opened only when the walk passes its header. When the candidate is proven, records
+   between it and the end of what was followed stay closed for good.
+3. A segment brings unseen bytes to the walk (behind everything seen) or to one hole, the last
+   that it overlaps. R4 says that bytes of an overlapping packet may feed, not that they must.
+4. The end of what could be marked is noted in front of the cipher: R2 closes a little more when
+   a packet is refused only for a park or a bad tag.
+
+Sets of bytes are integers, bit i for the byte at stream offset i.
+"""
+
+from dataclasses import dataclass
+
+HEADER = 5
+
+
+@dataclass(frozen=True)
+class TrueRecord:
+    """A record as the sender made it. text: stream offset behind header and nonce."""
+
+    start: int
+    text: int
+    end: int
+    epoch: int
+    number: int
+    parks: bool  # a handshake record or ChangeCipherSpec: keys may change behind it
+    waits: bool  # before it is verified it could be a KeyUpdate (or changes keys, TLS 1.2)
+
+
+@dataclass
+class Chain:
+    """Headers followed by length. at: the first record whose header has not passed whole."""
+
+    at: int
+    high: int  # behind the last byte that passed
+    number: int  # what the device counts for record `at`
+
+
+def span(start: int, end: int) -> int:
+    """The set of bytes [start, end)."""
+    return (1 << end) - (1 << start) if end > start else 0
+
+
+def runs(bits: int) -> list[tuple[int, int]]:
+    """The maximal runs [start, end) of a set, in order."""
+    out, base = [], 0
+    while bits:
+        skip = (bits & -bits).bit_length() - 1
+        bits >>= skip
+        length = (~bits & bits + 1).bit_length() - 1
+        out.append((base + skip, base + skip + length))
+        bits >>= length
+        base += skip + length
+    return out
+
+
+class Rules:
+    """One flow, armed for record 0 of `records`, on a device with the parameters `config`."""
+
+    def __init__(self, records: list[TrueRecord], config) -> None:
+        self.records, self.config = records, config
+        self.chain = Chain(0, 0, 0)  # the proven one
+        self.proven = True
+        self.search: str | None = None  # "scan", "candidate", "given up"
+        self.guess = 0
+        self.candidate = Chain(0, 0, 0)
+        self.scanned = 0
+        self.scan_run: tuple[int, int] | None = None  # what was scanned without a gap last
+        self.passed = 0  # bytes that the proven walk has seen
+        self.open: dict[int, tuple[int, int]] = {}  # record -> (epoch, number) it was opened under
+        self.could_mark = 0
+        self.closed_below = 0
+        self.epoch = 0
+        self.parked = False
+        self.park_end = self.park = self.awaited = self.park_number = 0
+        self.verified: list[int] = []  # records verified by the latest packet
+        self.evicted = self.lost = self.joined = self.passed_by = 0
+
+    # --- what the device is told ----------------------------------------------------------
+
+    def answer(self, offset: int, number: int | None) -> None:
+        """Software's answer for the candidate at stream offset `offset`."""
+        if self.search != "candidate" or offset != self._start(self.guess):
+            return
+        if number is None:
+            self.search, self.scan_run = "scan", None
+        else:
+            self._adopt(number)
+
+    def hint(self, offset: int, number: int) -> None:
+        """Software names a record to a flow that is out of sync."""
+        if self.search is not None:
+            self._arm(offset, number)
+
+    def go_on(self, park: int) -> None:
+        """Ends the parks if `park` is the one of the highest record."""
+        if park == self.awaited:
+            self.parked = False
+
+    def rekey(self, offset: int, base: int) -> None:
+        """The record at `offset`, `base` in the old count, is number 0 under the next keys."""
+        self.epoch += 1
+        self.parked = False
+        self.park = self.awaited = self.park_number = 0
+        if self.proven and self.chain.number >= base:
+            self.chain.number -= base
+            self.open.clear()  # fed under the old key
+            self.closed_below = self.could_mark
+        elif self.proven:
+            self._arm(offset, 0)
+
+    def _arm(self, offset: int, number: int) -> None:
+        at = next(i for i, r in enumerate(self.records) if r.start == offset) if (
+            offset < self._start(len(self.records))) else len(self.records)
+        self.open.clear()
+        self.chain = Chain(at, offset, number)
+        self.proven, self.search = True, None
+        self.closed_below = self.could_mark
+
+    # --- packets --------------------------------------------------------------------------
+
+    def packet(self, start: int, end: int) -> bool:
+        """The segment with stream bytes [start, end) passes; whether it may be marked."""
+        self.verified = []
+        complete: list[tuple[int, tuple[int, int]]] = []
+        if self.proven and self._continues(self.chain, start):
+            may = self._walk(start, end, complete)
+        else:
+            self._lost(start, end)
+            may = False
+        if any(self.records[k].waits and self.records[k].end < end for k in self.open):
+            may = False
+        if may:
+            self.could_mark = max(self.could_mark, end)
+        return self._commit(end, may, complete)
+
+    def _start(self, k: int) -> int:
+        return self.records[k].start if k < len(self.records) else self.records[-1].end
+
+    def _continues(self, chain: Chain, start: int) -> bool:
+        """Whether no header lies in the hole in front of a segment."""
+        if start <= chain.high:
+            return True
+        held = chain.high - self._start(chain.at)
+        if held >= HEADER:  # only the nonce is cut off: the length leads on, the record is lost
+            chain.at, chain.number = chain.at + 1, chain.number + 1
+            held = 0
+        return held <= 0 and self._start(chain.at) >= start
+
+    def _follow(self, chain: Chain, end: int) -> list[tuple[int, int]]:
+        """Every header that is whole up to `end`: (record, its number)."""
+        out = []
+        while chain.at < len(self.records) and self.records[chain.at].text <= end:
+            out.append((chain.at, chain.number))
+            chain.at, chain.number = chain.at + 1, chain.number + 1
+        chain.high = end
+        return out
+
+    def _walk(self, start: int, end: int, complete: list) -> bool:
+        chain = self.chain
+        if end <= chain.high:
+            return self._fill(start, end, complete)
+        may = start >= chain.high
+        first = max(start, chain.high)
+        held, before = chain.high > self._start(chain.at), chain.at - 1
+        self.passed |= span(first, end)
+        self._evict_for_holes(first)
+        if not held and first < self._start(chain.at):
+            # Bytes of the record that the walk is in.
+            if before in self.open:
+                self._complete(before, complete)
+            else:
+                may = False
+        for k, number in self._follow(chain, end):
+            record = self.records[k]
+            if record.start < self.closed_below:
+                may = False
+            elif record.end <= end:
+                complete.append((k, (self.epoch, number)))
+            else:
+                if len(self.open) == self.config.record_slots:
+                    self._evict()
+                self.open[k] = self.epoch, number
+        if self._start(chain.at) < min(end, self.closed_below):
+            may = False  # a few bytes of a closed record's header
+        self._join()
+        return may
+
+    def _fill(self, start: int, end: int, complete: list) -> bool:
+        """A segment in front of everything seen: the last hole that it overlaps is fed."""
+        unseen = [(k, run) for k in sorted(self.open)
+                  for run in runs(self._missing(k) & span(start, end))]
+        if not unseen:
+            return False
+        k, run = unseen[-1]
+        self.passed |= span(*run)
+        self._evict_for_holes(self.chain.high)
+        if k not in self.open:
+            return False
+        self._complete(k, complete)
+        return run == (start, end)
+
+    def _missing(self, k: int) -> int:
+        return span(self.records[k].start, self.records[k].end) & ~self.passed
+
+    def _complete(self, k: int, complete: list) -> None:
+        if not self._missing(k):
+            complete.append((k, self.open.pop(k)))
+
+    def _evict_for_holes(self, high: int) -> None:
+        """Closes the oldest records until the holes in front of `high` fit."""
+        bound = span(0, high)
+        while sum(len(runs(self._missing(k) & bound)) for k in self.open) > self.config.runs - 1:
+            self._evict()
+
+    def _evict(self) -> None:
+        del self.open[min(self.open)]
+        self.evicted += 1
+
+    # --- lost -----------------------------------------------------------------------------
+
+    def _lost(self, start: int, end: int) -> None:
+        if self.search is None:
+            self.search, self.scanned, self.scan_run = "scan", 0, None
+            self.lost += 1
+        if self.search == "candidate":
+            if end <= self.candidate.high:
+                return
+            if self._continues(self.candidate, start):
+                self._follow(self.candidate, end)
+                return
+            self.search, self.scan_run = "scan", None
+        if self.search == "scan":
+            self._scan(start, end)
+
+    def _scan(self, start: int, end: int) -> None:
+        """The first whole header in what came without a gap is the candidate."""
+        joined = self.scan_run is not None and self.scan_run[1] == start
+        first = self.scan_run[0] if joined and self.scan_run else start
+        self.scan_run = first, end
+        found = next((k for k, r in enumerate(self.records)
+                      if r.start >= first and start < r.start + HEADER <= end), None)
+        if found is not None:
+            self.search, self.guess = "candidate", found
+            self.candidate = Chain(found, 0, 0)  # it counts from 0
+            self._follow(self.candidate, end)
+            return
+        self.scanned += end - start
+        if self.scanned > self.config.scan_limit:
+            self.search = "given up"
+
+    def _join(self) -> None:
+        """The proven chain went on although a header was missing."""
+        if self.search in ("scan", "given up"):
+            self.search = None
+        elif self.search == "candidate":
+            if self.chain.at == self.guess:
+                self.joined += 1
+                self._adopt(self.chain.number)
+            elif self.chain.at > self.guess:
+                self.passed_by += 1
+                self.search = None
+
+    def _adopt(self, number: int) -> None:
+        """The candidate is proven: the walk goes on from where it was followed to."""
+        chain = self.candidate
+        # What lies in front of the candidate in a record that is open is now a hole.
+        if self.proven:
+            self._evict_for_holes(self._start(self.chain.at))
+        self.passed |= span(self._start(chain.at), chain.high)  # of a header cut off there
+        self.chain = Chain(chain.at, chain.high, number + chain.number)
+        self.closed_below = self.could_mark
+        self.proven, self.search = True, None
+
+    # --- the cipher's verdict -------------------------------------------------------------
+
+    def _commit(self, end: int, may: bool, complete: list) -> bool:
+        behind = self.parked and end > self.park_end
+        parks = []
+        for k, opened_as in complete:
+            record = self.records[k]
+            if opened_as != (record.epoch, record.number):
+                if parks:
+                    continue  # behind a park another key may hold
+                if not behind:
+                    self._desync()
+                return False
+            self.verified.append(k)
+            if record.parks:
+                parks.append(k)
+        if parks:
+            self.park = self.park + 1 & 0xFF
+            last = self.records[parks[-1]].number
+            if not self.parked or last >= self.park_number:
+                self.awaited, self.park_number = self.park, last
+            self.park_end = min(end, self.park_end) if self.parked else end
+            self.parked = True
+            may = may and self.records[parks[0]].end >= end
+        return may and not behind
+
+    def _desync(self) -> None:
+        self.open.clear()
+        self.proven = False
+        if self.search is None:
+            self.search, self.scanned, self.scan_run = "scan", 0, None
+            self.lost += 1
