@@ -98,8 +98,9 @@ def simulate(netlist: Netlist, inputs: list[dict[str, list[Value]]], output: str
     """
     state: dict[int | str, Value] = {}
     nets: dict[int | str, Value] = {}
+    reset: dict[int | str, Value] = dict.fromkeys(netlist.ports.get("rst", []), ZERO)
     for clock in inputs:
-        nets = {"0": ZERO, "1": ONE, netlist.ports["rst"][0]: ZERO, **state}
+        nets = {"0": ZERO, "1": ONE, **reset, **state}
         for name, bits in clock.items():
             nets.update(zip(netlist.ports[name], bits, strict=True))
         for gate in netlist.gates:
