@@ -19,43 +19,21 @@ import multiprocessing
 import random
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from functools import lru_cache
+from itertools import groupby
 
 from sealane.driver import flowtable
-from sealane.driver import seq as tcp
-from sealane.driver.descriptors import Handle, RxMeta, RxPacket
 from sealane.driver.device import Device
-from sealane.driver.ktls import (
-    GoOn,
-    KeysNeeded,
-    KtlsRx,
-    RecordAccepted,
-    RecordRefused,
-    Rekey,
-    ResyncAnswer,
-    ResyncHint,
-    StreamRange,
-)
+from sealane.driver.ktls import KtlsRx
 from sealane.driver.model.device import ModelTransport
-from sealane.hdl.abi.config import VERSION_TLS13, Config
+from sealane.hdl.abi.config import Config
 
-from tests.divergence_plan import Sent, Step, plan, sender
+from tests.divergence_host import Break, Host, draw_habits
+from tests.divergence_plan import plan, sender
 from tests.divergence_switches import RULES, receiver, without
-from tests.small_tcp import HEADERS, SmallTcp, frame
-from tests.test_device import FLOW
 
 BLOCK = 100  # trials that a process does in one go
-SETTLED = 50  # timestamps of the handshake
-OLD = 10
-
-
-class Break(AssertionError):
-    """A trial that must not happen; kind: "forged", "lost" or "error"."""
-
-    def __init__(self, kind: str, what: str) -> None:
-        super().__init__(f"{kind}: {what}")
-        self.kind = kind
 
 
 def small_config(seed: int) -> Config:
@@ -70,177 +48,21 @@ def small_config(seed: int) -> Config:
     )  # fmt: skip
 
 
-class Host:
-    """TCP, `KtlsRx` and an honest driver, which may be late, of one stream through `device`."""
-
-    def __init__(self, device: Device, stream: Sent, rng: random.Random, kind=KtlsRx) -> None:
-        self.device, self.stream, self.random = device, stream, rng
-        self.tcp = SmallTcp(stream.seq, rng.choice((300, 2000, 1 << 16)), rng.random() < 0.5)
-        self.tcp.recent = SETTLED
-        self.late = rng.choice((0, 0, 3, 12))  # steps until a reaction reaches the device
-        self.silent = rng.choice((0, 0, 0, 0.5))  # share of answers that are never given
-        next_keys = None
-        if stream.version == VERSION_TLS13 and rng.random() < 0.8:
-            next_keys = self._next_keys
-        handle = device.tls_dev_add(FLOW, stream.keys(0), stream.seq)
-        self.rx = kind(stream.keys(0), stream.seq, handle=handle, next_keys=next_keys)
-        self.packets: list[RxPacket] = []
-        self.records: list[RecordAccepted] = []
-        self.refused: RecordRefused | None = None
-        self.delivered: list[bytes] = []  # what TCP gave, as it was on the wire
-        self.clock = 0
-        self._places = {record.offset: record for record in stream.records}
-        self._installation = 0
-        self._reactions: deque[tuple[int, int, Handle, object]] = deque()
-        self._raw: list[bytes] = []
-
-    def step(self, step: Step) -> RxPacket | None:
-        """One step of the plan; gives the packet back as the device left it."""
-        self.clock += 1
-        packet = None
-        if step.what == "packet":
-            packet = self._packet(step)
-        elif step.what == "readd":
-            self._add_again()
-        else:
-            self.tcp.prune()
-        self._react(self.clock)
-        return packet
-
-    def finish(self) -> None:
-        """The attacker goes away: what TCP has not got comes again."""
-        while self.tcp.next < len(self.stream.wire) and not self.rx.closed:
-            low = self.tcp.next
-            payload = self.stream.wire[low : low + self.random.randint(80, 400)]
-            self.step(Step(offset=low, payload=payload, card=self.random.random() < 0.9))
-        while self._reactions:
-            self._react(self._reactions[0][0])
-
-    def close(self) -> None:
-        """Gives the context back."""
-        self.device.tls_dev_del(self.rx.handle)
-
-    def judge(self) -> None:
-        """Nothing lost that software alone would have delivered. Raises `Break`."""
-        stream, wire = self.stream, b"".join(self.delivered)
-        soft = KtlsRx(stream.keys(0), stream.seq)
-        packet = RxPacket(wire, RxMeta(seq=stream.seq, payload_length=len(wire)))
-        events = soft.feed([StreamRange(stream.seq, len(wire), packet)])
-        while soft.waiting_for_keys:
-            events += soft.install_next(stream.keys(soft.epoch + 1))
-        records = [event for event in events if isinstance(event, RecordAccepted)]
-        if [_content(r) for r in records] != [_content(r) for r in self.records]:
-            raise Break("lost", f"{len(self.records)} records, {len(records)} in software")
-        refused = next((event for event in events if isinstance(event, RecordRefused)), None)
-        if refused != self.refused:
-            raise Break("lost", f"{self.refused}, {refused} in software")
-
-    # --- packets ----------------------------------------------------------------------------
-
-    def _packet(self, step: Step) -> RxPacket:
-        seq = tcp.add(self.stream.seq, step.offset)
-        timestamp = OLD if step.old else SETTLED + self.clock
-        raw = frame(seq, step.payload, timestamp, step.bad)
-        if step.card:
-            (packet,) = self.device.receive([raw])
-            if not packet.marked and packet.frame != raw:
-                raise Break("error", "an unmarked packet was changed")
-            for event in self.device.events():
-                self._take(self.rx.device_event(event))
-        else:
-            meta = RxMeta(
-                seq=seq, payload_offset=HEADERS, payload_length=len(step.payload), l4_verified=1
-            )
-            packet = RxPacket(raw, meta)
-        if not step.host or step.bad:
-            return packet
-        self.packets.append(packet)
-        self._raw.append(step.payload)
-        pieces = self.tcp.accept(seq, len(step.payload), timestamp, len(self.packets) - 1)
-        ranges = []
-        for start, end, index in pieces:
-            source = self.packets[index]
-            at = tcp.add(self.stream.seq, start)
-            low = tcp.delta(at, source.meta.seq)
-            self.delivered.append(self._raw[index][low : low + end - start])
-            ranges.append(StreamRange(at, end - start, source))
-        self._take(self.rx.feed(ranges))
-        return packet
-
-    def _add_again(self) -> None:
-        rx = self.rx
-        if rx.closed or rx.waiting_for_keys or rx.handle is None:
-            return
-        self.device.tls_dev_del(rx.handle)
-        seq, number = rx.boundary
-        rx.installed(self.device.tls_dev_add(FLOW, rx.info, seq, number, rx.epoch))
-        self._installation += 1
-
-    # --- kTLS -------------------------------------------------------------------------------
-
-    def _take(self, events) -> None:
-        for event in events:
-            if isinstance(event, RecordAccepted):
-                self.records.append(event)
-                sent = self._places.get(event.offset)
-                if sent is None or _content(event) != (
-                    sent.content_type, sent.content, sent.number, sent.epoch, sent.offset
-                ):
-                    raise Break("forged", f"{event}, sent was {sent}")
-            elif isinstance(event, RecordRefused):
-                self.refused = event
-            else:
-                self._plan_reaction(event)
-
-    def _plan_reaction(self, event) -> None:
-        """Reactions keep their order; answers may get lost or come twice."""
-        due = self.clock + (self.random.randint(0, self.late) if self.late else 0)
-        if self._reactions:
-            due = max(due, self._reactions[-1][0])
-        optional = isinstance(event, ResyncAnswer | ResyncHint | GoOn)
-        if optional and self.silent and self.random.random() < self.silent:
-            return
-        for _ in range(2 if optional and self.random.random() < 0.1 else 1):
-            self._reactions.append((due, self._installation, self.rx.handle, event))
-
-    def _react(self, now: int) -> None:
-        while self._reactions and self._reactions[0][0] <= now:
-            _, installation, handle, event = self._reactions.popleft()
-            if isinstance(event, KeysNeeded):
-                if self.rx.waiting_for_keys:
-                    self._take(self.rx.install_next(self._next_keys()))
-            elif isinstance(event, ResyncAnswer):
-                self.device.tls_dev_resync(handle, event.seq, event.number)
-            elif isinstance(event, ResyncHint):
-                self.device.resync_hint(handle, event.seq, event.number)
-            elif isinstance(event, GoOn):
-                self.device.go_on(handle, event.park)
-            elif isinstance(event, Rekey) and installation == self._installation:
-                new = self.device.rekey(
-                    self.rx.handle, event.keys, event.seq, event.epoch, event.number
-                )
-                self.rx.rekeyed(new, tcp.add(self.stream.seq, self.tcp.highest))
-
-    def _next_keys(self):
-        return self.stream.keys(self.rx.epoch + 1)
-
-
-def _content(record: RecordAccepted):
-    return (
-        record.content_type, record.plaintext, record.number, record.epoch, record.offset
-    )  # fmt: skip
-
-
 def trial(seed: int, device: Device | None = None, kind=KtlsRx) -> Counter[str]:
     """One trial, on a small device of its own or on `device`; raises `Break`."""
     if device is None:
         config = small_config(seed)
         device = Device(ModelTransport(config), config)
     rng = random.Random(seed)
-    host = Host(device, sender(rng), rng, kind)
+    stream = sender(rng)
+    host = Host(device, stream, rng, draw_habits(rng, stream.version), kind)
     try:
-        for step in plan(rng, host.stream):
-            host.step(step)
+        at_once = rng.choice((1, 1, 2, 4))
+        for _, group in groupby(plan(rng, stream), lambda step: step.what):
+            steps = list(group)
+            size = at_once if steps[0].what == "packet" else 1
+            for i in range(0, len(steps), size):
+                host.step(*steps[i : i + size])
         host.finish()
         host.judge()
     except Break:

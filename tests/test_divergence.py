@@ -12,10 +12,10 @@ from sealane.driver.ktls import RecordRefused
 from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 
-from tests.divergence import Break, Host, trial
+from tests.divergence import trial
+from tests.divergence_host import Break, Habits, Host
 from tests.divergence_plan import Sent, Step
 from tests.divergence_switches import receiver, without
-from tests.small_tcp import SmallTcp
 
 CONFIG = Config(flows=4, record_slots=3, runs=4)
 
@@ -45,9 +45,8 @@ class Victim(Host):
         self.record = stream.add(bytes(100))
         self.cut = self.record.offset + 60
         device = Device(ModelTransport(CONFIG), CONFIG)
-        super().__init__(device, stream, random.Random(0), receiver(rule))
-        self.tcp = SmallTcp(stream.seq, 1 << 16, keep_last)
-        self.late = self.silent = 0
+        habits = Habits(keep_last=keep_last)
+        super().__init__(device, stream, random.Random(0), habits, receiver(rule))
 
     def wire(self, low: int, high: int, card: bool = True, host: bool = True):
         """The stream's bytes [low, high)."""
@@ -141,5 +140,5 @@ def test_without_the_rule_the_attack_succeeds(attack, keep_last, version, rules)
 def test_random_trials_find_that_a_rule_is_missing(rule, rules):
     rules(rule)
     with pytest.raises(Break):
-        for seed in range(2000):
+        for seed in range(3000):
             trial(seed, kind=receiver(rule))
