@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Completeness of the walk: behind a hole it goes on, and proves the candidate without software.
+
+`tests/brute_force.py` judges the same at random; these are the cases by name, on the behavioural
+model. The keys are constants and protect nothing.
+"""
+
+import pytest
+from sealane.driver.model.walker import State
+from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
+from sealane.hdl.abi.events import EventKind
+from sealane.hdl.abi.meta import ProvenBy, Reason
+
+from tests.ideal_card import Stream
+from tests.test_safety import Flow
+
+VERSIONS = (VERSION_TLS12, VERSION_TLS13)
+
+
+def make(version, sizes):
+    """A flow over a stream of records with contents of these sizes."""
+    stream = Stream(version)
+    for size in sizes:
+        stream.add(bytes(size))
+    return Flow(stream), stream.records
+
+
+def proven_by_walk(flow):
+    """Whether the latest event says that the walk proved the position."""
+    last = flow.device.events()[-1]
+    return (last.kind, last.proven_by) == (EventKind.RESUMED, ProvenBy.WALK)
+
+
+def resumes(flow, records):
+    """The record that the candidate's chain was in stays closed, the next is opened and marked."""
+    rest = flow.send(records[2].offset + 50, records[3].offset)
+    assert rest.meta.reason == Reason.NOT_OPEN
+    assert flow.send(records[3].offset, records[3].end).marked
+
+
+def state(flow):
+    """The tracker's state."""
+    (row,) = flow.device._transport._rows.values()
+    return row.state
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_fill_of_a_hole_with_a_header_proves_the_candidate(version):
+    flow, records = make(version, [100, 200, 300, 400])
+    hole, edge = records[1].offset - 10, records[1].offset + 60
+    assert flow.send(0, hole).marked
+    assert flow.send(edge, records[2].offset + 50).meta.reason == Reason.AWAITING_PROOF
+    assert flow.send(hole, edge).marked
+    assert proven_by_walk(flow)
+    resumes(flow, records)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("cut", range(-1, 15))
+def test_a_header_cut_where_the_hole_begins(version, cut):
+    """What came of the header in front of the hole is held until the rest comes."""
+    flow, records = make(version, [100, 200, 300, 400])
+    hole, edge = records[1].offset + cut, records[1].offset + 60
+    flow.send(0, hole)
+    first = flow.send(edge, records[2].offset + 50)
+    assert flow.send(hole, edge).marked == (cut < 5 or cut >= header_bytes(version))
+    if cut < 5:
+        assert first.meta.reason == Reason.AWAITING_PROOF
+        assert proven_by_walk(flow)
+        resumes(flow, records)
+    else:
+        # With the length known no header was missing; a record without its nonce stays closed.
+        assert flow.send(records[2].offset + 50, records[3].end).marked
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("cut", range(16))
+def test_a_header_cut_where_a_fill_ends(version, cut):
+    """The hole is filled by two segments that meet anywhere in a header."""
+    flow, records = make(version, [100, 200, 300, 400])
+    hole, edge = records[1].offset - 10, records[1].offset + 60
+    middle = records[1].offset + cut
+    flow.send(0, hole)
+    flow.send(edge, records[2].offset + 50)
+    assert flow.send(hole, middle).marked and flow.send(middle, edge).marked
+    assert proven_by_walk(flow)
+    resumes(flow, records)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("cut", range(1, 5))
+def test_a_header_cut_where_the_hole_ends_waits_for_software(version, cut):
+    """Bytes in front of the candidate are not kept: without those of a header the walk cannot
+    reach the candidate, until they come again or software answers."""
+    flow, records = make(version, [100, 200, 300, 400])
+    hole, edge = records[1].offset - 10, records[1].offset + cut
+    flow.send(0, hole)
+    flow.send(edge, records[2].offset + 50)
+    assert flow.send(hole, edge).marked
+    (request,) = flow.device.events()
+    assert request.kind == EventKind.RESYNC_REQUEST
+    assert request.guess == (flow.stream.seq + records[2].offset) % 2**32
+    flow.device.tls_dev_resync(flow.handle, request.guess, 2)
+    resumes(flow, records)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_several_holes_with_and_without_headers(version):
+    """A header is in the first hole, the second and the third lie in records of the candidate's
+    chain and of the open record; every one is filled and only the first one stands in the way."""
+    flow, records = make(version, [300, 200, 300, 400, 500])
+    first, edge = records[1].offset - 10, records[1].offset + 60
+    assert flow.send(0, 50).marked
+    assert flow.send(70, first).marked  # a hole in a record whose header is known
+    flow.send(edge, records[2].offset + 50)
+    flow.send(records[2].offset + 90, records[3].offset + 40)  # a hole on the candidate's chain
+    assert flow.send(50, 70).marked
+    assert flow.send(first, edge).marked
+    assert proven_by_walk(flow)
+    assert flow.send(records[3].offset + 40, records[4].end).meta.reason == Reason.NOT_OPEN
+    assert state(flow) is State.TRACKING
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_header_lost_on_the_candidates_chain_restarts_the_scan(version):
+    flow, records = make(version, [100, 200, 300, 400, 500, 600])
+    hole, edge = records[1].offset - 10, records[1].offset + 60
+    flow.send(0, hole)
+    flow.send(edge, records[2].offset + 50)
+    flow.send(records[3].offset + 30, records[4].offset + 30)  # the header of record 3 is lost too
+    requests = flow.device.events()
+    assert [(e.guess - flow.stream.seq) % 2**32 for e in requests] == [
+        records[2].offset, records[4].offset
+    ]
+    assert flow.send(hole, edge).marked  # arrives in front of the candidate and waits there
+    assert not flow.device.events()
+    assert flow.send(edge, records[2].offset + 50).marked  # forgotten, so it counts now
+    assert flow.send(records[2].offset + 50, records[3].offset + 30).marked
+    assert proven_by_walk(flow)
+    assert flow.send(records[4].offset + 30, records[5].end).meta.reason == Reason.NOT_OPEN
+    assert state(flow) is State.TRACKING
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("before", "behind"), [(20, 0), (0, 20), (20, 20)])
+def test_unseen_bytes_of_an_overlapping_retransmission_feed_the_walk(version, before, behind):
+    """R4: only its unseen bytes feed, it is not marked where it overlaps, the walk arrives."""
+    flow, records = make(version, [100, 200, 300, 400])
+    hole, edge = records[1].offset - 10, records[1].offset + 60
+    flow.send(0, hole)
+    flow.send(edge, records[2].offset + 50)
+    again = flow.send(hole - before, edge + behind)
+    assert again.meta.reason == (Reason.SEEN_BYTES if before else Reason.NONE)
+    assert proven_by_walk(flow)
+    resumes(flow, records)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_walk_that_passes_a_true_candidate_opens_what_it_passes(version):
+    """A retransmission longer than the hole brings the walk behind the candidate: it is dropped,
+    and what comes again in order is opened and marked, to the record."""
+    flow, records = make(version, [100, 200, 300, 400, 500])
+    hole, edge = records[1].offset - 10, records[1].offset + 60
+    flow.send(0, hole)
+    flow.send(edge, records[3].offset + 50)
+    assert flow.send(hole, records[2].offset + 100).marked
+    assert state(flow) is State.TRACKING
+    assert flow.send(records[2].offset + 100, records[3].offset + 50).marked
+    assert flow.send(records[3].offset + 50, records[4].end).marked
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_walk_that_arrives_somewhere_else_drops_a_false_candidate(version):
+    """The ciphertext holds a chain of false headers: the walk does not come to the one taken."""
+    stream = Stream(version)
+    stream.add(bytes(100))
+    zeros = Stream(version, records=list(stream.records), wire=stream.wire, number=1)
+    key_stream = zeros.add(bytes(300)).wire[header_bytes(version) :][:300]
+    false = (b"\x17\3\3\0\x19" + bytes(25)) * 10
+    record = stream.add(bytes(a ^ b for a, b in zip(false, key_stream, strict=False)))
+    assert record.wire[header_bytes(version) :].startswith(false)
+    last = stream.add(bytes(400))
+    flow = Flow(stream)
+    hole, edge = record.offset - 10, record.offset + header_bytes(version) + 3
+    flow.send(0, hole)
+    false_end = record.offset + header_bytes(version) + 200
+    assert flow.send(edge, false_end).meta.reason == Reason.AWAITING_PROOF
+    assert flow.send(hole, edge).marked  # its length leads behind the candidate
+    assert state(flow) is State.TRACKING
+    (request,) = flow.device.events()
+    assert request.guess not in [(stream.seq + r.offset) % 2**32 for r in stream.records]
+    assert flow.send(false_end, last.end).marked
