@@ -24,6 +24,8 @@ from .parser import ACK, RST, SYN, URG, Parsed, parse
 
 _KEY_WORDS = 10
 _row = lru_cache(1 << 14)(row)  # a packet's rows depend on its flow only
+_COUNTER_AT = {OFFSET["COUNT_" + name.upper()]: name for name, _ in COUNTERS}
+_STAGE, _COMMAND, _EVENT_POP = OFFSET["STAGE"], OFFSET["COMMAND"], OFFSET["EVENT_POP"]
 
 
 class ModelTransport:
@@ -31,6 +33,12 @@ class ModelTransport:
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
+        self._fixed = {
+            OFFSET["IDENT"]: registers.IDENT_VALUE,
+            OFFSET["FLOWS"]: self.config.flows,
+            OFFSET["RECORD_SLOTS"]: self.config.record_slots,
+            OFFSET["RUNS"]: self.config.runs,
+        }
         self._regs: dict[int, int] = {}
         self._stage = [0] * STAGE_WORDS
         self._table: dict[tuple[int, int, int], tuple[int, int]] = {}  # place -> (key, context)
@@ -50,32 +58,26 @@ class ModelTransport:
 
     def read(self, address: int) -> int:
         """A register; 0 where there is none to read."""
-        fixed = {
-            OFFSET["IDENT"]: registers.IDENT_VALUE,
-            OFFSET["FLOWS"]: self.config.flows,
-            OFFSET["RECORD_SLOTS"]: self.config.record_slots,
-            OFFSET["RUNS"]: self.config.runs,
-            OFFSET["EVENT_STATUS"]: len(self._events),
-        }
-        if address in fixed:
-            return fixed[address]
+        if address in self._fixed:
+            return self._fixed[address]
+        if address == OFFSET["EVENT_STATUS"]:
+            return len(self._events)
         word = (address - OFFSET["EVENT"]) // 4
         if 0 <= word < EVENT_WORDS:
             return self._events[0] >> 32 * word & 0xFFFFFFFF if self._events else 0
-        for name, count in self._counts.items():
-            if address == OFFSET["COUNT_" + name.upper()]:
-                return count & 0xFFFFFFFF
+        if address in _COUNTER_AT:
+            return self._counts[_COUNTER_AT[address]] & 0xFFFFFFFF
         return self._regs.get(address, 0)
 
     def write(self, address: int, value: int) -> None:
         """Write a register; COMMAND executes at once."""
-        stage = (address - OFFSET["STAGE"]) // 4
+        stage = (address - _STAGE) // 4
         if 0 <= stage < STAGE_WORDS:
             self._stage[stage] = value
-        elif address == OFFSET["EVENT_POP"]:
+        elif address == _EVENT_POP:
             if self._events:
                 self._events.popleft()
-        elif address == OFFSET["COMMAND"]:
+        elif address == _COMMAND:
             self._command(value & 0xF)
         elif OFFSET["CMD_CONTEXT"] <= address < OFFSET["FLOW_KEY"] + 4 * _KEY_WORDS:
             self._regs[address] = value

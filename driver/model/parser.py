@@ -9,7 +9,8 @@ headers and truncated packets are not TCP here and pass the device untouched.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from sealane.hdl.abi.commands import FLOW_KEY
 from sealane.hdl.abi.config import Config
@@ -90,28 +91,41 @@ def parse(frame: bytes, config: Config) -> Parsed:
     if data_offset < 20 or data_offset > len(segment):
         return NOT_TCP
     pseudo_header = addresses + len(segment).to_bytes(4, "big") + TCP.to_bytes(4, "big")
-    half = len(addresses) // 2
-    fields = {
-        "src": int.from_bytes(addresses[:half], "big"),
-        "dst": int.from_bytes(addresses[half:], "big"),
-        "sport": int.from_bytes(segment[0:2], "big"),
-        "dport": int.from_bytes(segment[2:4], "big"),
-        "ipv6": int(half == 16),
-    }
+    ends = _ends(addresses, segment[:4])
     return Parsed(
         is_tcp=True,
         checksum_ok=header_ok and ones_complement_sum(pseudo_header + segment) == 0xFFFF,
-        key=FLOW_KEY.pack(fields),
-        ipv6=half == 16,
-        src=fields["src"],
-        dst=fields["dst"],
-        sport=fields["sport"],
-        dport=fields["dport"],
+        key=ends.key,
+        ipv6=len(addresses) == 32,
+        src=ends.src,
+        dst=ends.dst,
+        sport=ends.sport,
+        dport=ends.dport,
         seq=int.from_bytes(segment[4:8], "big"),
         tcp_flags=segment[13],
         payload_offset=packet_at + segment_at + data_offset,
         payload_length=len(segment) - data_offset,
     )
+
+
+class _Ends(NamedTuple):
+    src: int
+    dst: int
+    sport: int
+    dport: int
+    key: int
+
+
+@lru_cache(1 << 14)
+def _ends(addresses: bytes, ports: bytes) -> _Ends:
+    """Both addresses, both ports and the packed key, which are those of the whole flow."""
+    half = len(addresses) // 2
+    src, dst = int.from_bytes(addresses[:half], "big"), int.from_bytes(addresses[half:], "big")
+    sport, dport = int.from_bytes(ports[:2], "big"), int.from_bytes(ports[2:], "big")
+    key = FLOW_KEY.pack(
+        {"src": src, "dst": dst, "sport": sport, "dport": dport, "ipv6": int(half == 16)}
+    )
+    return _Ends(src, dst, sport, dport, key)
 
 
 def _ipv4(packet: bytes) -> tuple[int, int, bytes, bool] | None:

@@ -17,6 +17,7 @@ The bytes of a header (TLS 1.2: with its explicit nonce) that a segment's end cu
 and put in front of the next segment's payload.
 """
 
+import re
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -25,6 +26,7 @@ from sealane.hdl.abi.config import (
     CONTENT_CHANGE_CIPHER_SPEC,
     CONTENT_HANDSHAKE,
     HEADER_BYTES,
+    TYPES,
     VERSION_TLS12,
     Config,
     header_bytes,
@@ -36,6 +38,11 @@ from sealane.hdl.abi.meta import ProvenBy, Reason
 
 from ..seq import add, delta
 
+# Type and version, or as much of them as the bytes end with.
+_BEGINNINGS = {
+    version: re.compile(b"[%s](?:\\x03(?:\\x03|\\Z)|\\Z)" % bytes(types))
+    for version, types in TYPES.items()
+}
 STALE = 1 << 30  # a record so far behind is closed, before sequence numbers wrap onto it
 
 
@@ -584,9 +591,11 @@ def _length(head: bytes) -> int:
 
 def _find_header(version: int, virtual: bytes, at: int) -> int | None:
     """First offset from `at` on where a header, or as much of one as is there, is allowed."""
-    for offset in range(at, len(virtual)):
-        if header_prefix_ok(version, virtual[offset : offset + HEADER_BYTES]):
-            return offset
+    while found := _BEGINNINGS[version].search(virtual, at):
+        at = found.start()
+        if header_prefix_ok(version, virtual[at : at + HEADER_BYTES]):
+            return at
+        at += 1
     return None
 
 

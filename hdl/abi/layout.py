@@ -35,6 +35,9 @@ class Layout:
             self._at[field.name] = (position, field.width)
             position += field.width
         self.width = position
+        # For speed: name, position and the largest value.
+        self._masks = [(name, at, (1 << width) - 1) for name, (at, width) in self._at.items()]
+        self._limits = {name: (at, mask) for name, at, mask in self._masks}
 
     def __iter__(self) -> Iterator[Field]:
         return iter(self.fields)
@@ -50,15 +53,13 @@ class Layout:
         """
         word = 0
         for name, value in values.items():
-            position, width = self._at[name]
-            if not 0 <= value < 1 << width:
+            position, largest = self._limits[name]
+            if not 0 <= value <= largest:
+                width = self._at[name][1]
                 raise ValueError(f"{self.name}.{name} = {value:#x} needs more than {width} bits")
             word |= int(value) << position
         return word
 
     def unpack(self, word: int) -> dict[str, int]:
         """Field values out of one integer; bits above the layout are ignored."""
-        return {
-            name: word >> position & (1 << width) - 1
-            for name, (position, width) in self._at.items()
-        }
+        return {name: word >> position & mask for name, position, mask in self._masks}
