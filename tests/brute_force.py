@@ -416,7 +416,8 @@ def main(argv=None) -> int:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the first trial")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--config", choices=CONFIGS, help="default: all for the model in turn")
+    parser.add_argument("--config", choices=CONFIGS,
+                        help="without it the model has all in turn, the gateware default only")
     options = parser.parse_args(argv)
     config = options.config or ("default" if options.engine == "rtl" else None)
     seeds = range(options.seed, options.seed + options.trials)

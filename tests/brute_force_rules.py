@@ -14,7 +14,14 @@ The device remembers less than the observer could. What it forgets is part of th
    between it and the end of what was followed stay closed for good.
 3. A segment brings unseen bytes to the walk (behind everything seen) or to one hole, the last
    that it overlaps. R4 says that bytes of an overlapping packet may feed, not that they must.
-4. The end of what could be marked is noted in front of the cipher: R2 closes a little more when
+4. The bytes between the hole and the candidate are not kept: a header that the hole's end cuts
+   keeps the walk from arriving until they come again; software's answer does not need them.
+5. A walk that passes the candidate inside a segment drops it, true or false, and opens what it
+   passes. What the candidate's chain had seen counts as unseen then.
+6. A record that could be a KeyUpdate holds back all marks behind it as long as it is open. If its
+   missing bytes were not fed when they came (3, 4), that is until it is the oldest when slots or
+   runs are full, or until keys change.
+7. The end of what could be marked is noted in front of the cipher: R2 closes a little more when
    a packet is refused only for a park or a bad tag.
 
 Sets of bytes are integers, bit i for the byte at stream offset i.
