@@ -49,7 +49,7 @@ class Step(NamedTuple):
 
 
 def sender(rng: random.Random) -> Sent:
-    """A short stream: twelve records at most."""
+    """A short stream: two to six records of data, and handshake records between them."""
     stream = Sent(
         rng.choice((VERSION_TLS12, VERSION_TLS13, VERSION_TLS13)),
         seq=rng.choice((7, 0xFFFFFE00, 0x7FFFFF00)), bits=rng.choice((128, 128, 256)),
