@@ -171,6 +171,9 @@ def scheme(rng: random.Random, stream: Sent, record: Record, hidden: bool) -> li
     """
     wire, start, end = stream.wire, record.offset, record.end
     prefix = header_bytes(stream.version)
+    following = next((r for r in stream.records if r.offset == end), None)
+    if following and following.epoch != record.epoch and rng.random() < 0.7:
+        return overtake(rng, stream, record, following)
     cut = rng.randint(min(start + prefix + 1, end - 1), end - 1)
     front = wire[start:cut]
     other = change(rng, stream, record, front)
@@ -191,6 +194,17 @@ def scheme(rng: random.Random, stream: Sent, record: Record, hidden: bool) -> li
     if rng.random() < 0.5:
         return [genuine, *rest, *between, *again, forgery]
     return [forgery, *between, *again, genuine, *rest]
+
+
+def overtake(rng: random.Random, stream: Sent, record: Record, following: Record) -> list[Step]:
+    """A key change of which a part is late: what follows may be marked under the old key."""
+    wire, low, high = stream.wire, following.offset, following.end
+    cut = rng.randint(record.offset + 1, record.end - 1)
+    first = Step(offset=record.offset, payload=wire[record.offset : cut])
+    out = [first, Step(offset=low, payload=wire[low : rng.randint(low + 1, high)])]
+    if rng.random() < 0.5:  # or else it comes with all the rest
+        out.append(Step(offset=cut, payload=wire[cut:low]))
+    return out
 
 
 def trigger(rng: random.Random, stream: Sent, record: Record, end: int) -> list[Step]:
