@@ -17,11 +17,11 @@ CONFIGS = {
     "default": Config(**SMALL),
     "least": Config(
         **SMALL, record_slots=1, runs=2, window=1 << 14, scan_limit=3000, rescan_limit=1,
-        bad_header_limit=1, park_hold_len=17,
+        bad_header_limit=1, park_hold_len=17, ahead_limit=0,
     ),
     "narrow": Config(
         **SMALL, record_slots=2, runs=4, window=1 << 16, scan_limit=6000, rescan_limit=2,
-        bad_header_limit=3, park_hold_len=40,
+        bad_header_limit=3, park_hold_len=40, ahead_limit=3000,
     ),
 }  # fmt: skip
 MOODS = {
@@ -113,7 +113,8 @@ def test_the_traffic_reaches_everything():
         [f"reason {reason.name}" for reason in walked]
         + [f"{hold} {count}" for hold in ("hold", "cand_hold") for count in range(13)]
         + ["RESUMED by SOFTWARE", "RESUMED by WALK", "GIVEN_UP by NOTHING", "evicted"]
-        + ["RESYNC_REQUEST by NOTHING", "slots full", "holes full", "several holes"]
+        + ["RESYNC_REQUEST by NOTHING", "slots full", "holes full", "several holes",
+           "suspect", "ahead True", "ahead False"]
     ):
         assert seen[what], what
 
@@ -128,7 +129,7 @@ class Script:
 
     def command(self, op, **fields):
         fields = {"op": op, "context": 0, "generation": 1, "epoch": 0, "version": 1, "key256": 0,
-                  "refused": 0, "park": 0, "seq": 0, "number": 0} | fields  # fmt: skip
+                  "refused": 0, "park": 0, "seq": 0, "number": 0, "options": 0} | fields  # fmt: skip
         return self._step(Item({"is_command": 1, "command": fields}))
 
     def packet(self, seq, payload):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sealane.driver.model import walker
 from sealane.hdl import layouts as ports
-from sealane.hdl.abi.commands import Op
+from sealane.hdl.abi.commands import Op, Option
 from sealane.hdl.abi.config import WORD_BYTES, Config
 from sealane.hdl.abi.meta import Reason
 
@@ -95,13 +95,14 @@ class ModelWalker:
         if op == Op.CONTEXT_ADD:
             self.rows[context] = walker.new_row(
                 self.config, command["generation"], command["epoch"], command["version"],
-                command["seq"], command["number"],
+                command["seq"], command["number"], Option(command["options"]),
             )
             expected = self._token(ports.TOKEN_ADD, command, has_spans=1)
         elif op == Op.REKEY and row:
             row.version = command["version"]
             walker.rekey(
-                row, command["generation"], command["epoch"], command["seq"], command["number"]
+                self.config, row, command["generation"], command["epoch"], command["seq"],
+                command["number"],
             )
             expected = self._token(ports.TOKEN_REKEY, command, has_spans=1)
         elif op == Op.CONTEXT_DELETE:
@@ -171,6 +172,8 @@ class ModelWalker:
         self._event(expected, row, context, walked.event)
         meta["reason"] = walked.reason
         if walked.reason is Reason.NONE:
+            expected.entry["ahead"] = int(walked.ahead)
+            self.see(f"ahead {walked.ahead}")
             number, offset, length, nonce, completes = walked.first
             meta |= {
                 "records": walked.records, "first_number": number, "first_offset": offset,
@@ -203,6 +206,8 @@ class ModelWalker:
         """What the row has come to, for the scenarios' coverage."""
         self.see(f"hold {len(row.hold)}")
         self.see(f"cand_hold {len(row.cand_hold)}")
+        if row.suspect_end is not None:
+            self.see("suspect")
         if None not in row.slots:
             self.see("slots full")
         if None not in row.holes:

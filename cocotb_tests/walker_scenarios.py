@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass, field
 
 from sealane.driver.seq import add, delta
-from sealane.hdl.abi.commands import Op
+from sealane.hdl.abi.commands import Op, Option
 from sealane.hdl.abi.config import (
     LENGTH_BOUNDS,
     TYPES,
@@ -151,7 +151,7 @@ class Scenario:
     def _command(self, op, flow, **fields):
         fields = {"op": op, "context": flow.context, "generation": flow.generation, "epoch": 0,
                   "version": flow.version, "key256": 0, "refused": 0, "park": 0, "seq": 0,
-                  "number": 0} | fields  # fmt: skip
+                  "number": 0, "options": 0} | fields  # fmt: skip
         self._give(Item({"is_command": 1, "command": fields}), flow)
 
     def _packet(self, flow, seq, payload, **changes):
@@ -169,6 +169,7 @@ class Scenario:
         first = min(flow.headers)
         self._command(
             Op.CONTEXT_ADD, flow, epoch=self.rng.randrange(256), key256=self.rng.randrange(2),
+            options=Option.ONE_BIT if flow.context == 1 else Option.NONE,
             seq=add(flow.base, first), number=flow.headers[first],
         )
 

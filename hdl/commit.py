@@ -38,6 +38,7 @@ Row = data.StructLayout(
 Counts = data.StructLayout(
     {
         "marked": 1,
+        "marked_ahead": 1,
         "records_verified": 10,
         "tag_mismatch": 1,
         "resync_requests": 1,
@@ -298,6 +299,7 @@ class Commit(Component):
         m.d.comb += self.token_done.eq(decide & entry.is_token & (entry.token != TOKEN_DESYNC))
         m.d.sync += [
             self.counts.marked.eq(packet & mark),
+            self.counts.marked_ahead.eq(packet & mark & entry.ahead),
             self.counts.records_verified.eq(
                 Mux(packet & entry.has_spans, verdict.verified, 0)
             ),

@@ -4,12 +4,13 @@
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
-from .abi.config import HEADER_BYTES, VERSION_TLS12, Config
+from .abi.commands import OPTION_BITS
+from .abi.config import HEADER_BYTES, Config
 from .layouts import Layouts
-from .walker_row import RowLayouts, delta
+from .walker_row import RowLayouts, delta, withholds
 
 STALE = 30  # a record 2^30 bytes behind is closed, before sequence numbers could wrap onto it
 
@@ -32,8 +33,11 @@ class Coverage(Component):
     find: the hole that overlaps [seq, end) and lies furthest behind; then `found` and `hole`.
     cut: take [cut_start, cut_end) out of the found hole; if it lies in the middle, the part in
         front stays and the part behind is to be added.
-    evict: close the oldest record; `evicted` is high for one clock at the end.
-    settle: note which records end in front of `end` and may change keys; then `held`.
+    evict: close the oldest record; `evicted` is high for one clock at the end, with the record's
+        `evicted_end` and whether it `evicted_withholds` marks behind it.
+    settle: note which records end in front of `end`; then `ahead`, and `held` where one of them
+        withholds marks.
+    withheld: an open record withholds marks behind it.
     """
 
     def __init__(self, config: Config):
@@ -47,11 +51,14 @@ class Coverage(Component):
             | {name: In(32) for name in ("seq", "end", "high", "walk", "add_start", "add_end",
                                          "cut_start", "cut_end")}
             | {name: Out(1) for name in ("at_seq", "at_high", "stale", "whole", "slot_free",
-                                         "hole_free", "found", "busy", "evicted", "held")}
+                                         "hole_free", "found", "busy", "evicted", "held",
+                                         "ahead", "withheld", "evicted_withholds")}
             | {
                 "loaded": In(layouts.coverage),
                 "contents": Out(layouts.coverage),
                 "version": In(1),
+                "options": In(OPTION_BITS),
+                "evicted_end": Out(32),
                 "high_slot": Out(slot_bits),
                 "pick_slot": In(slot_bits),
                 "picked": Out(layouts.slot),
@@ -148,23 +155,22 @@ class Coverage(Component):
                     m.d.sync += [self.at_high.eq(1), self.high_slot.eq(i)]
 
     def _settle(self, m, slots):
-        """Open records behind which nothing may be marked."""
-        ends = Signal(len(slots))
+        """Open records in front of the packet's end, and what they hold back."""
+        ends, far = Signal(len(slots)), Signal(len(slots))
         kinds = []
         for i, slot in enumerate(slots):
-            # ChangeCipherSpec and handshake are content types 20 and 22.
             kinds.append(
-                slot.valid
-                & Mux(
-                    self.version == VERSION_TLS12,
-                    ~slot.content[0],
-                    slot.length <= self._config.park_hold_len,
-                )
+                withholds(self._config, self.version, self.options, slot.content, slot.length)
             )
             with m.If(self.settle):
-                end = slot.start + slot.length + HEADER_BYTES
-                m.d.sync += ends[i].eq(delta(end, self.end) < 0)
-        m.d.comb += self.held.eq((ends & Cat(kinds)).any())
+                behind = delta(self.end, slot.start + slot.length + HEADER_BYTES)
+                m.d.sync += [ends[i].eq(behind > 0), far[i].eq(behind > self._config.ahead_limit)]
+        valid = Cat(slot.valid for slot in slots)
+        m.d.comb += [
+            self.ahead.eq((ends & valid).any()),
+            self.held.eq((ends & valid & (Cat(kinds) | far)).any()),
+            self.withheld.eq((valid & Cat(kinds)).any()),
+        ]
 
     def _searches(self, m, slots, holes, found_at):
         """One slot or hole a clock, compared one clock later. Returns busy and the oldest slot."""
@@ -177,6 +183,7 @@ class Coverage(Component):
         hole = Signal(self._layouts.hole)
         age, best_age = Signal(signed(32)), Signal(signed(32))
         aged = Signal()
+        age_end, age_withholds = Signal(32), Signal()
         any_best = Signal()
         oldest = Signal.like(self.pick_slot)
         m.d.sync += self.evicted.eq(0)
@@ -192,11 +199,21 @@ class Coverage(Component):
             with m.Switch(index):
                 for i, slot in enumerate(slots):
                     with m.Case(i):
-                        m.d.sync += [age.eq(delta(self.walk, slot.start)), aged.eq(slot.valid)]
+                        m.d.sync += [
+                            age.eq(delta(self.walk, slot.start)), aged.eq(slot.valid),
+                            age_end.eq(slot.start + slot.length + HEADER_BYTES),
+                            age_withholds.eq(
+                                withholds(self._config, self.version, self.options,
+                                          slot.content, slot.length)
+                            ),
+                        ]  # fmt: skip
                 with m.Default():
                     m.d.sync += aged.eq(0)
             with m.If(started & aged & (~any_best | (age > best_age))):
-                m.d.sync += [any_best.eq(1), best_age.eq(age), oldest.eq(last_index)]
+                m.d.sync += [
+                    any_best.eq(1), best_age.eq(age), oldest.eq(last_index),
+                    self.evicted_end.eq(age_end), self.evicted_withholds.eq(age_withholds),
+                ]  # fmt: skip
             with m.If(index == len(slots) + 1):
                 m.d.sync += self.evicted.eq(1)
             with m.If(self.evicted):

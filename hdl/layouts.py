@@ -137,6 +137,7 @@ class Layouts:
                 # A verdict will come; that of a key token says that the key is in place.
                 "has_spans": 1,
                 "texts": 10,  # text spans of this packet
+                "ahead": 1,  # the packet ends behind the end of an open record
                 "meta": Meta,  # reason NONE: may be marked; framing filled in
                 "event": Event,  # kind NONE: nothing to report
             }

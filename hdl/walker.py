@@ -94,6 +94,7 @@ class Walker(Component):
             coverage.high.eq(row.high),
             coverage.walk.eq(core.pos),
             coverage.version.eq(row.version),
+            coverage.options.eq(row.options),
         ]
 
         # The registers hold the row of `core.context` while `loaded`. A row that was changed is
@@ -216,6 +217,7 @@ class Walker(Component):
                         entry.oversize.eq(packet.oversize),
                         entry.has_spans.eq(maker.any),
                         entry.texts.eq(maker.texts),
+                        entry.ahead.eq(coverage.ahead & (reason == Reason.NONE)),
                         entry.meta.decrypted.eq(0),  # commit's to set
                         *core.framing.give(entry.meta, reason == Reason.NONE),
                         entry.meta.context.eq(Mux(core.known, core.context, 0)),

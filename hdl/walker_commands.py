@@ -64,8 +64,12 @@ def command_states(m, core: Core, token, feedback_generation):
                     with m.If(command.refused):
                         m.d.sync += [row.state.eq(State.SEARCHING), row.cand_hold_count.eq(0)]
                     with m.Else():
+                        core.clear_suspicion(m)
                         m.next = "ADOPT_PROBE"
             with m.Case(Op.RESYNC_HINT):
+                with m.If(meant):
+                    # Also in sync: every record in front of the hint has been read.
+                    core.clear_suspicion(m)
                 with m.If(meant & (row.state != State.START) & (row.state != State.TRACKING)):
                     close_all()
                     m.d.sync += [
@@ -86,11 +90,14 @@ def command_states(m, core: Core, token, feedback_generation):
             row.version.eq(command.version),
             row.marked_number.eq(0),
         ]
+        core.clear_suspicion(m)
         with m.If(row.proven):
             close_all()
             with m.If(since_base[64]):
                 m.d.sync += row.arm(command.seq, 0)
             with m.Else():
+                with m.If(coverage.withheld):
+                    m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(row.walk)]
                 m.d.sync += [row.number.eq(since_base[:64]), *row.close_below()]
         m.next = "KEY_SPAN"
 

@@ -10,7 +10,7 @@ from .coverage import Coverage
 from .header_scanner import HeaderScanner
 from .layouts import Event, Layouts, Meta
 from .span_maker import SpanMaker
-from .walker_row import HEAD_BYTES, HELD_BYTES, RowLayouts, RowRegisters, delta, present
+from .walker_row import HEAD_BYTES, HELD_BYTES, RowLayouts, RowRegisters, delta, present, withholds
 
 
 class Return(enum.Enum, shape=3):
@@ -172,9 +172,25 @@ class Core:
         m.d.sync += self.evict_for.eq(back)
         m.next = "EVICT"
 
+    def withholds(self, content, length):
+        """Whether nothing is marked behind such a record before its verdict."""
+        return withholds(self.config, self.row.version, self.row.options, content, length)
+
+    def suspect(self, m, end):
+        """A record that ends at `end` is closed without a verdict and withholds marks."""
+        row = self.row
+        with m.If(~row.suspect | (delta(end, row.suspect_end) > 0)):
+            m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(end)]
+
+    def clear_suspicion(self, m):
+        """Software has read the stream up to the command's position."""
+        with m.If(delta(self.command.seq, self.row.suspect_end) >= 0):
+            m.d.sync += self.row.suspect.eq(0)
+
     def reason(self):
         """The lowest reason that applies."""
-        blamed = self.blamed | self.coverage.held << int(Reason.HELD)
+        suspicion = self.row.suspect & (delta(self.end, self.row.suspect_end) > 0)
+        blamed = self.blamed | (self.coverage.held | suspicion) << int(Reason.HELD)
         lowest = 0
         for reason in sorted(Reason, reverse=True):
             if reason is not Reason.NONE:

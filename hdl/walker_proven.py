@@ -55,6 +55,8 @@ def proven_states(m, core: Core, walker_data):
                 row.number.eq(row.number + 1),
                 row.hold_count.eq(0),
             ]
+            with m.If(core.withholds(row.hold[:2], held_length)):
+                core.suspect(m, row.walk + held_length + HEADER_BYTES)
             m.next = "COMPARE"
         with m.Elif(row.proven & (~seq_gt_high | ((row.hold_count == 0) & walk_ge_seq))):
             with m.If(end_gt_high):
@@ -72,6 +74,8 @@ def proven_states(m, core: Core, walker_data):
             m.next = "CANDIDATE"
 
     with m.State("EVICT"):
+        with m.If(coverage.evicted & coverage.evicted_withholds):
+            core.suspect(m, coverage.evicted_end)
         with m.If(~coverage.busy):
             with m.Switch(core.evict_for):
                 for back in Return:
@@ -250,6 +254,8 @@ def proven_states(m, core: Core, walker_data):
                 m.d.comb += coverage.open.eq(~core.closed & ~whole)
                 with m.If(core.closed):
                     m.d.sync += core.blame(Reason.NOT_OPEN)
+                    with m.If(core.withholds(core.head[:2], length)):
+                        core.suspect(m, core.pos + size)
                 core.touch(
                     m, row.number, core.pos, offset, length, nonce, ~core.closed & whole
                 )
@@ -323,6 +329,8 @@ def proven_states(m, core: Core, walker_data):
                 row.scanned.eq(0),
                 row.bad_headers.eq(0),
             ]
+            with m.If(row.cand_suspect):
+                m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(row.cand_suspect_end)]
             with m.If(core.is_command):
                 m.next = "TOKEN"
             with m.Else():

@@ -4,7 +4,7 @@
 from amaranth.hdl import Cat, Const, Mux, Signal
 from amaranth.lib import data, enum
 
-from .abi.commands import OPTION_BITS
+from .abi.commands import OPTION_BITS, Option
 from .abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, VERSION_TLS13, Config
 from .layouts import Layouts
 
@@ -65,12 +65,16 @@ class RowLayouts:
             "marked_number": 64,  # behind the highest record number in such a packet
             "closed": 1,  # the position was given anew, the walk is not past what was marked
             "closed_below": 32,  # `marked_high` when the position was given anew
+            "suspect": 1,  # `suspect_end` is valid
+            "suspect_end": 32,  # of the last record closed unverified that holds marks back
             "lost_at": 32,
             "guess": 32,
             "cand_walk": 32,
             # The window bounds a candidate chain to 2^31 bytes, which is under 2^27 records.
             "cand_count": 27,
             "cand_high": 32,
+            "cand_suspect": 1,  # the same in the candidate chain
+            "cand_suspect_end": 32,
             "cand_hold": 8 * HELD_BYTES,
             "cand_hold_count": 4,
             "scanned": (config.scan_limit + (1 << 14)).bit_length(),
@@ -105,7 +109,7 @@ class RowRegisters:
             self.walk.eq(seq), self.high.eq(seq), self.number.eq(number),
             self.hold_count.eq(0), self.cand_hold_count.eq(0),
             self.proven.eq(1), self.state.eq(State.START),
-            self.scanned.eq(0), self.bad_headers.eq(0), *self.close_below(),
+            self.scanned.eq(0), self.bad_headers.eq(0), self.suspect.eq(0), *self.close_below(),
         ]  # fmt: skip
 
     def close_below(self):
@@ -144,6 +148,14 @@ def header_ok(version, head, there):
     at_most = (high < top) | ((high == top) & (low <= Mux(tls12, 0x18, 0)))
     length_ok = Mux(there[4], at_least & at_most, prefix_ok | ~there[3])
     return there[0] & kind_ok & version_ok & length_ok
+
+
+def withholds(config, version, options, content, length):
+    """Whether nothing is marked behind such a record before its verdict: it may change keys, or
+    the flow is in one-bit mode. `content`: the content type's two low bits."""
+    # ChangeCipherSpec and handshake are content types 20 and 22.
+    changes = Mux(version == VERSION_TLS12, ~content[0], length <= config.park_hold_len)
+    return changes | (options & Option.ONE_BIT).any()
 
 
 def text_geometry(version):

@@ -58,6 +58,12 @@ def search_states(m, core: Core, walker_data):
                         row.cand_count.eq(row.cand_count + 1),
                         row.cand_hold_count.eq(0),
                     ]
+                    held_length = header_length(row.cand_hold)
+                    with m.If(core.withholds(row.cand_hold[:2], held_length)):
+                        m.d.sync += [
+                            row.cand_suspect.eq(1),
+                            row.cand_suspect_end.eq(row.cand_walk + held_length + HEADER_BYTES),
+                        ]
                     m.next = "CANDIDATE"
                 with m.Elif(follows):
                     m.d.sync += [
@@ -169,6 +175,7 @@ def search_states(m, core: Core, walker_data):
                     row.guess.eq(core.pos),
                     row.state.eq(State.CONFIRMING),
                     core.fresh.eq(1),
+                    row.cand_suspect.eq(0),
                 ]
             with m.If(core.left < core.front):
                 m.d.sync += [
@@ -184,6 +191,11 @@ def search_states(m, core: Core, walker_data):
                     row.cand_count.eq(count + 1),
                     *core.past(size),
                 ]
+                with m.If(core.withholds(core.head[:2], length)):
+                    m.d.sync += [
+                        row.cand_suspect.eq(1),
+                        row.cand_suspect_end.eq(core.pos + size),
+                    ]
                 with m.If(size < core.left):
                     m.next = "FETCH"
                 with m.Else():

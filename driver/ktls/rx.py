@@ -266,8 +266,10 @@ class KtlsRx:
         self.bytes_in += piece.length
         if self.closed or not piece.length:
             return
-        if packet.meta.reason == Reason.GIVEN_UP:
-            self.resync.stuck = True  # the event may have been lost, the packets say it too
+        if packet.meta.reason in (Reason.GIVEN_UP, Reason.HELD):
+            # Given up: the event may have been lost, the packets say it too. Held: the record that
+            # holds marks back may never get a verdict; a hint says that software has read it.
+            self.resync.stuck = True
         mark = None
         if packet.marked:
             mark = self._marks.get(id(packet))

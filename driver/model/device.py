@@ -165,6 +165,7 @@ class ModelTransport:
         meta["reason"] = decision.reason
         if decision.reason is Reason.NONE:
             self._counts["marked"] += 1
+            self._counts["marked_ahead"] += walked.ahead
             number, offset, length, nonce, first_completes = walked.first
             meta |= {
                 "decrypted": 1, "records": walked.records,
@@ -223,7 +224,7 @@ class ModelTransport:
             self._take_key(context, generation, version, key256)
         elif op == Op.REKEY and flow:
             flow.version = version
-            walker.rekey(flow, generation, epoch, seq, number)
+            walker.rekey(self.config, flow, generation, epoch, seq, number)
             self._take_key(context, generation, version, key256)
         elif op == Op.CONTEXT_DELETE:
             self._rows.pop(context, None)

@@ -104,12 +104,14 @@ class Row:
     marked_number: int = 0  # behind the highest record number in such a packet
     closed: bool = False  # the position was given anew and the walk is not past what was marked
     closed_below: int = 0  # `marked_high` when the position was given anew
+    suspect_end: int | None = None  # end of the last record closed unverified that holds marks back
     lost_at: int = 0
     guess: int = 0
     cand_walk: int = 0
     cand_count: int = 0
     cand_high: int = 0
     cand_hold: bytes = b""
+    cand_suspect_end: int | None = None  # the same in the candidate chain
     scanned: int = 0
     bad_headers: int = 0
 
@@ -156,6 +158,7 @@ class Walked:
     first: tuple[int, int, int, int, bool] = (0, 0, 0, 0, False)
     last: tuple[int, int, int, bool] = (0, 0, 0, False)
     evicted: int = 0
+    ahead: bool = False  # the packet ends behind the end of an open record
 
     def blame(self, reason: Reason) -> None:
         """Keep the reason with the lowest code."""
@@ -212,7 +215,7 @@ class Walk:
             self._proven()
         else:
             self._candidate()
-        self._hold_behind_short()
+        self._hold_behind_unverified()
         if self.out.reason is Reason.NONE:
             if row.marked_high is None or delta(self.end, row.marked_high) > 0:
                 row.marked_high = self.end
@@ -231,6 +234,7 @@ class Walk:
         if len(row.hold) >= HEADER_BYTES:
             # Only nonce bytes are missing: the walk goes on, the record stays closed.
             row.walk = add(row.walk, HEADER_BYTES + _length(row.hold))
+            self._suspect(row.hold[0], _length(row.hold), row.walk)
             row.number = (row.number + 1) % 2**64
             row.hold = b""
         return not row.hold and delta(row.walk, self.seq) >= 0
@@ -328,6 +332,7 @@ class Walk:
         start = add(row.walk, len(head))
         end = slot.end if whole else self.end
         if closed:
+            self._suspect(slot.content_type, length, slot.end)
             out.blame(Reason.NOT_OPEN)
             out.touch(slot.number, slot.start, offset, length, nonce, False)
         elif whole:
@@ -407,6 +412,7 @@ class Walk:
         assert slot is not None
         row.holes = [None if hole and slot.holds(hole.start) else hole for hole in row.holes]
         row.slots[oldest] = None
+        self._suspect(slot.content_type, slot.length, slot.end)
         self.out.evicted += 1
 
     def _add_hole(self, start: int, end: int) -> bool:
@@ -447,18 +453,31 @@ class Walk:
         self.row.slots = [None] * len(self.row.slots)
         self.row.holes = [None] * len(self.row.holes)
 
-    def _hold_behind_short(self) -> None:
-        """Marks wait behind an open record that could be a KeyUpdate (TLS 1.3) or that changes
-        keys (TLS 1.2)."""
-        row = self.row
+    def _hold_behind_unverified(self) -> None:
+        """Marks wait behind records that no verdict has settled: behind those that may change
+        keys, in one-bit mode behind all, and far behind any."""
+        row, out = self.row, self.out
+        if row.suspect_end is not None and delta(self.end, row.suspect_end) > 0:
+            out.blame(Reason.HELD)
         for slot in row.slots:
-            if slot and delta(slot.end, self.end) < 0:
-                if row.version == VERSION_TLS12:
-                    may_park = slot.content_type in (CONTENT_CHANGE_CIPHER_SPEC, CONTENT_HANDSHAKE)
-                else:
-                    may_park = slot.length <= self.config.park_hold_len
-                if may_park:
-                    self.out.blame(Reason.HELD)
+            behind = delta(self.end, slot.end) if slot else 0
+            if slot and behind > 0:
+                out.ahead = True
+                if self._withholds(slot.content_type, slot.length) or (
+                    behind > self.config.ahead_limit
+                ):
+                    out.blame(Reason.HELD)
+
+    def _withholds(self, content_type: int, length: int) -> bool:
+        return withholds(self.config, self.row, content_type, length)
+
+    def _suspect(self, content_type: int, length: int, end: int) -> None:
+        """A record that ends at `end` is closed without a verdict."""
+        row = self.row
+        if self._withholds(content_type, length) and (
+            row.suspect_end is None or delta(end, row.suspect_end) > 0
+        ):
+            row.suspect_end = end
 
     # --- the candidate chain --------------------------------------------------------------
 
@@ -506,8 +525,7 @@ class Walk:
                 out.blame(Reason.AWAITING_PROOF)
                 return
             if gap > 0 and len(row.cand_hold) >= HEADER_BYTES:
-                row.cand_walk = add(row.cand_walk, HEADER_BYTES + _length(row.cand_hold))
-                row.cand_count += 1
+                self._candidate_record(row.cand_hold)
                 row.cand_hold = b""
             if gap <= 0 or (not row.cand_hold and delta(row.cand_walk, self.seq) >= 0):
                 start = row.cand_high if gap <= 0 else self.seq
@@ -548,6 +566,7 @@ class Walk:
                 break
             row.guess = row.cand_walk = add(base, found)
             row.cand_count = 0
+            row.cand_suspect_end = None
             row.state = State.CONFIRMING
             mismatch = self._chain(base, virtual)
             if mismatch is None:
@@ -580,9 +599,16 @@ class Walk:
             if len(head) < size:
                 row.cand_hold = head
                 break
-            row.cand_walk = add(row.cand_walk, HEADER_BYTES + _length(head))
-            row.cand_count += 1
+            self._candidate_record(head)
         return None
+
+    def _candidate_record(self, head: bytes) -> None:
+        """One more record of the candidate chain. It is counted, not opened."""
+        row = self.row
+        row.cand_walk = add(row.cand_walk, HEADER_BYTES + _length(head))
+        row.cand_count += 1
+        if self._withholds(head[0], _length(head)):
+            row.cand_suspect_end = row.cand_walk
 
 
 def _length(head: bytes) -> int:
@@ -604,6 +630,8 @@ def adopt(walk: Walk, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
     row = walk.row
     if row.proven and delta(row.high, row.walk) < 0 and walk._slot_at(row.high) is not None:
         walk._add_hole(row.high, row.walk)
+    if row.cand_suspect_end is not None:
+        row.suspect_end = row.cand_suspect_end
     event = WalkerEvent(
         EventKind.RESUMED, lost_at=row.lost_at, guess=row.guess, resumed_at=row.cand_walk,
         proven_by=by, seq=row.cand_high, number=(number_at_guess + row.cand_count) % 2**64,
@@ -631,13 +659,18 @@ def answer(
         row.state = State.SEARCHING
         row.cand_hold = b""
         return None, 0
+    clear_suspicion(row, seq)
     walk = Walk(config, row, seq, b"")
     event = adopt(walk, number, ProvenBy.SOFTWARE)
     return event, walk.out.evicted
 
 
 def hint(row: Row, seq: int, number: int) -> WalkerEvent | None:
-    """RESYNC_HINT: arm a flow that is out of sync for a record that software names."""
+    """RESYNC_HINT: arm a flow that is out of sync for a record that software names.
+
+    Software has read every record in front of it, so none of them holds marks back any more.
+    """
+    clear_suspicion(row, seq)
     if row.state in (State.START, State.TRACKING):
         return None
     lost_at = row.lost_at
@@ -646,6 +679,21 @@ def hint(row: Row, seq: int, number: int) -> WalkerEvent | None:
         EventKind.RESUMED, lost_at=lost_at, guess=seq, resumed_at=seq,
         proven_by=ProvenBy.SOFTWARE, seq=seq, number=number,
     )
+
+
+def withholds(config: Config, row: Row, content_type: int, length: int) -> bool:
+    """Whether nothing is marked behind such a record before its verdict."""
+    if row.options & Option.ONE_BIT:
+        return True
+    if row.version == VERSION_TLS12:
+        return content_type in (CONTENT_CHANGE_CIPHER_SPEC, CONTENT_HANDSHAKE)
+    return length <= config.park_hold_len
+
+
+def clear_suspicion(row: Row, seq: int) -> None:
+    """Software has read the stream up to `seq`."""
+    if row.suspect_end is not None and delta(seq, row.suspect_end) >= 0:
+        row.suspect_end = None
 
 
 def close_below(row: Row) -> None:
@@ -662,12 +710,15 @@ def arm(row: Row, seq: int, number: int) -> None:
     row.number = number
     row.hold = row.cand_hold = b""
     close_below(row)
+    row.suspect_end = None
     row.proven = True
     row.state = State.START
     row.scanned = row.bad_headers = 0
 
 
-def rekey(row: Row, generation: int, epoch: int, seq: int, base: int) -> None:
+def rekey(
+    config: Config, row: Row, generation: int, epoch: int, seq: int, base: int
+) -> None:
     """REKEY: the record that counted `base` and starts at `seq` is number 0 under a new key.
 
     The walk went on behind the park, because headers need no key: it is only counted anew. What
@@ -675,8 +726,12 @@ def rekey(row: Row, generation: int, epoch: int, seq: int, base: int) -> None:
     """
     row.generation, row.epoch = generation, epoch
     row.marked_number = 0
+    clear_suspicion(row, seq)
     if row.proven and row.number >= base:
         row.number -= base
+        if any(slot and withholds(config, row, slot.content_type, slot.length)
+               for slot in row.slots):
+            row.suspect_end = row.walk
         close_below(row)
         row.slots = [None] * len(row.slots)
         row.holes = [None] * len(row.holes)

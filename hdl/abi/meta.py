@@ -26,7 +26,7 @@ class Reason(IntEnum):
     AWAITING_PROOF = 11  # a candidate was found and is not proven
     GIVEN_UP = 12  # searched too far, or too many bad headers
     PARKED = 13  # behind a record after which keys may change
-    HELD = 14  # behind a short record that could be a KeyUpdate
+    HELD = 14  # behind an unverified record: a possible KeyUpdate, too far, or one-bit mode
     TAG_MISMATCH = 15  # a record that completes here does not authenticate
     STALE_GENERATION = 16  # the context was deleted or rekeyed while the packet was in flight
 

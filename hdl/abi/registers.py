@@ -28,6 +28,7 @@ class Register:
 COUNTERS = (
     ("frames", "frames in"),
     ("marked", "packets marked decrypted"),
+    ("marked_ahead", "of these, packets that end behind the end of an open record"),
     ("records_verified", "records that completed and authenticated"),
     ("tag_mismatch", "records that completed and did not"),
     ("resync_requests", "candidates sent to the driver"),
