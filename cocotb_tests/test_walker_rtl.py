@@ -128,8 +128,10 @@ class Script:
         self.items = []
 
     def command(self, op, **fields):
-        fields = {"op": op, "context": 0, "generation": 1, "epoch": 0, "version": 1, "key256": 0,
-                  "refused": 0, "park": 0, "seq": 0, "number": 0, "options": 0} | fields  # fmt: skip
+        fields = {
+            "op": op, "context": 0, "generation": 1, "epoch": 0, "version": 1, "key256": 0,
+            "refused": 0, "park": 0, "seq": 0, "number": 0, "options": 0,
+        } | fields  # fmt: skip
         return self._step(Item({"is_command": 1, "command": fields}))
 
     def packet(self, seq, payload):

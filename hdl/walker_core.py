@@ -21,6 +21,7 @@ class Return(enum.Enum, shape=3):
     REST = 2
     STEP = 3
     ADOPT = 4
+    OPEN_LAST = 5
 
 
 class Framing:

@@ -150,6 +150,7 @@ def proven_states(m, core: Core, walker_data):
     with m.State("FEED"):
         picked_end = picked.start + picked.length + HEADER_BYTES
         completes = (delta(picked_end, row.high) <= 0) & coverage.whole
+        verified = completes & ~picked.blind
         m.d.comb += [
             core.maker.pieces.valid.eq(1),
             piece.slot.eq(coverage.picked_slot),
@@ -161,13 +162,13 @@ def proven_states(m, core: Core, walker_data):
             piece.behind.eq(core.start - picked.start),
             piece.count.eq(core.stop - core.start),
             piece.first.eq(~picked.fed),
-            piece.completes.eq(completes),
+            piece.completes.eq(verified),
         ]
         with m.If(core.maker.pieces.ready):
             m.d.comb += [coverage.feed.eq(1), coverage.completes.eq(completes)]
             core.touch(
                 m, picked.number, picked.start, (core.seq - picked.start)[:16], picked.length,
-                picked.nonce, completes,
+                picked.nonce, verified,
             )  # fmt: skip
             with m.If(core.hopping & walk_lt_end):
                 m.next = "CHECK"
@@ -331,6 +332,33 @@ def proven_states(m, core: Core, walker_data):
             ]
             with m.If(row.cand_suspect):
                 m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(row.cand_suspect_end)]
+            m.d.sync += core.pos.eq(row.cand_walk)
+            goes_on = delta(row.cand_walk, row.cand_high) > 0
+            with m.If(row.cand_open & (row.cand_hold_count == 0) & goes_on):
+                m.next = "OPEN_LAST"
+            with m.Elif(core.is_command):
+                m.next = "TOKEN"
+            with m.Else():
+                m.next = "FINISH"
+    with m.State("OPEN_LAST"):
+        # The rest of the candidate's last record can be marked, and with it what else is in its
+        # last packet. If text of it has passed it gets no verdict.
+        before = (row.number != 0) & (row.number <= row.marked_number)
+        closed = row.closed & ((delta(row.cand_start, row.closed_below) < 0) | before)
+        with m.If(~closed & ~coverage.slot_free):
+            core.evict(m, Return.OPEN_LAST)
+        with m.Else():
+            new = coverage.new
+            m.d.comb += [
+                coverage.open.eq(~closed),
+                new.valid.eq(1),
+                new.blind.eq((row.high - row.cand_start)[:32] != core.front),
+                new.start.eq(row.cand_start),
+                new.length.eq(row.walk - row.cand_start - HEADER_BYTES),
+                new.number.eq(row.number - 1),
+                new.nonce.eq(row.cand_nonce),
+                new.content.eq(row.cand_content),
+            ]
             with m.If(core.is_command):
                 m.next = "TOKEN"
             with m.Else():

@@ -31,6 +31,7 @@ class RowLayouts:
             {
                 "valid": 1,
                 "fed": 1,
+                "blind": 1,  # bytes of it passed before the position was proven: no verdict
                 "start": 32,
                 "length": 15,
                 "number": 64,
@@ -73,6 +74,10 @@ class RowLayouts:
             # The window bounds a candidate chain to 2^31 bytes, which is under 2^27 records.
             "cand_count": 27,
             "cand_high": 32,
+            "cand_open": 1,  # its last record is known with its nonce: the fields below
+            "cand_start": 32,
+            "cand_nonce": 64,
+            "cand_content": 2,
             "cand_suspect": 1,  # the same in the candidate chain
             "cand_suspect_end": 32,
             "cand_hold": 8 * HELD_BYTES,

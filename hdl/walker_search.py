@@ -58,6 +58,7 @@ def search_states(m, core: Core, walker_data):
                         row.cand_count.eq(row.cand_count + 1),
                         row.cand_hold_count.eq(0),
                     ]
+                    m.d.sync += row.cand_open.eq(0)  # its nonce is not known
                     held_length = header_length(row.cand_hold)
                     with m.If(core.withholds(row.cand_hold[:2], held_length)):
                         m.d.sync += [
@@ -176,6 +177,7 @@ def search_states(m, core: Core, walker_data):
                     row.state.eq(State.CONFIRMING),
                     core.fresh.eq(1),
                     row.cand_suspect.eq(0),
+                    row.cand_open.eq(0),
                 ]
             with m.If(core.left < core.front):
                 m.d.sync += [
@@ -189,6 +191,10 @@ def search_states(m, core: Core, walker_data):
                 m.d.sync += [
                     row.cand_walk.eq(core.pos + size),
                     row.cand_count.eq(count + 1),
+                    row.cand_open.eq(1),
+                    row.cand_start.eq(core.pos),
+                    row.cand_nonce.eq(core.head[8 * HEADER_BYTES :]),
+                    row.cand_content.eq(core.head[:2]),
                     *core.past(size),
                 ]
                 with m.If(core.withholds(core.head[:2], length)):

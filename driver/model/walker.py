@@ -66,6 +66,7 @@ class Slot:
     nonce: int
     content_type: int
     fed: bool = False
+    blind: bool = False  # bytes of it passed before the position was proven: no verdict
 
     @property
     def end(self) -> int:
@@ -111,6 +112,8 @@ class Row:
     cand_count: int = 0
     cand_high: int = 0
     cand_hold: bytes = b""
+    # Start, length, nonce and content type of the last record, if all of it is known.
+    cand_last: tuple[int, int, int, int] | None = None
     cand_suspect_end: int | None = None  # the same in the candidate chain
     scanned: int = 0
     bad_headers: int = 0
@@ -347,6 +350,21 @@ class Walk:
         row.walk = slot.end
         row.number = (row.number + 1) % 2**64
 
+    def open_last(self) -> None:
+        """The candidate is proven and its last record goes on: the rest of it can be marked, and
+        with it what else is in its last packet. If text of it has passed it gets no verdict."""
+        row = self.row
+        if row.cand_last is None or row.hold or delta(row.walk, row.high) <= 0:
+            return
+        start, length, nonce, content_type = row.cand_last
+        number = (row.number - 1) % 2**64
+        below = delta(start, row.closed_below) < 0 or number < row.marked_number
+        if row.closed and below:
+            return
+        index = self._free_slot()
+        blind = delta(row.high, start) > header_bytes(row.version)
+        row.slots[index] = Slot(start, length, number, nonce, content_type, blind=blind)
+
     def _closed(self) -> bool:
         """Whether the record at `walk` has bytes in a marked packet from before a resync.
 
@@ -364,9 +382,10 @@ class Walk:
         complete = delta(slot.end, row.high) <= 0 and not any(
             hole and slot.holds(hole.start) for hole in row.holes
         )
-        self._span(index, slot, start, end, complete)
+        verified = complete and not slot.blind
+        self._span(index, slot, start, end, verified)
         self.out.touch(
-            slot.number, slot.start, delta(self.seq, slot.start), slot.length, slot.nonce, complete
+            slot.number, slot.start, delta(self.seq, slot.start), slot.length, slot.nonce, verified
         )
         if complete:
             row.slots[index] = None
@@ -526,6 +545,7 @@ class Walk:
                 return
             if gap > 0 and len(row.cand_hold) >= HEADER_BYTES:
                 self._candidate_record(row.cand_hold)
+                row.cand_last = None  # its nonce is not known
                 row.cand_hold = b""
             if gap <= 0 or (not row.cand_hold and delta(row.cand_walk, self.seq) >= 0):
                 start = row.cand_high if gap <= 0 else self.seq
@@ -566,7 +586,7 @@ class Walk:
                 break
             row.guess = row.cand_walk = add(base, found)
             row.cand_count = 0
-            row.cand_suspect_end = None
+            row.cand_last = row.cand_suspect_end = None
             row.state = State.CONFIRMING
             mismatch = self._chain(base, virtual)
             if mismatch is None:
@@ -605,6 +625,8 @@ class Walk:
     def _candidate_record(self, head: bytes) -> None:
         """One more record of the candidate chain. It is counted, not opened."""
         row = self.row
+        nonce = int.from_bytes(head[HEADER_BYTES:], "little")
+        row.cand_last = (row.cand_walk, _length(head), nonce, head[0])
         row.cand_walk = add(row.cand_walk, HEADER_BYTES + _length(head))
         row.cand_count += 1
         if self._withholds(head[0], _length(head)):
@@ -646,6 +668,7 @@ def adopt(walk: Walk, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
     row.state = State.TRACKING
     row.scanned = 0
     row.bad_headers = 0
+    walk.open_last()
     return event
 
 
