@@ -165,6 +165,8 @@ class Coverage(Component):
             with m.If(self.settle):
                 behind = delta(self.end, slot.start + slot.length + HEADER_BYTES)
                 m.d.sync += [ends[i].eq(behind > 0), far[i].eq(behind > self._config.ahead_limit)]
+            with m.If(self.open & (self.free_slot == i)):
+                m.d.sync += [ends[i].eq(0), far[i].eq(0)]  # it goes on behind the packet
         valid = Cat(slot.valid for slot in slots)
         m.d.comb += [
             self.ahead.eq((ends & valid).any()),
