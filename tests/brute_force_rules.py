@@ -11,7 +11,8 @@ The device remembers less than the observer could. What it forgets is part of th
 1. While a header is missing there is one candidate, and what else passes is forgotten. Bytes in
    front of the candidate (`guess`) that came meanwhile count when they come again.
 2. A record is opened only when the walk passes its header. When the candidate is proven, records
-   between it and the end of what was followed stay closed for good.
+   between it and the end of what was followed stay closed for good; of the one that goes on there
+   the rest is opened, without a verdict if text of it has passed (`blind`).
 3. A segment brings unseen bytes to the walk (behind everything seen) or to one hole, the last
    that it overlaps. R4 says that bytes of an overlapping packet may feed, not that they must.
 4. The bytes between the hole and the candidate are not kept: a header that the hole's end cuts
@@ -52,6 +53,7 @@ class Chain:
     at: int
     high: int  # behind the last byte that passed
     number: int  # what the device counts for record `at`
+    nonce: bool = False  # the record in front of `at` is known with its nonce
 
 
 def span(start: int, end: int) -> int:
@@ -86,6 +88,9 @@ class Rules:
         self.scan_run: tuple[int, int] | None = None  # what was scanned without a gap last
         self.passed = 0  # bytes that the proven walk has seen
         self.open: dict[int, tuple[int, int]] = {}  # record -> (epoch, number) it was opened under
+        self.blind: set[int] = set()
+        self.suspect = 0  # behind the last record closed unverified that could change keys
+        self.candidate_suspect = 0
         self.could_mark = 0
         self.closed_below = 0
         self.epoch = 0
@@ -103,10 +108,12 @@ class Rules:
         if number is None:
             self.search, self.scan_run = "scan", None
         else:
+            self._read(offset)
             self._adopt(number)
 
     def hint(self, offset: int, number: int) -> None:
-        """Software names a record to a flow that is out of sync."""
+        """Software names a record that it has come to; a flow that is out of sync begins there."""
+        self._read(offset)
         if self.search is not None:
             self._arm(offset, number)
 
@@ -118,10 +125,13 @@ class Rules:
     def rekey(self, offset: int, base: int) -> None:
         """The record at `offset`, `base` in the old count, is number 0 under the next keys."""
         self.epoch += 1
+        self._read(offset)
         self.parked = False
         self.park = self.awaited = self.park_number = 0
         if self.proven and self.chain.number >= base:
             self.chain.number -= base
+            if any(self.records[k].waits for k in self.open):
+                self.suspect = self._start(self.chain.at)
             self.open.clear()  # fed under the old key
             self.closed_below = self.could_mark
         elif self.proven:
@@ -131,6 +141,7 @@ class Rules:
         at = next(i for i, r in enumerate(self.records) if r.start == offset) if (
             offset < self._start(len(self.records))) else len(self.records)
         self.open.clear()
+        self.suspect = 0
         self.chain = Chain(at, offset, number)
         self.proven, self.search = True, None
         self.closed_below = self.could_mark
@@ -148,6 +159,8 @@ class Rules:
             may = False
         if any(self.records[k].waits and self.records[k].end < end for k in self.open):
             may = False
+        if self.suspect and end > self.suspect:
+            may = False
         if may:
             self.could_mark = max(self.could_mark, end)
         return self._commit(end, may, complete)
@@ -161,7 +174,9 @@ class Rules:
             return True
         held = chain.high - self._start(chain.at)
         if held >= HEADER:  # only the nonce is cut off: the length leads on, the record is lost
+            self._unverified(chain, chain.at)
             chain.at, chain.number = chain.at + 1, chain.number + 1
+            chain.nonce = False
             held = 0
         return held <= 0 and self._start(chain.at) >= start
 
@@ -170,6 +185,7 @@ class Rules:
         out = []
         while chain.at < len(self.records) and self.records[chain.at].text <= end:
             out.append((chain.at, chain.number))
+            chain.nonce = True
             chain.at, chain.number = chain.at + 1, chain.number + 1
         chain.high = end
         return out
@@ -192,6 +208,7 @@ class Rules:
         for k, number in self._follow(chain, end):
             record = self.records[k]
             if record.start < self.closed_below:
+                self._unverified(chain, k)
                 may = False
             elif record.end <= end:
                 complete.append((k, (self.epoch, number)))
@@ -223,7 +240,9 @@ class Rules:
 
     def _complete(self, k: int, complete: list) -> None:
         if not self._missing(k):
-            complete.append((k, self.open.pop(k)))
+            opened_as = self.open.pop(k)
+            if k not in self.blind:
+                complete.append((k, opened_as))
 
     def _evict_for_holes(self, high: int) -> None:
         """Closes the oldest records until the holes in front of `high` fit."""
@@ -232,8 +251,25 @@ class Rules:
             self._evict()
 
     def _evict(self) -> None:
-        del self.open[min(self.open)]
+        oldest = min(self.open)
+        self._unverified(self.chain, oldest)
+        del self.open[oldest]
         self.evicted += 1
+
+    def _unverified(self, chain: Chain, k: int) -> None:
+        """Record k is passed without a verdict: if it could change keys, marks wait behind it."""
+        if not self.records[k].waits:
+            return
+        end = self.records[k].end
+        if chain is self.candidate:
+            self.candidate_suspect = end
+        else:
+            self.suspect = max(self.suspect, end)
+
+    def _read(self, offset: int) -> None:
+        """Software has read the stream up to there."""
+        if offset >= self.suspect:
+            self.suspect = 0
 
     # --- lost -----------------------------------------------------------------------------
 
@@ -245,7 +281,7 @@ class Rules:
             if end <= self.candidate.high:
                 return
             if self._continues(self.candidate, start):
-                self._follow(self.candidate, end)
+                self._count(end)
                 return
             self.search, self.scan_run = "scan", None
         if self.search == "scan":
@@ -261,11 +297,16 @@ class Rules:
         if found is not None:
             self.search, self.guess = "candidate", found
             self.candidate = Chain(found, 0, 0)  # it counts from 0
-            self._follow(self.candidate, end)
+            self.candidate_suspect = 0
+            self._count(end)
             return
         self.scanned += end - start
         if self.scanned > self.config.scan_limit:
             self.search = "given up"
+
+    def _count(self, end: int) -> None:
+        for k, _ in self._follow(self.candidate, end):
+            self._unverified(self.candidate, k)
 
     def _join(self) -> None:
         """The proven chain went on although a header was missing."""
@@ -288,7 +329,18 @@ class Rules:
         self.passed |= span(self._start(chain.at), chain.high)  # of a header cut off there
         self.chain = Chain(chain.at, chain.high, number + chain.number)
         self.closed_below = self.could_mark
+        self.suspect = self.candidate_suspect or self.suspect
         self.proven, self.search = True, None
+        last = chain.at - 1
+        if chain.nonce and self.records[last].end > chain.high:
+            record = self.records[last]
+            if record.start >= self.closed_below:
+                if len(self.open) == self.config.record_slots:
+                    self._evict()
+                self.passed |= span(record.start, chain.high)
+                self.open[last] = self.epoch, self.chain.number - 1
+                if chain.high > record.text:
+                    self.blind.add(last)
 
     # --- the cipher's verdict -------------------------------------------------------------
 
