@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may be marked behind records that no verdict has settled yet, packet by packet."""
+
+import pytest
+from sealane.driver import seq as tcp
+from sealane.driver.device import Device
+from sealane.driver.model.device import ModelTransport
+from sealane.hdl.abi.commands import Option
+from sealane.hdl.abi.config import VERSION_TLS13, Config
+from sealane.hdl.abi.events import EventKind
+from sealane.hdl.abi.meta import Reason
+
+from tests.ideal_card import KEY_UPDATE, Stream
+from tests.test_device import FLOW, frame
+
+
+class Card:
+    """A model device with one flow over records of 1,000 bytes of text (1,022 on the wire)."""
+
+    def __init__(self, options=Option.NONE, **parameters):
+        self.stream = Stream(VERSION_TLS13)
+        for i in range(12):
+            self.stream.add(bytes([i]) * 1000)
+        self.config = Config(flows=4, **parameters)
+        self.device = Device(ModelTransport(self.config), self.config)
+        self.handle = self.device.tls_dev_add(
+            FLOW, self.stream.keys(0), self.stream.seq, options=options
+        )
+
+    def send(self, low, high):
+        """Reason of the packet with stream bytes [low, high)."""
+        seq = tcp.add(self.stream.seq, low)
+        (packet,) = self.device.receive([frame(seq, self.stream.wire[low:high])])
+        return packet.meta.reason
+
+    def at(self, low):
+        return tcp.add(self.stream.seq, low)
+
+
+def test_one_bit_flows_are_not_marked_behind_a_hole():
+    for options, expected in ((Option.NONE, Reason.NONE), (Option.ONE_BIT, Reason.HELD)):
+        card = Card(options)
+        assert card.send(0, 500) == Reason.NONE
+        assert card.send(600, 1000) == Reason.NONE  # the same record
+        assert card.send(1000, 1100) == expected  # ends behind the record that has a hole
+        assert card.send(500, 600) == Reason.NONE  # completes it: the rest is the next record's
+        assert card.send(1100, 1500) == Reason.NONE
+
+
+def test_marks_far_behind_an_open_record_are_bounded_and_counted():
+    card = Card(ahead_limit=1000)
+    assert card.send(0, 500) == Reason.NONE
+    assert card.send(600, 1022) == Reason.NONE
+    assert card.send(1022, 2022) == Reason.NONE
+    assert card.device.device_counters()["marked_ahead"] == 1
+    assert card.send(2022, 2100) == Reason.HELD
+    assert card.send(500, 600) == Reason.NONE
+    assert card.send(2100, 2200) == Reason.NONE
+    assert card.device.device_counters()["marked_ahead"] == 1
+
+
+def _with_short_record():
+    card = Card(record_slots=1)
+    stream = card.stream
+    short = stream.add(KEY_UPDATE, 22)
+    for i in range(4):
+        stream.add(bytes([i]) * 1000)
+    return card, short
+
+
+def test_a_short_record_that_is_evicted_holds_marks_until_software_has_read_it():
+    card, short = _with_short_record()
+    assert card.send(0, short.offset + 10) == Reason.NONE
+    assert card.send(short.offset + 12, short.end + 500) == Reason.HELD  # evicts it
+    assert card.send(short.end + 500, short.end + 600) == Reason.HELD
+    end = card.stream.records[-4].end
+    card.device.resync_hint(card.handle, card.at(short.offset), 12)  # read up to it, not it
+    assert card.send(short.end + 600, short.end + 700) == Reason.HELD
+    card.device.resync_hint(card.handle, card.at(end), 14)
+    assert card.send(short.end + 700, end) == Reason.NONE
+
+
+@pytest.mark.parametrize("found_first", [True, False])
+def test_the_rest_of_the_record_that_goes_on_when_a_position_is_proven(found_first):
+    """The packet that ends it may be marked, so the next record is whole; it gets no verdict."""
+    card = Card()
+    records = card.stream.records
+    assert card.send(0, 1000) == Reason.NONE
+    # The header of record 1 is lost; record 2's is found and followed into record 4.
+    assert card.send(1100, 4200) == Reason.AWAITING_PROOF
+    if found_first:
+        assert card.send(1000, 1100) == Reason.NONE  # proven by the walk
+    else:
+        card.device.tls_dev_resync(card.handle, card.at(records[2].offset), 2)
+    events = [event.kind for event in card.device.events()]
+    assert events == [EventKind.RESYNC_REQUEST, EventKind.RESUMED]
+    before = card.device.device_counters()["records_verified"]
+    assert card.send(4200, records[4].end + 100) == Reason.NONE
+    assert card.device.device_counters()["records_verified"] == before
+    assert card.send(records[4].end + 100, records[5].end) == Reason.NONE
+    assert card.device.device_counters()["records_verified"] == before + 1
+
+
+def test_a_record_of_which_only_the_header_passed_unproven_gets_its_verdict():
+    card = Card()
+    records = card.stream.records
+    assert card.send(0, 1000) == Reason.NONE
+    assert card.send(1100, records[3].offset + 5) == Reason.AWAITING_PROOF
+    assert card.send(1000, 1100) == Reason.NONE
+    before = card.device.device_counters()["records_verified"]
+    assert card.send(records[3].offset + 5, records[3].end) == Reason.NONE
+    assert card.device.device_counters()["records_verified"] == before + 1
