@@ -70,7 +70,8 @@ def _with_short_record():
 
 def test_a_short_record_that_is_evicted_holds_marks_until_software_has_read_it():
     card, short = _with_short_record()
-    assert card.send(0, short.offset + 10) == Reason.NONE
+    assert card.send(0, 6000) == Reason.NONE
+    assert card.send(6000, short.offset + 10) == Reason.NONE
     assert card.send(short.offset + 12, short.end + 500) == Reason.HELD  # evicts it
     assert card.send(short.end + 500, short.end + 600) == Reason.HELD
     end = card.stream.records[-4].end
