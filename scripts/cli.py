@@ -7,12 +7,13 @@ from typing import NoReturn
 
 from sealane.sim.errors import BuildError, StreamError
 
-from . import bench, replay, verilog
+from . import bench, replay, sweep, verilog
 
 COMMANDS = {
     "replay": (replay, "run a capture through the device"),
     "verilog": (verilog, "write the device as Verilog"),
     "bench": (bench, "measure the simulated device in bits a clock"),
+    "sweep": (sweep, "measure records decrypted whole over loss and reordering"),
 }
 
 
