@@ -1,41 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams at the ports: what is offered stays offered, unchanged, until it is taken."""
+"""What a stream offers stays until it is taken, at the ports of every component."""
 
 import pytest
-from sealane.hdl.commit import Commit
-from sealane.hdl.flow_table import FlowTable
 
-from formal.bench import Bench, run
-from formal.mark import SMALL
-
-PARTS = {
-    "flow_table": (FlowTable, ("descs", "commands"), ("work",)),
-    "commit": (Commit, ("entries", "verdicts", "text_spans"), ("events", "metas", "feedback")),
-}
+from formal.bench import run
+from formal.streams import COMPONENTS, axi_bench, stream_bench
 
 
-def streams_bench(name, *, wrong=False):
-    """The rule as a claim on the outputs; wrong: as if what waits had to change."""
-    component, inputs, outputs = PARTS[name]
-    bench = Bench()
-    bench.m.submodules.dut = dut = component(SMALL)
-    bench.free_inputs(dut)
-    for port in inputs:
-        bench.holds_until_taken(getattr(dut, port), assume=True, name=port)
-    for port in outputs:
-        bench.holds_until_taken(getattr(dut, port), name=port)
-        if wrong:
-            stream = getattr(dut, port)
-            bench.claim(~bench.before(stream.valid & ~stream.ready) | ~stream.valid)
-    return bench
-
-
-@pytest.mark.parametrize("name", ["flow_table", "commit"])
-def test_streams_hold(name):
-    outcome = run(streams_bench(name), mode="bmc", depth=8)
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_streams_stay_until_taken(name):
+    outcome = run(stream_bench(name), mode="prove", depth=3)
     assert outcome.status == "PASS", outcome.log
 
 
-def test_streams_proof_can_fail():
-    outcome = run(streams_bench("flow_table", wrong=True), mode="bmc", depth=8)
+@pytest.mark.parametrize("name", ["fold", "flow_table"])
+def test_stream_proof_can_fail(name):
+    """Nothing stays when it was taken."""
+    outcome = run(stream_bench(name, wrong=True), mode="bmc", depth=8)
+    assert outcome.status == "FAIL", outcome.log
+
+
+def test_axi_lite_rules():
+    outcome = run(axi_bench(), mode="prove", depth=3)
+    assert outcome.status == "PASS", outcome.log
+
+
+def test_axi_lite_proof_can_fail():
+    outcome = run(axi_bench(wrong=True), mode="bmc", depth=6)
     assert outcome.status == "FAIL", outcome.log
