@@ -17,6 +17,8 @@ def proven_states(m, core: Core, walker_data):
     seq_gt_high, seq_lt_high, end_gt_high = Signal(), Signal(), Signal()
     in_window, walk_ge_seq, walk_lt_end = Signal(), Signal(), Signal()
     walked = Signal()
+    filling, more = Signal(), Signal()
+    filled = Signal(32)  # what comes before it in the segment is seen
 
     with m.State("COMPARE"):
         ahead = delta(core.seq, row.high)
@@ -32,6 +34,8 @@ def proven_states(m, core: Core, walker_data):
             *core.follow(row.walk, row.hold, row.hold_count),
             core.hopping.eq(0),
             walked.eq(0),
+            filling.eq(0),
+            filled.eq(core.seq),
             core.searching.eq(0),
             core.tries.eq(0),
             core.fresh.eq(0),
@@ -59,17 +63,12 @@ def proven_states(m, core: Core, walker_data):
                 core.suspect(m, row.walk + held_length + HEADER_BYTES)
             m.next = "COMPARE"
         with m.Elif(row.proven & (~seq_gt_high | ((row.hold_count == 0) & walk_ge_seq))):
-            with m.If(end_gt_high):
-                m.d.sync += [
-                    core.start.eq(Mux(seq_lt_high, row.high, core.seq)),
-                    core.hopping.eq(1),
-                ]
-                with m.If(seq_lt_high):
-                    m.d.sync += core.blamed.eq(core.blamed | overlaps)
-                m.next = "FRONTIER"
-            with m.Else():
+            m.d.sync += [core.start.eq(core.seq), core.hopping.eq(end_gt_high)]
+            with m.If(seq_lt_high):
                 m.d.comb += coverage.find.eq(1)
                 m.next = "FIND"
+            with m.Else():
+                m.next = "FRONTIER"
         with m.Else():
             m.next = "CANDIDATE"
 
@@ -109,27 +108,36 @@ def proven_states(m, core: Core, walker_data):
         with m.Else():
             m.next = "JOIN"
 
-    # --- bytes of a hole ---
+    # --- bytes of holes, from the first hole that the segment overlaps to the last ---
     hole = coverage.hole
     with m.State("FIND"):
-        m.d.comb += [coverage.pick.eq(~coverage.busy), coverage.pick_slot.eq(hole.slot)]
+        m.d.comb += [
+            coverage.pick.eq(~coverage.busy),
+            coverage.pick_slot.eq(Mux(coverage.found, hole.slot, coverage.high_slot)),
+        ]
         with m.If(~coverage.busy):
+            cut_front = delta(hole.start, filled) > 0
+            cut_back = delta(hole.end, core.end) < 0
+            with m.If(~coverage.found | cut_front):
+                m.d.sync += core.blamed.eq(core.blamed | overlaps)
             with m.If(coverage.found):
-                cut_front = delta(hole.start, core.seq) > 0
-                cut_back = delta(hole.end, core.end) < 0
                 m.d.sync += [
-                    core.start.eq(Mux(cut_front, hole.start, core.seq)),
+                    core.start.eq(Mux(cut_front, hole.start, filled)),
                     core.stop.eq(Mux(cut_back, hole.end, core.end)),
+                    filling.eq(1),
+                    more.eq(cut_back),
                 ]
-                with m.If(cut_front | cut_back):
-                    m.d.sync += core.blamed.eq(core.blamed | overlaps)
                 m.next = "CUT"
             with m.Else():
-                m.d.sync += core.blamed.eq(core.blamed | overlaps)
-                m.next = "JOIN"
+                m.d.sync += [core.start.eq(row.high), filling.eq(0)]
+                with m.If(core.hopping):
+                    m.next = "FRONTIER"
+                with m.Else():
+                    m.next = "JOIN"
     m.d.comb += [coverage.cut_start.eq(core.start), coverage.cut_end.eq(core.stop)]
     with m.State("CUT"):
         m.d.comb += coverage.cut.eq(1)
+        m.d.sync += filled.eq(core.stop)
         with m.If((hole.start != core.start) & (hole.end != core.stop)):
             m.next = "REST"
         with m.Else():
@@ -170,7 +178,10 @@ def proven_states(m, core: Core, walker_data):
                 m, picked.number, picked.start, (core.seq - picked.start)[:16], picked.length,
                 picked.nonce, verified,
             )  # fmt: skip
-            with m.If(core.hopping & walk_lt_end):
+            with m.If(filling & more):
+                m.d.comb += coverage.find.eq(1)
+                m.next = "FIND"
+            with m.Elif(~filling & walk_lt_end):
                 m.next = "CHECK"
             with m.Else():
                 m.next = "JOIN"

@@ -13,16 +13,14 @@ The device remembers less than the observer could. What it forgets is part of th
 2. A record is opened only when the walk passes its header. When the candidate is proven, records
    between it and the end of what was followed stay closed for good; of the one that goes on there
    the rest is opened, without a verdict if text of it has passed (`blind`).
-3. A segment brings unseen bytes to the walk (behind everything seen) or to one hole, the last
-   that it overlaps. R4 says that bytes of an overlapping packet may feed, not that they must.
-4. The bytes between the hole and the candidate are not kept: a header that the hole's end cuts
+3. The bytes between the hole and the candidate are not kept: a header that the hole's end cuts
    keeps the walk from arriving until they come again; software's answer does not need them.
-5. A walk that passes the candidate inside a segment drops it, true or false, and opens what it
+4. A walk that passes the candidate inside a segment drops it, true or false, and opens what it
    passes. What the candidate's chain had seen counts as unseen then.
-6. A record that could be a KeyUpdate holds back all marks behind it as long as it is open. If its
-   missing bytes were not fed when they came (3, 4), that is until it is the oldest when slots or
+5. A record that could be a KeyUpdate holds back all marks behind it as long as it is open. If its
+   missing bytes were not fed when they came (3), that is until it is the oldest when slots or
    runs are full, or until keys change.
-7. The end of what could be marked is noted in front of the cipher: R2 closes a little more when
+6. The end of what could be marked is noted in front of the cipher: R2 closes a little more when
    a packet is refused only for a park or a bad tag.
 
 Sets of bytes are integers, bit i for the byte at stream offset i.
@@ -97,7 +95,7 @@ class Rules:
         self.parked = False
         self.park_end = self.park = self.awaited = self.park_number = 0
         self.verified: list[int] = []  # records verified by the latest packet
-        self.evicted = self.lost = self.joined = self.passed_by = 0
+        self.evicted = self.lost = self.joined = self.passed_by = self.overlapped = 0
 
     # --- what the device is told ----------------------------------------------------------
 
@@ -191,11 +189,12 @@ class Rules:
         return out
 
     def _walk(self, start: int, end: int, complete: list) -> bool:
-        chain = self.chain
-        if end <= chain.high:
-            return self._fill(start, end, complete)
-        may = start >= chain.high
+        chain, may = self.chain, True
         first = max(start, chain.high)
+        if start < chain.high:
+            may = self._fill(start, min(end, chain.high), complete) and end <= chain.high
+        if end <= chain.high:
+            return may
         held, before = chain.high > self._start(chain.at), chain.at - 1
         self.passed |= span(first, end)
         self._evict_for_holes(first)
@@ -222,18 +221,17 @@ class Rules:
         return may
 
     def _fill(self, start: int, end: int, complete: list) -> bool:
-        """A segment in front of everything seen: the last hole that it overlaps is fed."""
+        """Bytes in front of everything seen: all that are unseen are fed (R4)."""
         unseen = [(k, run) for k in sorted(self.open)
                   for run in runs(self._missing(k) & span(start, end))]
-        if not unseen:
-            return False
-        k, run = unseen[-1]
-        self.passed |= span(*run)
+        self.overlapped += len(unseen) > 1
+        for _, run in unseen:
+            self.passed |= span(*run)
         self._evict_for_holes(self.chain.high)
-        if k not in self.open:
-            return False
-        self._complete(k, complete)
-        return run == (start, end)
+        still_open = [k for k, _ in unseen if k in self.open]
+        for k in sorted(set(still_open)):
+            self._complete(k, complete)
+        return bool(still_open) and unseen[0][1] == (start, end)
 
     def _missing(self, k: int) -> int:
         return span(self.records[k].start, self.records[k].end) & ~self.passed

@@ -171,6 +171,26 @@ def test_a_walk_that_passes_a_true_candidate_opens_what_it_passes(version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("end", ["inside", "high", "behind"])
+def test_an_overlapping_retransmission_feeds_every_hole_in_it(version, end):
+    """R4: three holes in two open records, and bytes behind everything seen, in one segment."""
+    flow, records = make(version, [300, 400, 500])
+    first, second = records[0], records[1]
+    assert flow.send(0, 50).marked
+    assert flow.send(60, 90).marked
+    assert flow.send(120, second.offset + 60).marked
+    assert flow.send(second.offset + 80, second.offset + 100).marked
+    stop = second.offset + {"inside": 90, "high": 100, "behind": 140}[end]
+    assert flow.send(40, stop).meta.reason == Reason.SEEN_BYTES
+    row = next(iter(flow.device._transport._rows.values()))
+    assert not any(row.holes)
+    assert [slot.number for slot in row.slots if slot] == [second.number]
+    assert flow.device.device_counters()["records_verified"] == 1
+    assert flow.send(first.offset + 70, first.offset + 80).meta.reason == Reason.NOT_OPEN
+    assert flow.send(max(stop, second.offset + 100), records[2].end).marked
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_walk_that_arrives_somewhere_else_drops_a_false_candidate(version):
     """The ciphertext holds a chain of false headers: the walk does not come to the one taken."""
     stream = Stream(version)

@@ -243,36 +243,38 @@ class Walk:
         return not row.hold and delta(row.walk, self.seq) >= 0
 
     def _proven(self) -> None:
-        row, out = self.row, self.out
+        row = self.row
         open_at_start = any(slot.holds(self.seq) for slot in row.slots if slot)
         overlaps = Reason.SEEN_BYTES if open_at_start else Reason.NOT_OPEN
+        if delta(self.seq, row.high) < 0:
+            self._fill(overlaps)
         if delta(self.end, row.high) > 0:
-            self._frontier(overlaps)
-            return
-        hole = self._last_hole()
-        if hole is None:
-            out.blame(overlaps)
-            return
-        start = hole.start if delta(hole.start, self.seq) > 0 else self.seq
-        end = hole.end if delta(hole.end, self.end) < 0 else self.end
-        if start != self.seq or end != self.end:
-            out.blame(overlaps)
-        index = self._slot_at(start)
-        assert index is not None  # a hole lies inside an open record
-        slot = row.slots[index]
-        assert slot is not None
-        if not self._cut_hole(hole, start, end):
-            out.blame(Reason.NOT_OPEN)
-            return
-        self._feed(index, slot, start, end)
+            self._frontier()
 
-    def _frontier(self, overlaps: Reason) -> None:
+    def _fill(self, overlaps: Reason) -> None:
+        """Bytes in front of everything seen: what is unseen of them is fed."""
+        at = self.seq
+        while at != self.end and (hole := self._first_hole()) is not None:
+            start = hole.start if delta(hole.start, at) > 0 else at
+            end = hole.end if delta(hole.end, self.end) < 0 else self.end
+            if start != at:
+                self.out.blame(overlaps)
+            at = end
+            index = self._slot_at(start)
+            assert index is not None  # a hole lies inside an open record
+            slot = self.row.slots[index]
+            assert slot is not None
+            if self._cut_hole(hole, start, end):
+                self._feed(index, slot, start, end)
+            else:
+                self.out.blame(Reason.NOT_OPEN)
+        if at != self.end:
+            self.out.blame(overlaps)
+
+    def _frontier(self) -> None:
         """The segment brings bytes behind everything seen: they are fed and walked."""
         row, out = self.row, self.out
-        start = self.seq
-        if delta(self.seq, row.high) < 0:
-            start = row.high
-            out.blame(overlaps)
+        start = row.high if delta(self.seq, row.high) < 0 else self.seq
         last = self._slot_at(row.high)
         if delta(start, row.high) > 0 and last is not None:
             if not self._add_hole(row.high, start):
@@ -444,12 +446,12 @@ class Walk:
         row.holes[row.holes.index(None)] = Hole(start, end)
         return True
 
-    def _last_hole(self) -> Hole | None:
-        """The hole that overlaps the segment and lies furthest behind."""
+    def _first_hole(self) -> Hole | None:
+        """The hole that overlaps the segment and lies furthest in front."""
         found = None
         for hole in self.row.holes:
             if hole and delta(hole.start, self.end) < 0 and delta(hole.end, self.seq) > 0:
-                if found is None or delta(hole.start, found.start) > 0:
+                if found is None or delta(hole.start, found.start) < 0:
                     found = hole
         return found
 
