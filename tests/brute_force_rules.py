@@ -15,8 +15,9 @@ The device remembers less than the observer could. What it forgets is part of th
    the rest is opened, without a verdict if text of it has passed (`blind`).
 3. The bytes between the hole and the candidate are not kept: a header that the hole's end cuts
    keeps the walk from arriving until they come again; software's answer does not need them.
-4. A walk that passes the candidate inside a segment drops it, true or false, and opens what it
-   passes. What the candidate's chain had seen counts as unseen then.
+4. A walk that arrives at the candidate inside a segment walks to the segment's end, opening what
+   it passes; behind it holds what the candidate's chain has counted, as in 2. What that has seen
+   of the record that is open then is a hole, and a hole behind it counts as another (`seams`).
 5. A record that could be a KeyUpdate holds back all marks behind it as long as it is open. If its
    missing bytes were not fed when they came (3), that is until it is the oldest when slots or
    runs are full, or until keys change.
@@ -91,6 +92,7 @@ class Rules:
         self.candidate_suspect = 0
         self.could_mark = 0
         self.closed_below = 0
+        self.seams: set[int] = set()
         self.epoch = 0
         self.parked = False
         self.park_end = self.park = self.awaited = self.park_number = 0
@@ -107,7 +109,7 @@ class Rules:
             self.search, self.scan_run = "scan", None
         else:
             self._read(offset)
-            self._adopt(number)
+            self._adopt(number, self.guess)
 
     def hint(self, offset: int, number: int) -> None:
         """Software names a record that it has come to; a flow that is out of sync begins there."""
@@ -244,9 +246,13 @@ class Rules:
 
     def _evict_for_holes(self, high: int) -> None:
         """Closes the oldest records until the holes in front of `high` fit."""
-        bound = span(0, high)
-        while sum(len(runs(self._missing(k) & bound)) for k in self.open) > self.config.runs - 1:
+        while self._holes(high) > self.config.runs - 1:
             self._evict()
+
+    def _holes(self, high: int) -> int:
+        missing = [self._missing(k) & span(0, high) for k in self.open]
+        seams = [span(at - 1, at + 1) for at in self.seams]
+        return sum(len(runs(bits)) + sum(not two & ~bits for two in seams) for bits in missing)
 
     def _evict(self) -> None:
         oldest = min(self.open)
@@ -310,27 +316,31 @@ class Rules:
         """The proven chain went on although a header was missing."""
         if self.search in ("scan", "given up"):
             self.search = None
-        elif self.search == "candidate":
-            if self.chain.at == self.guess:
+        elif self.search == "candidate" and self.chain.at >= self.guess:
+            if self.chain.high <= self.candidate.high:
+                # It may have walked on behind the candidate's header in the same segment.
                 self.joined += 1
-                self._adopt(self.chain.number)
-            elif self.chain.at > self.guess:
-                self.passed_by += 1
-                self.search = None
+                self.passed_by += self.chain.at > self.guess
+                self._adopt(self.chain.number + self.guess - self.chain.at, self.chain.at)
+            else:
+                self.search = None  # it has walked past all that was followed
 
-    def _adopt(self, number: int) -> None:
-        """The candidate is proven: the walk goes on from where it was followed to."""
+    def _adopt(self, number: int, walked: int) -> None:
+        """The candidate, `number`, is proven: the walk goes on from where it was followed to.
+        Records in front of `walked` are those that the walk has been through itself."""
         chain = self.candidate
         # What lies in front of the candidate in a record that is open is now a hole.
         if self.proven:
-            self._evict_for_holes(self._start(self.chain.at))
+            self._evict_for_holes(min(self._start(self.chain.at), chain.high))
+            self.seams.add(chain.high)
         self.passed |= span(self._start(chain.at), chain.high)  # of a header cut off there
         self.chain = Chain(chain.at, chain.high, number + chain.number)
         self.closed_below = self.could_mark
-        self.suspect = self.candidate_suspect or self.suspect
+        if self.candidate_suspect > self._start(walked):
+            self.suspect = self.candidate_suspect
         self.proven, self.search = True, None
         last = chain.at - 1
-        if chain.nonce and self.records[last].end > chain.high:
+        if chain.nonce and last >= walked and self.records[last].end > chain.high:
             record = self.records[last]
             if record.start >= self.closed_below:
                 if len(self.open) == self.config.record_slots:

@@ -205,6 +205,7 @@ class Walk:
         self.end = add(seq, len(payload))
         self.payload = payload
         self.out = Walked()
+        self._number_at_guess: int | None = None  # the walk has reached the candidate
 
     def run(self) -> Walked:
         """Walk the segment. It is not empty, its checksums are good and its flags are right."""
@@ -300,6 +301,8 @@ class Walk:
         base = add(start, -len(row.hold))  # sequence number of virtual[0]
         walked = False
         while delta(row.walk, self.end) < 0:
+            if row.state is State.CONFIRMING and row.walk == row.guess:
+                self._number_at_guess = row.number
             at = delta(row.walk, base)
             head = virtual[at : at + size]
             if not header_prefix_ok(row.version, head[:HEADER_BYTES]):
@@ -519,15 +522,27 @@ class Walk:
         self.out.event = WalkerEvent(EventKind.GIVEN_UP, lost_at=row.lost_at, seq=self.end)
 
     def _join(self) -> None:
-        """The proven chain went on while a header was lost: is the candidate reached?"""
+        """The proven chain went on while a header was lost: is the candidate reached?
+
+        The walk may have passed the candidate's header in the same segment. It is of no use any
+        more if the walk has passed all that was followed, or has not found a header there.
+        """
         row = self.row
         if row.state in (State.SEARCHING, State.GIVEN_UP):
             row.state = State.TRACKING
         elif row.state is State.CONFIRMING:
-            ahead = delta(row.walk, row.guess)
-            if ahead == 0:
-                self.out.event = adopt(self, row.number, ProvenBy.WALK)
-            elif ahead > 0:
+            if row.walk == row.guess:
+                self._number_at_guess = row.number
+            reached = self._number_at_guess is not None
+            if reached and delta(self.end, row.cand_high) <= 0:
+                # Records of the candidate that the walk has been through are the walk's.
+                if row.walk == row.cand_walk:
+                    row.cand_last = None
+                suspect_end = row.cand_suspect_end
+                if suspect_end is not None and delta(suspect_end, row.walk) <= 0:
+                    row.cand_suspect_end = None
+                self.out.event = adopt(self, self._number_at_guess, ProvenBy.WALK)
+            elif reached or delta(row.walk, row.guess) > 0:
                 row.state = State.TRACKING
 
     def _candidate(self) -> None:
@@ -652,8 +667,10 @@ def _find_header(version: int, virtual: bytes, at: int) -> int | None:
 def adopt(walk: Walk, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
     """The candidate is proven: the proven chain goes on from where the candidate's walk is."""
     row = walk.row
-    if row.proven and delta(row.high, row.walk) < 0 and walk._slot_at(row.high) is not None:
-        walk._add_hole(row.high, row.walk)
+    # What the candidate passed of a record that is open was not fed.
+    unfed = row.walk if delta(row.walk, row.cand_high) < 0 else row.cand_high
+    if row.proven and delta(row.high, unfed) < 0 and walk._slot_at(row.high) is not None:
+        walk._add_hole(row.high, unfed)
     if row.cand_suspect_end is not None:
         row.suspect_end = row.cand_suspect_end
     event = WalkerEvent(
