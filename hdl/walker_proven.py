@@ -18,7 +18,7 @@ def proven_states(m, core: Core, walker_data):
     in_window, walk_ge_seq, walk_lt_end = Signal(), Signal(), Signal()
     end_gt_cand_high = Signal()
     walked = Signal()
-    at_guess, passed_guess = Signal(), Signal()  # the next header is the candidate's; the walk had it
+    at_guess, passed_guess = Signal(), Signal()  # the candidate's header is next; was passed
     since_guess = Signal(range(core.config.max_frame // HEADER_BYTES))  # records
     filling, more = Signal(), Signal()
     filled = Signal(32)  # what comes before it in the segment is seen
@@ -313,7 +313,7 @@ def proven_states(m, core: Core, walker_data):
 
     # --- the candidate is proven ---
     gap = Signal()
-    counted = Signal(signed(len(row.cand_count) + 1))  # records from `row.number` to the chain's end
+    counted = Signal(signed(len(row.cand_count) + 1))  # records from the walk to the chain's end
     number = Signal(64)
     m.d.comb += number.eq(Mux(core.is_command, core.command.number, row.number) + counted)
     with m.State("ADOPT_PROBE"):

@@ -533,16 +533,15 @@ class Walk:
         elif row.state is State.CONFIRMING:
             if row.walk == row.guess:
                 self._number_at_guess = row.number
-            reached = self._number_at_guess is not None
-            if reached and delta(self.end, row.cand_high) <= 0:
+            number, suspect_end = self._number_at_guess, row.cand_suspect_end
+            if number is not None and delta(self.end, row.cand_high) <= 0:
                 # Records of the candidate that the walk has been through are the walk's.
                 if row.walk == row.cand_walk:
                     row.cand_last = None
-                suspect_end = row.cand_suspect_end
                 if suspect_end is not None and delta(suspect_end, row.walk) <= 0:
                     row.cand_suspect_end = None
-                self.out.event = adopt(self, self._number_at_guess, ProvenBy.WALK)
-            elif reached or delta(row.walk, row.guess) > 0:
+                self.out.event = adopt(self, number, ProvenBy.WALK)
+            elif number is not None or delta(row.walk, row.guess) > 0:
                 row.state = State.TRACKING
 
     def _candidate(self) -> None:
