@@ -329,10 +329,12 @@ class Judged(Transfer):
     def _plan_reaction(self, event) -> None:
         rng, plan = self.random, self.plan
         when = self.clock + plan.answer_delay + rng.randrange(plan.spread + 1)
-        # Keys come in order and each once; all else may be lost or come again.
+        # Keys come in order and each once. All else may be lost or come again, but on its side of
+        # a change of keys: numbers and names of parks count from it.
+        when = max([when, *(t for t, e in self.reactions if isinstance(e, Rekey))])
         if isinstance(event, Rekey):
-            earlier = [t for t, e in self.reactions if isinstance(e, Rekey)]
-            self.reactions.append((max([when, *earlier]), event))
+            self.reactions = [(min(t, when), e) for t, e in self.reactions]
+            self.reactions.append((when, event))
             return
         if rng.random() < plan.never:
             return
