@@ -26,7 +26,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 
 from sealane.driver.device import Device
-from sealane.driver.ktls.events import GoOn, How, RecordAccepted, Rekey, ResyncAnswer
+from sealane.driver.ktls.events import GoOn, How, RecordAccepted, Rekey, ResyncAnswer, ResyncHint
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.model.parser import ones_complement_sum
 from sealane.driver.seq import add, delta
@@ -319,7 +319,7 @@ class Judged(Transfer):
                 if self.strict and whole != (event.how is How.FULL):
                     self._break(f"record {self.accepted}: {event.how}, by the rules {whole}")
                 super()._take([event])
-            elif isinstance(event, ResyncAnswer | GoOn | Rekey):
+            elif isinstance(event, ResyncAnswer | ResyncHint | GoOn | Rekey):
                 rest.append(event)
             else:
                 super()._take([event])
