@@ -30,7 +30,7 @@ class Coverage(Component):
     open: put `new` into the slot `free_slot`; only while `slot_free`.
     feed: the picked record has been fed; with `completes`, it is closed.
     add: a hole from `add_start` to `add_end` in the picked record; only while `hole_free`.
-    find: the hole that overlaps [seq, end) and lies furthest behind; then `found` and `hole`.
+    find: the hole that overlaps [seq, end) and lies furthest in front; then `found` and `hole`.
     cut: take [cut_start, cut_end) out of the found hole; if it lies in the middle, the part in
         front stays and the part behind is to be added.
     evict: close the oldest record; `evicted` is high for one clock at the end, with the record's
@@ -228,8 +228,8 @@ class Coverage(Component):
                 with m.Default():
                     m.d.sync += hole.valid.eq(0)
             overlaps = (delta(hole.start, self.end) < 0) & (delta(hole.end, self.seq) > 0)
-            behind = ~self.found | (delta(hole.start, self.hole.start) > 0)
-            with m.If(started & hole.valid & overlaps & behind):
+            in_front = ~self.found | (delta(hole.start, self.hole.start) < 0)
+            with m.If(started & hole.valid & overlaps & in_front):
                 m.d.sync += [self.found.eq(1), self.hole.eq(hole), found_at.eq(last_index)]
             with m.If(index == len(holes) + 1):
                 m.d.sync += busy.eq(0)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of the walker on the proven chain: feeding open records, hopping from header to header."""
 
-from amaranth.hdl import Mux, Signal
+from amaranth.hdl import Mux, Signal, signed
 
 from .abi.config import HEADER_BYTES
 from .abi.events import EventKind
@@ -16,7 +16,12 @@ def proven_states(m, core: Core, walker_data):
     row, coverage = core.row, core.coverage
     seq_gt_high, seq_lt_high, end_gt_high = Signal(), Signal(), Signal()
     in_window, walk_ge_seq, walk_lt_end = Signal(), Signal(), Signal()
+    end_gt_cand_high = Signal()
     walked = Signal()
+    at_guess, passed_guess = Signal(), Signal()  # the candidate's header is next; was passed
+    since_guess = Signal(range(core.config.max_frame // HEADER_BYTES))  # records
+    filling, more = Signal(), Signal()
+    filled = Signal(32)  # what comes before it in the segment is seen
 
     with m.State("COMPARE"):
         ahead = delta(core.seq, row.high)
@@ -30,8 +35,13 @@ def proven_states(m, core: Core, walker_data):
             walk_ge_seq.eq(delta(row.walk, core.seq) >= 0),
             walk_lt_end.eq(delta(row.walk, core.end) < 0),
             *core.follow(row.walk, row.hold, row.hold_count),
+            end_gt_cand_high.eq(delta(core.end, row.cand_high) > 0),
             core.hopping.eq(0),
             walked.eq(0),
+            passed_guess.eq(0),
+            since_guess.eq(0),
+            filling.eq(0),
+            filled.eq(core.seq),
             core.searching.eq(0),
             core.tries.eq(0),
             core.fresh.eq(0),
@@ -59,17 +69,12 @@ def proven_states(m, core: Core, walker_data):
                 core.suspect(m, row.walk + held_length + HEADER_BYTES)
             m.next = "COMPARE"
         with m.Elif(row.proven & (~seq_gt_high | ((row.hold_count == 0) & walk_ge_seq))):
-            with m.If(end_gt_high):
-                m.d.sync += [
-                    core.start.eq(Mux(seq_lt_high, row.high, core.seq)),
-                    core.hopping.eq(1),
-                ]
-                with m.If(seq_lt_high):
-                    m.d.sync += core.blamed.eq(core.blamed | overlaps)
-                m.next = "FRONTIER"
-            with m.Else():
+            m.d.sync += [core.start.eq(core.seq), core.hopping.eq(end_gt_high)]
+            with m.If(seq_lt_high):
                 m.d.comb += coverage.find.eq(1)
                 m.next = "FIND"
+            with m.Else():
+                m.next = "FRONTIER"
         with m.Else():
             m.next = "CANDIDATE"
 
@@ -109,27 +114,36 @@ def proven_states(m, core: Core, walker_data):
         with m.Else():
             m.next = "JOIN"
 
-    # --- bytes of a hole ---
+    # --- bytes of holes, from the first hole that the segment overlaps to the last ---
     hole = coverage.hole
     with m.State("FIND"):
-        m.d.comb += [coverage.pick.eq(~coverage.busy), coverage.pick_slot.eq(hole.slot)]
+        m.d.comb += [
+            coverage.pick.eq(~coverage.busy),
+            coverage.pick_slot.eq(Mux(coverage.found, hole.slot, coverage.high_slot)),
+        ]
         with m.If(~coverage.busy):
+            cut_front = delta(hole.start, filled) > 0
+            cut_back = delta(hole.end, core.end) < 0
+            with m.If(~coverage.found | cut_front):
+                m.d.sync += core.blamed.eq(core.blamed | overlaps)
             with m.If(coverage.found):
-                cut_front = delta(hole.start, core.seq) > 0
-                cut_back = delta(hole.end, core.end) < 0
                 m.d.sync += [
-                    core.start.eq(Mux(cut_front, hole.start, core.seq)),
+                    core.start.eq(Mux(cut_front, hole.start, filled)),
                     core.stop.eq(Mux(cut_back, hole.end, core.end)),
+                    filling.eq(1),
+                    more.eq(cut_back),
                 ]
-                with m.If(cut_front | cut_back):
-                    m.d.sync += core.blamed.eq(core.blamed | overlaps)
                 m.next = "CUT"
             with m.Else():
-                m.d.sync += core.blamed.eq(core.blamed | overlaps)
-                m.next = "JOIN"
+                m.d.sync += [core.start.eq(row.high), filling.eq(0)]
+                with m.If(core.hopping):
+                    m.next = "FRONTIER"
+                with m.Else():
+                    m.next = "JOIN"
     m.d.comb += [coverage.cut_start.eq(core.start), coverage.cut_end.eq(core.stop)]
     with m.State("CUT"):
         m.d.comb += coverage.cut.eq(1)
+        m.d.sync += filled.eq(core.stop)
         with m.If((hole.start != core.start) & (hole.end != core.stop)):
             m.next = "REST"
         with m.Else():
@@ -170,7 +184,10 @@ def proven_states(m, core: Core, walker_data):
                 m, picked.number, picked.start, (core.seq - picked.start)[:16], picked.length,
                 picked.nonce, verified,
             )  # fmt: skip
-            with m.If(core.hopping & walk_lt_end):
+            with m.If(filling & more):
+                m.d.comb += coverage.find.eq(1)
+                m.next = "FIND"
+            with m.Elif(~filling & walk_lt_end):
                 m.next = "CHECK"
             with m.Else():
                 m.next = "JOIN"
@@ -183,6 +200,7 @@ def proven_states(m, core: Core, walker_data):
     with m.State("CHECK"):
         m.d.sync += [
             core.head.eq(core.head_bytes(walker_data)),
+            at_guess.eq((row.state == State.CONFIRMING) & (core.pos == row.guess)),
             # By number too, because sequence numbers come again after 2^32 bytes.
             core.closed.eq(
                 row.closed
@@ -260,6 +278,8 @@ def proven_states(m, core: Core, walker_data):
                 core.touch(
                     m, row.number, core.pos, offset, length, nonce, ~core.closed & whole
                 )
+                with m.If(at_guess | passed_guess):
+                    m.d.sync += [passed_guess.eq(1), since_guess.eq(since_guess + 1)]
                 m.d.sync += [
                     walked.eq(1),
                     row.closed.eq(core.closed),
@@ -285,25 +305,40 @@ def proven_states(m, core: Core, walker_data):
                 with m.Case(State.SEARCHING, State.GIVEN_UP):
                     m.d.sync += row.state.eq(State.TRACKING)
                 with m.Case(State.CONFIRMING):
-                    with m.If(lead == 0):
+                    reached = passed_guess | (lead == 0)
+                    with m.If(reached & ~end_gt_cand_high):
                         m.next = "ADOPT_PROBE"
-                    with m.Elif(lead > 0):
+                    with m.Elif(reached | (lead > 0)):
                         m.d.sync += row.state.eq(State.TRACKING)
 
     # --- the candidate is proven ---
     gap = Signal()
+    counted = Signal(signed(len(row.cand_count) + 1))  # records from the walk to the chain's end
     number = Signal(64)
-    m.d.comb += number.eq(Mux(core.is_command, core.command.number, row.number) + row.cand_count)
+    m.d.comb += number.eq(Mux(core.is_command, core.command.number, row.number) + counted)
     with m.State("ADOPT_PROBE"):
         m.d.comb += coverage.probe.eq(1)
-        m.d.sync += [core.pos.eq(row.walk), gap.eq(row.proven & (delta(row.high, row.walk) < 0))]
+        # What the candidate passed of a record that is open was not fed.
+        walk_first = delta(row.walk, row.cand_high) < 0
+        m.d.sync += [
+            core.pos.eq(row.walk),
+            core.stop.eq(Mux(walk_first, row.walk, row.cand_high)),
+            counted.eq(row.cand_count - Mux(core.is_command, 0, since_guess)),
+        ]
+        with m.If(~core.is_command):
+            # Records of the candidate that the walk has been through are the walk's.
+            with m.If(row.walk == row.cand_walk):
+                m.d.sync += row.cand_open.eq(0)
+            with m.If(delta(row.cand_suspect_end, row.walk) <= 0):
+                m.d.sync += row.cand_suspect.eq(0)
         m.next = "ADOPT_PICK"
     with m.State("ADOPT_PICK"):
         m.d.comb += [coverage.pick.eq(1), coverage.pick_slot.eq(coverage.high_slot)]
+        m.d.sync += gap.eq(row.proven & (delta(row.high, core.stop) < 0))
         m.next = "ADOPT"
     with m.State("ADOPT"):
         leaves_hole = gap & coverage.at_high
-        m.d.comb += [coverage.add_start.eq(row.high), coverage.add_end.eq(row.walk)]
+        m.d.comb += [coverage.add_start.eq(row.high), coverage.add_end.eq(core.stop)]
         with m.If(leaves_hole & ~coverage.hole_free):
             core.evict(m, Return.ADOPT)
         with m.Else():

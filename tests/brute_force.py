@@ -53,6 +53,7 @@ class Trial(Plan):
 
     mss: tuple[int, ...] = (60, 150, 400)
     near: float = 0.5  # a cut lies in or beside a header
+    wide: float = 0.0  # a retransmission is one long segment over what lies around it
     never: float = 0.0  # software does not answer, go on or rekey at all
     twice: float = 0.0  # it does so again later
     spread: int = 0  # a reaction takes 0 to this many segments
@@ -235,7 +236,10 @@ class Judged(Transfer):
                 timed.append((now + rng.randrange(20), low, high))
         for now, low, high in missing:
             again = now + rng.randrange(2, 30)
-            if rng.random() < plan.recut:
+            if rng.random() < plan.wide:
+                low = max(0, low - rng.randrange(4 * self.mss))
+                timed.append((again, low, min(total, high + rng.randrange(4 * self.mss))))
+            elif rng.random() < plan.recut:
                 low = max(0, low - rng.choice([0, 0, rng.randrange(self.mss)]))
                 high = min(total, high + rng.choice([0, 0, rng.randrange(2 * self.mss)]))
                 for piece in self._cuts(low, high):
@@ -348,6 +352,7 @@ TRIALS = {
     "in order": Trial(records=12, largest=400),
     "loss": replace(HARD),
     "many holes": replace(HARD, loss=0.4, mss=(40, 90)),
+    "overlaps": replace(HARD, largest=300, loss=0.3, mss=(20, 60), wide=0.7),
     "late": replace(HARD, spread=15, twice=0.3, tickets=0.1),
     "never": replace(HARD, never=1.0, tickets=0.05),
     "keys": replace(HARD, loss=0.08, key_updates=0.15, tickets=0.15, padding=0.3, spread=6),
@@ -373,8 +378,8 @@ def run_trial(device: Device, config: Config, seed: int, name: str | None = None
     out = Tally(
         1, transfer.clock, transfer.packets_marked, result.sent, transfer.whole,
         Counter({"not strict": not transfer.strict, "lost": rules.lost, "joined": rules.joined,
-                 "passed by": rules.passed_by, "evicted": rules.evicted,
-                 "undone": result.marks_undone}),
+                 "passed by": rules.passed_by, "overlapped": rules.overlapped,
+                 "evicted": rules.evicted, "undone": result.marks_undone}),
     )
     if transfer.broken:
         out.breaks.append(f"seed {seed}, {name}: {transfer.broken}")

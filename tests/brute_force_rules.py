@@ -13,16 +13,15 @@ The device remembers less than the observer could. What it forgets is part of th
 2. A record is opened only when the walk passes its header. When the candidate is proven, records
    between it and the end of what was followed stay closed for good; of the one that goes on there
    the rest is opened, without a verdict if text of it has passed (`blind`).
-3. A segment brings unseen bytes to the walk (behind everything seen) or to one hole, the last
-   that it overlaps. R4 says that bytes of an overlapping packet may feed, not that they must.
-4. The bytes between the hole and the candidate are not kept: a header that the hole's end cuts
+3. The bytes between the hole and the candidate are not kept: a header that the hole's end cuts
    keeps the walk from arriving until they come again; software's answer does not need them.
-5. A walk that passes the candidate inside a segment drops it, true or false, and opens what it
-   passes. What the candidate's chain had seen counts as unseen then.
-6. A record that could be a KeyUpdate holds back all marks behind it as long as it is open. If its
-   missing bytes were not fed when they came (3, 4), that is until it is the oldest when slots or
+4. A walk that arrives at the candidate inside a segment walks to the segment's end, opening what
+   it passes; behind it holds what the candidate's chain has counted, as in 2. What that has seen
+   of the record that is open then is a hole, and a hole behind it counts as another (`seams`).
+5. A record that could be a KeyUpdate holds back all marks behind it as long as it is open. If its
+   missing bytes were not fed when they came (3), that is until it is the oldest when slots or
    runs are full, or until keys change.
-7. The end of what could be marked is noted in front of the cipher: R2 closes a little more when
+6. The end of what could be marked is noted in front of the cipher: R2 closes a little more when
    a packet is refused only for a park or a bad tag.
 
 Sets of bytes are integers, bit i for the byte at stream offset i.
@@ -93,11 +92,12 @@ class Rules:
         self.candidate_suspect = 0
         self.could_mark = 0
         self.closed_below = 0
+        self.seams: set[int] = set()
         self.epoch = 0
         self.parked = False
         self.park_end = self.park = self.awaited = self.park_number = 0
         self.verified: list[int] = []  # records verified by the latest packet
-        self.evicted = self.lost = self.joined = self.passed_by = 0
+        self.evicted = self.lost = self.joined = self.passed_by = self.overlapped = 0
 
     # --- what the device is told ----------------------------------------------------------
 
@@ -109,7 +109,7 @@ class Rules:
             self.search, self.scan_run = "scan", None
         else:
             self._read(offset)
-            self._adopt(number)
+            self._adopt(number, self.guess)
 
     def hint(self, offset: int, number: int) -> None:
         """Software names a record that it has come to; a flow that is out of sync begins there."""
@@ -191,11 +191,12 @@ class Rules:
         return out
 
     def _walk(self, start: int, end: int, complete: list) -> bool:
-        chain = self.chain
-        if end <= chain.high:
-            return self._fill(start, end, complete)
-        may = start >= chain.high
+        chain, may = self.chain, True
         first = max(start, chain.high)
+        if start < chain.high:
+            may = self._fill(start, min(end, chain.high), complete) and end <= chain.high
+        if end <= chain.high:
+            return may
         held, before = chain.high > self._start(chain.at), chain.at - 1
         self.passed |= span(first, end)
         self._evict_for_holes(first)
@@ -222,18 +223,17 @@ class Rules:
         return may
 
     def _fill(self, start: int, end: int, complete: list) -> bool:
-        """A segment in front of everything seen: the last hole that it overlaps is fed."""
+        """Bytes in front of everything seen: all that are unseen are fed (R4)."""
         unseen = [(k, run) for k in sorted(self.open)
                   for run in runs(self._missing(k) & span(start, end))]
-        if not unseen:
-            return False
-        k, run = unseen[-1]
-        self.passed |= span(*run)
+        self.overlapped += len(unseen) > 1
+        for _, run in unseen:
+            self.passed |= span(*run)
         self._evict_for_holes(self.chain.high)
-        if k not in self.open:
-            return False
-        self._complete(k, complete)
-        return run == (start, end)
+        still_open = [k for k, _ in unseen if k in self.open]
+        for k in sorted(set(still_open)):
+            self._complete(k, complete)
+        return bool(still_open) and unseen[0][1] == (start, end)
 
     def _missing(self, k: int) -> int:
         return span(self.records[k].start, self.records[k].end) & ~self.passed
@@ -246,9 +246,13 @@ class Rules:
 
     def _evict_for_holes(self, high: int) -> None:
         """Closes the oldest records until the holes in front of `high` fit."""
-        bound = span(0, high)
-        while sum(len(runs(self._missing(k) & bound)) for k in self.open) > self.config.runs - 1:
+        while self._holes(high) > self.config.runs - 1:
             self._evict()
+
+    def _holes(self, high: int) -> int:
+        missing = [self._missing(k) & span(0, high) for k in self.open]
+        seams = [span(at - 1, at + 1) for at in self.seams]
+        return sum(len(runs(bits)) + sum(not two & ~bits for two in seams) for bits in missing)
 
     def _evict(self) -> None:
         oldest = min(self.open)
@@ -312,27 +316,31 @@ class Rules:
         """The proven chain went on although a header was missing."""
         if self.search in ("scan", "given up"):
             self.search = None
-        elif self.search == "candidate":
-            if self.chain.at == self.guess:
+        elif self.search == "candidate" and self.chain.at >= self.guess:
+            if self.chain.high <= self.candidate.high:
+                # It may have walked on behind the candidate's header in the same segment.
                 self.joined += 1
-                self._adopt(self.chain.number)
-            elif self.chain.at > self.guess:
-                self.passed_by += 1
-                self.search = None
+                self.passed_by += self.chain.at > self.guess
+                self._adopt(self.chain.number + self.guess - self.chain.at, self.chain.at)
+            else:
+                self.search = None  # it has walked past all that was followed
 
-    def _adopt(self, number: int) -> None:
-        """The candidate is proven: the walk goes on from where it was followed to."""
+    def _adopt(self, number: int, walked: int) -> None:
+        """The candidate, `number`, is proven: the walk goes on from where it was followed to.
+        Records in front of `walked` are those that the walk has been through itself."""
         chain = self.candidate
         # What lies in front of the candidate in a record that is open is now a hole.
         if self.proven:
-            self._evict_for_holes(self._start(self.chain.at))
+            self._evict_for_holes(min(self._start(self.chain.at), chain.high))
+            self.seams.add(chain.high)
         self.passed |= span(self._start(chain.at), chain.high)  # of a header cut off there
         self.chain = Chain(chain.at, chain.high, number + chain.number)
         self.closed_below = self.could_mark
-        self.suspect = self.candidate_suspect or self.suspect
+        if self.candidate_suspect > self._start(walked):
+            self.suspect = self.candidate_suspect
         self.proven, self.search = True, None
         last = chain.at - 1
-        if chain.nonce and self.records[last].end > chain.high:
+        if chain.nonce and last >= walked and self.records[last].end > chain.high:
             record = self.records[last]
             if record.start >= self.closed_below:
                 if len(self.open) == self.config.record_slots:

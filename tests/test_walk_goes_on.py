@@ -157,17 +157,68 @@ def test_unseen_bytes_of_an_overlapping_retransmission_feed_the_walk(version, be
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_walk_that_passes_a_true_candidate_opens_what_it_passes(version):
-    """A retransmission longer than the hole brings the walk behind the candidate: it is dropped,
-    and what comes again in order is opened and marked, to the record."""
+def test_a_walk_that_passes_the_candidate_in_a_segment_proves_it(version):
+    """A retransmission longer than the hole is marked, opens what it passes and proves the
+    candidate: the next record that begins is opened and marked, and sync is not lost again."""
     flow, records = make(version, [100, 200, 300, 400, 500])
     hole, edge = records[1].offset - 10, records[1].offset + 60
     flow.send(0, hole)
     flow.send(edge, records[3].offset + 50)
     assert flow.send(hole, records[2].offset + 100).marked
-    assert state(flow) is State.TRACKING
-    assert flow.send(records[2].offset + 100, records[3].offset + 50).marked
-    assert flow.send(records[3].offset + 50, records[4].end).marked
+    assert proven_by_walk(flow)
+    again = flow.send(records[2].offset + 100, records[2].end)
+    assert again.marked and again.meta.last_completes
+    assert flow.send(records[3].offset, records[3].offset + 50).meta.reason == Reason.SEEN_BYTES
+    rest = flow.send(records[3].offset + 50, records[4].offset)
+    assert rest.marked and not rest.meta.last_completes
+    assert flow.send(records[4].offset, records[4].end).marked
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("behind", [0, 1, 5, 20, 300])
+def test_a_walk_that_passes_the_whole_candidate_chain_goes_on_by_itself(version, behind):
+    """The segment that fills the hole ends with what the candidate has followed, or behind it."""
+    flow, records = make(version, [100, 200, 300, 400, 500])
+    hole, edge = records[1].offset - 10, records[1].offset + 60
+    followed = records[2].offset + 100
+    flow.send(0, hole)
+    flow.send(edge, followed)
+    assert flow.send(hole, followed + behind).marked
+    assert flow.send(followed + behind, records[4].end).marked
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_record_at_the_candidate_that_goes_on_behind_it_stays_open(version):
+    """The candidate's only record is longer than what was followed: its rest is marked too."""
+    flow, records = make(version, [100, 200, 900, 400])
+    hole, edge = records[1].offset - 10, records[1].offset + 60
+    flow.send(0, hole)
+    flow.send(edge, records[2].offset + 300)
+    assert flow.send(hole, records[2].offset + 100).marked
+    assert proven_by_walk(flow)
+    assert flow.send(records[2].offset + 300, records[3].end).marked
+    last = flow.send(records[2].offset + 100, records[2].offset + 300)
+    assert last.marked and last.meta.last_completes
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("end", ["inside", "high", "behind"])
+def test_an_overlapping_retransmission_feeds_every_hole_in_it(version, end):
+    """R4: three holes in two open records, and bytes behind everything seen, in one segment."""
+    flow, records = make(version, [300, 400, 500])
+    first, second = records[0], records[1]
+    assert flow.send(0, 50).marked
+    assert flow.send(60, 90).marked
+    assert flow.send(120, second.offset + 60).marked
+    assert flow.send(second.offset + 80, second.offset + 100).marked
+    stop = second.offset + {"inside": 90, "high": 100, "behind": 140}[end]
+    assert flow.send(40, stop).meta.reason == Reason.SEEN_BYTES
+    row = next(iter(flow.device._transport._rows.values()))
+    assert not any(row.holes)
+    assert [slot.number for slot in row.slots if slot] == [second.number]
+    assert flow.device.device_counters()["records_verified"] == 1
+    assert flow.send(first.offset + 70, first.offset + 80).meta.reason == Reason.NOT_OPEN
+    assert flow.send(max(stop, second.offset + 100), records[2].end).marked
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -205,6 +205,7 @@ class Walk:
         self.end = add(seq, len(payload))
         self.payload = payload
         self.out = Walked()
+        self._number_at_guess: int | None = None  # the walk has reached the candidate
 
     def run(self) -> Walked:
         """Walk the segment. It is not empty, its checksums are good and its flags are right."""
@@ -243,36 +244,38 @@ class Walk:
         return not row.hold and delta(row.walk, self.seq) >= 0
 
     def _proven(self) -> None:
-        row, out = self.row, self.out
+        row = self.row
         open_at_start = any(slot.holds(self.seq) for slot in row.slots if slot)
         overlaps = Reason.SEEN_BYTES if open_at_start else Reason.NOT_OPEN
+        if delta(self.seq, row.high) < 0:
+            self._fill(overlaps)
         if delta(self.end, row.high) > 0:
-            self._frontier(overlaps)
-            return
-        hole = self._last_hole()
-        if hole is None:
-            out.blame(overlaps)
-            return
-        start = hole.start if delta(hole.start, self.seq) > 0 else self.seq
-        end = hole.end if delta(hole.end, self.end) < 0 else self.end
-        if start != self.seq or end != self.end:
-            out.blame(overlaps)
-        index = self._slot_at(start)
-        assert index is not None  # a hole lies inside an open record
-        slot = row.slots[index]
-        assert slot is not None
-        if not self._cut_hole(hole, start, end):
-            out.blame(Reason.NOT_OPEN)
-            return
-        self._feed(index, slot, start, end)
+            self._frontier()
 
-    def _frontier(self, overlaps: Reason) -> None:
+    def _fill(self, overlaps: Reason) -> None:
+        """Bytes in front of everything seen: what is unseen of them is fed."""
+        at = self.seq
+        while at != self.end and (hole := self._first_hole()) is not None:
+            start = hole.start if delta(hole.start, at) > 0 else at
+            end = hole.end if delta(hole.end, self.end) < 0 else self.end
+            if start != at:
+                self.out.blame(overlaps)
+            at = end
+            index = self._slot_at(start)
+            assert index is not None  # a hole lies inside an open record
+            slot = self.row.slots[index]
+            assert slot is not None
+            if self._cut_hole(hole, start, end):
+                self._feed(index, slot, start, end)
+            else:
+                self.out.blame(Reason.NOT_OPEN)
+        if at != self.end:
+            self.out.blame(overlaps)
+
+    def _frontier(self) -> None:
         """The segment brings bytes behind everything seen: they are fed and walked."""
         row, out = self.row, self.out
-        start = self.seq
-        if delta(self.seq, row.high) < 0:
-            start = row.high
-            out.blame(overlaps)
+        start = row.high if delta(self.seq, row.high) < 0 else self.seq
         last = self._slot_at(row.high)
         if delta(start, row.high) > 0 and last is not None:
             if not self._add_hole(row.high, start):
@@ -298,6 +301,8 @@ class Walk:
         base = add(start, -len(row.hold))  # sequence number of virtual[0]
         walked = False
         while delta(row.walk, self.end) < 0:
+            if row.state is State.CONFIRMING and row.walk == row.guess:
+                self._number_at_guess = row.number
             at = delta(row.walk, base)
             head = virtual[at : at + size]
             if not header_prefix_ok(row.version, head[:HEADER_BYTES]):
@@ -444,12 +449,12 @@ class Walk:
         row.holes[row.holes.index(None)] = Hole(start, end)
         return True
 
-    def _last_hole(self) -> Hole | None:
-        """The hole that overlaps the segment and lies furthest behind."""
+    def _first_hole(self) -> Hole | None:
+        """The hole that overlaps the segment and lies furthest in front."""
         found = None
         for hole in self.row.holes:
             if hole and delta(hole.start, self.end) < 0 and delta(hole.end, self.seq) > 0:
-                if found is None or delta(hole.start, found.start) > 0:
+                if found is None or delta(hole.start, found.start) < 0:
                     found = hole
         return found
 
@@ -517,15 +522,26 @@ class Walk:
         self.out.event = WalkerEvent(EventKind.GIVEN_UP, lost_at=row.lost_at, seq=self.end)
 
     def _join(self) -> None:
-        """The proven chain went on while a header was lost: is the candidate reached?"""
+        """The proven chain went on while a header was lost: is the candidate reached?
+
+        The walk may have passed the candidate's header in the same segment. It is of no use any
+        more if the walk has passed all that was followed, or has not found a header there.
+        """
         row = self.row
         if row.state in (State.SEARCHING, State.GIVEN_UP):
             row.state = State.TRACKING
         elif row.state is State.CONFIRMING:
-            ahead = delta(row.walk, row.guess)
-            if ahead == 0:
-                self.out.event = adopt(self, row.number, ProvenBy.WALK)
-            elif ahead > 0:
+            if row.walk == row.guess:
+                self._number_at_guess = row.number
+            number, suspect_end = self._number_at_guess, row.cand_suspect_end
+            if number is not None and delta(self.end, row.cand_high) <= 0:
+                # Records of the candidate that the walk has been through are the walk's.
+                if row.walk == row.cand_walk:
+                    row.cand_last = None
+                if suspect_end is not None and delta(suspect_end, row.walk) <= 0:
+                    row.cand_suspect_end = None
+                self.out.event = adopt(self, number, ProvenBy.WALK)
+            elif number is not None or delta(row.walk, row.guess) > 0:
                 row.state = State.TRACKING
 
     def _candidate(self) -> None:
@@ -650,8 +666,10 @@ def _find_header(version: int, virtual: bytes, at: int) -> int | None:
 def adopt(walk: Walk, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
     """The candidate is proven: the proven chain goes on from where the candidate's walk is."""
     row = walk.row
-    if row.proven and delta(row.high, row.walk) < 0 and walk._slot_at(row.high) is not None:
-        walk._add_hole(row.high, row.walk)
+    # What the candidate passed of a record that is open was not fed.
+    unfed = row.walk if delta(row.walk, row.cand_high) < 0 else row.cand_high
+    if row.proven and delta(row.high, unfed) < 0 and walk._slot_at(row.high) is not None:
+        walk._add_hole(row.high, unfed)
     if row.cand_suspect_end is not None:
         row.suspect_end = row.cand_suspect_end
     event = WalkerEvent(
