@@ -114,7 +114,8 @@ def test_the_traffic_reaches_everything():
         + [f"{hold} {count}" for hold in ("hold", "cand_hold") for count in range(13)]
         + ["RESUMED by SOFTWARE", "RESUMED by WALK", "GIVEN_UP by NOTHING", "evicted"]
         + ["RESYNC_REQUEST by NOTHING", "slots full", "holes full", "several holes",
-           "suspect", "ahead True", "ahead False"]
+           "walk past the candidate", "two pieces of open records", "suspect",
+           "ahead True", "ahead False"]
     ):
         assert seen[what], what
 

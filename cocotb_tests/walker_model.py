@@ -4,10 +4,11 @@
 from dataclasses import dataclass, field
 
 from sealane.driver.model import walker
+from sealane.driver.seq import delta
 from sealane.hdl import layouts as ports
 from sealane.hdl.abi.commands import Op, Option
-from sealane.hdl.abi.config import WORD_BYTES, Config
-from sealane.hdl.abi.meta import Reason
+from sealane.hdl.abi.config import WORD_BYTES, Config, header_bytes
+from sealane.hdl.abi.meta import ProvenBy, Reason
 
 ACK, PSH, SYN, RST, URG, FIN = 0x10, 8, 2, 4, 0x20, 1
 
@@ -170,6 +171,12 @@ class ModelWalker:
         if walked.evicted:
             self.see("evicted")
         self._event(expected, row, context, walked.event)
+        if walked.event and walked.event.proven_by is ProvenBy.WALK:
+            header = header_bytes(row.version)
+            if delta(walked.event.seq, walked.event.guess) > header:
+                self.see("walk past the candidate")
+        if sum(not span.first for span in walked.spans) > 1:
+            self.see("two pieces of open records")
         meta["reason"] = walked.reason
         if walked.reason is Reason.NONE:
             expected.entry["ahead"] = int(walked.ahead)

@@ -351,7 +351,7 @@ def proven_states(m, core: Core, walker_data):
                 core.event.proven_by.eq(
                     Mux(core.is_command, int(ProvenBy.SOFTWARE), int(ProvenBy.WALK))
                 ),
-                core.event.seq.eq(row.cand_high),
+                core.event.seq.eq(Mux(core.is_command, row.cand_high, core.end)),
                 core.event.number.eq(number),
                 row.walk.eq(row.cand_walk),
                 row.number.eq(number),

@@ -25,10 +25,14 @@ def make(version, sizes):
     return Flow(stream), stream.records
 
 
-def proven_by_walk(flow):
-    """Whether the latest event says that the walk proved the position."""
+def proven_by_walk(flow, end=None):
+    """Whether the latest event says that the walk proved the position.
+
+    end: offset behind the packet that must have brought it.
+    """
     last = flow.device.events()[-1]
-    return (last.kind, last.proven_by) == (EventKind.RESUMED, ProvenBy.WALK)
+    here = end is None or last.seq == (flow.stream.seq + end) % 2**32
+    return here and (last.kind, last.proven_by) == (EventKind.RESUMED, ProvenBy.WALK)
 
 
 def resumes(flow, records):
@@ -52,7 +56,7 @@ def test_the_fill_of_a_hole_with_a_header_proves_the_candidate(version):
     assert flow.send(0, hole).marked
     assert flow.send(edge, records[2].offset + 50).meta.reason == Reason.AWAITING_PROOF
     assert flow.send(hole, edge).marked
-    assert proven_by_walk(flow)
+    assert proven_by_walk(flow, edge)
     resumes(flow, records)
 
 

@@ -674,7 +674,8 @@ def adopt(walk: Walk, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
         row.suspect_end = row.cand_suspect_end
     event = WalkerEvent(
         EventKind.RESUMED, lost_at=row.lost_at, guess=row.guess, resumed_at=row.cand_walk,
-        proven_by=by, seq=row.cand_high, number=(number_at_guess + row.cand_count) % 2**64,
+        proven_by=by, seq=walk.end if by is ProvenBy.WALK else row.cand_high,
+        number=(number_at_guess + row.cand_count) % 2**64,
     )
     row.walk = row.cand_walk
     row.number = event.number
