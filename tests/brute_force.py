@@ -30,6 +30,7 @@ from sealane.driver.ktls.events import GoOn, How, RecordAccepted, Rekey, ResyncA
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.model.parser import ones_complement_sum
 from sealane.driver.seq import add, delta
+from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import TYPES, VERSION_TLS13, Config, header_bytes
 
 from tests.brute_force_rules import Rules, TrueRecord
@@ -54,6 +55,8 @@ class Trial(Plan):
     mss: tuple[int, ...] = (60, 150, 400)
     near: float = 0.5  # a cut lies in or beside a header
     wide: float = 0.0  # a retransmission is one long segment over what lies around it
+    joint: float = 0.0  # it covers the loss before too, which is not retransmitted otherwise
+    one_bit: float = 0.0  # the flow is for a host that looks at the mark alone
     never: float = 0.0  # software does not answer, go on or rekey at all
     twice: float = 0.0  # it does so again later
     spread: int = 0  # a reaction takes 0 to this many segments
@@ -95,6 +98,7 @@ class Told:
         self.rules: Rules | None = None
         self.isn = 0
         self.handle = None
+        self.options = Option.NONE
 
     def __getattr__(self, name):
         return getattr(self._device, name)
@@ -103,7 +107,7 @@ class Told:
         return delta(seq, self.isn)
 
     def tls_dev_add(self, *args):
-        self.handle = self._device.tls_dev_add(*args)
+        self.handle = self._device.tls_dev_add(*args, options=self.options)
         return self.handle
 
     def tls_dev_resync(self, handle, seq, number):
@@ -133,7 +137,10 @@ class Judged(Transfer):
     def __init__(self, device: Device, seed: int, plan: Trial, config: Config) -> None:
         self.truth: list[TrueRecord] = []
         self.plain = b""
-        super().__init__(Told(device), seed, plan)
+        told = Told(device)
+        self.one_bit = random.Random(seed).random() < plan.one_bit
+        told.options = Option.ONE_BIT if self.one_bit else Option.NONE
+        super().__init__(told, seed, plan)
         self.rules = Rules(self.truth, config)
         self.device.rules, self.device.isn = self.rules, self.isn
         kinds = bytes(TYPES[self.version])
@@ -180,7 +187,7 @@ class Judged(Transfer):
             end, text = len(stream), start + header_bytes(self.version)
             inside = content + bytes([kind]) + bytes(padding) if modern else content
             plain += stream[start:text] + inside + stream[end - 16 :]
-            waits = end - start - 5 <= PARK_HOLD if modern else kind == 22
+            waits = self.one_bit or (end - start - 5 <= PARK_HOLD if modern else kind == 22)
             self.truth.append(
                 TrueRecord(start, text, end, epoch, number, kind == 22, waits)
             )
@@ -234,7 +241,12 @@ class Judged(Transfer):
             timed.append((now, low, high))
             if rng.random() < plan.duplicate:
                 timed.append((now + rng.randrange(20), low, high))
+        joined: list[tuple[float, int, int]] = []
         for now, low, high in missing:
+            if joined and rng.random() < plan.joint and low - joined[-1][2] < 4 * self.mss:
+                low = joined.pop()[1]
+            joined.append((now, low, high))
+        for now, low, high in joined:
             again = now + rng.randrange(2, 30)
             if rng.random() < plan.wide:
                 low = max(0, low - rng.randrange(4 * self.mss))
@@ -358,6 +370,12 @@ TRIALS = {
     "keys": replace(HARD, loss=0.08, key_updates=0.15, tickets=0.15, padding=0.3, spread=6),
     "tiny": replace(HARD, largest=60, mss=(3, 11, 30), short=0.4, records=6),
     "embedded": replace(HARD, chains=True, spread=8, twice=0.2),
+    "one bit": replace(HARD, records=6, largest=500, loss=0.3, reorder=0, mss=(20, 60), near=0.1,
+                       wide=0.9, joint=0.6, one_bit=1.0),
+    "small records": replace(HARD, records=6, largest=60, loss=0.3, reorder=0, mss=(4, 8, 16),
+                             near=0.1, wide=0.9, joint=0.5, short=0.6),
+    "overtaken": replace(HARD, records=8, largest=200, loss=0.1, mss=(20, 60), wide=0.7, joint=0.3,
+                         key_updates=0.3, padding=0.9, short=0.5, spread=6),
     "big": replace(HARD, largest=5000, mss=(536, 1448), records=10),
 }
 # Long transfers are rare: they cost as much as fifty short ones.

@@ -10,6 +10,8 @@ from sealane.hdl.abi.meta import META
 
 from tests import brute_force
 from tests.brute_force import CONFIGS, TRIALS, run_trial, run_trials
+from tests.brute_force_mutants import MUTANTS, first_finding
+from tests.brute_force_mutants import main as mutants_main
 from tests.brute_force_rules import runs, span
 
 COUNT = int(os.environ.get("SEALANE_BRUTE_FORCE", "20"))
@@ -71,6 +73,16 @@ def test_a_device_that_does_otherwise_is_caught(transport, says, monkeypatch, ca
     assert brute_force.main(["--trials", "40"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("seed ") and says in line for line in lines)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_walker_with_a_fault_is_found(name):
+    assert first_finding(name, range(4000)), "no trial broke"
+
+
+def test_the_command_says_which_faults_were_found(capsys):
+    assert mutants_main(["--trials", "1", "--mutant", "R2"]) == 1
+    assert capsys.readouterr().out.split() == ["R2", "none"]
 
 
 def test_the_command_says_in_one_line_what_it_did(capsys):
