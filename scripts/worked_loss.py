@@ -127,7 +127,7 @@ def lines() -> list[str]:
         said = f"packet {arrival.packet}: {arrival.low}-{arrival.high - 1}  "
         if arrival.passed.marked:
             first, last = meta.first_number, meta.last_number
-            said += f"marked, records {first}, {last}" if first < last else f"marked, record {first}"
+            said += f"marked, record {first}" + (f" and record {last}" if first < last else "")
             good = [n for n in range(first, last + 1) if verified(meta, n)]
             if good:
                 said += f"; record {good[0]} complete, X = 0"

@@ -2,11 +2,13 @@
 """The worked examples of the theory of operation are what the command prints, and they hold."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from sealane.scripts import worked_example, worked_loss
+from sealane.scripts import worked_example, worked_figure, worked_gcm, worked_loss
 
-PAGE = Path(__file__).resolve().parent.parent / worked_example.PAGE
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / worked_example.PAGE
 
 
 def test_the_page_shows_what_the_command_prints(capsys):
@@ -25,6 +27,10 @@ def test_write_puts_the_examples_into_the_page(tmp_path, monkeypatch):
     target.write_text(page.replace("X behind packets", "X before packets"))
     assert worked_example.main(["--write"]) == 0
     assert target.read_text() == page
+    for name in worked_figure.FIGURES:
+        drawn = (worked_example.IMAGES / name).read_text()
+        assert drawn == (ROOT / worked_example.IMAGES / name).read_text(), name
+        ElementTree.fromstring(drawn)
 
 
 def test_a_page_without_a_place_is_refused():
@@ -33,7 +39,7 @@ def test_a_page_without_a_place_is_refused():
 
 
 def test_a_record_in_pieces_sums_to_zero_in_every_order():
-    lines = worked_example.Example().lines()
+    lines = worked_gcm.Example().lines()
     ends = [line.split()[-1] for line in lines if line.startswith("X behind")]
     assert ends == ["0" * 32] * 6
     # In between X is not 0: what the example shows is not an accident.
