@@ -71,6 +71,7 @@ class RxCounters(_Counters):
     without_verdict: records of marked packets only, without any verdict.
     key_updates: key changes, TLS 1.2's by ChangeCipherSpec included.
     parks_ended: parks that were answered with a go-on.
+    aes_blocks: blocks of 16 bytes that the host put through AES; see `ktls.software`.
     """
 
     full: int = 0
@@ -86,3 +87,4 @@ class RxCounters(_Counters):
     resync_confirmed: int = 0
     resync_refused: int = 0
     resync_hints: int = 0
+    aes_blocks: int = 0

@@ -23,6 +23,7 @@ from sealane.hdl.abi.config import (
 from .. import seq as tcp
 from ..descriptors import RxPacket
 from ..keys import CryptoInfo
+from .software import SoftwareAes
 
 
 class UnknownEpoch(Exception):
@@ -62,7 +63,8 @@ class Mark:
         self.payload = packet.payload
         self.undone = False
         self.consistent = True
-        self._wire: bytes | None = None
+        self._wire: bytearray | None = None
+        self._clear: list[Framed] = []  # records whose text is not wire bytes yet
         self._records = self._walk(version)
         self._by_start = {record.start: record for record in self._records}
 
@@ -85,25 +87,29 @@ class Mark:
                 return True
         return False
 
-    def wire(self, epochs: Mapping[int, CryptoInfo]) -> bytes:
-        """The payload as it was on the wire: text encrypted again under the packet's own framing.
+    def wire(
+        self, low: int, high: int, epochs: Mapping[int, CryptoInfo], aes: SoftwareAes
+    ) -> bytes:
+        """Bytes [low, high) of the payload as they were on the wire.
 
-        Raises `UnknownEpoch` where the key of the packet's epoch is not in `epochs`.
+        The text of each record in them, all that the packet has of it, is encrypted again under
+        the packet's own framing, once. Raises `UnknownEpoch` where the key of the packet's epoch
+        is not in `epochs`.
         """
+        keys = epochs.get(self.packet.meta.epoch)
+        if keys is None:
+            raise UnknownEpoch
         if self._wire is None:
-            keys = epochs.get(self.packet.meta.epoch)
-            if keys is None:
-                raise UnknownEpoch
-            wire = bytearray(self.payload)
-            for record in self._records:
-                low, high = record.text_low, record.text_high
-                text, nonce = self.payload[low:high], record.nonce or b""
-                if text:
-                    wire[low:high] = keys.crypt_text(
-                        record.number, nonce, record.text_offset, text
-                    )
-            self._wire = bytes(wire)
-        return self._wire
+            self._wire = bytearray(self.payload)
+            self._clear = [r for r in self._records if r.text_low < r.text_high]
+        for record in [r for r in self._clear if r.text_low < high and r.text_high > low]:
+            at, behind = record.text_low, record.text_high
+            self._wire[at:behind] = aes.crypt_text(
+                keys, record.number, record.nonce or b"", record.text_offset,
+                self.payload[at:behind],
+            )
+            self._clear.remove(record)
+        return bytes(self._wire[low:high])
 
     def _walk(self, version: int) -> list[Framed]:
         meta, payload = self.packet.meta, self.payload

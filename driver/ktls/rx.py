@@ -3,7 +3,8 @@
 
 Bytes come as TCP put them in order, each range with the packet that brought it. The core frames
 the records itself, and only a record that the device verified under exactly the host's framing
-skips crypto in software (rule H). No clocks, no sockets: everything that happens is returned.
+skips crypto in software (rule H, `acceptance.RuleH`). No clocks, no sockets: everything that
+happens is returned.
 
 Two comparisons carry the soundness:
 
@@ -25,9 +26,7 @@ from cryptography.exceptions import InvalidTag
 from sealane.hdl.abi.config import (
     CONTENT_CHANGE_CIPHER_SPEC,
     HEADER_BYTES,
-    TAG_BYTES,
     VERSION_TLS13,
-    header_bytes,
 )
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
@@ -36,6 +35,7 @@ from .. import seq as tcp
 from ..counters import NetdevCounters, RxCounters, TlsStat
 from ..descriptors import DeviceEvent, Handle, RxPacket
 from ..keys import CryptoInfo
+from .acceptance import OneBit, Part, Place, RuleH, Share
 from .events import (
     GoOn,
     How,
@@ -48,7 +48,7 @@ from .events import (
     ResyncHint,
     StreamClosed,
 )
-from .framing import Framed, Mark, UnknownEpoch
+from .framing import UnknownEpoch
 from .records import KeyUpdateTracker, RecordError, closes, inner_plaintext, parse_header
 from .resync import Resync, ResyncMode
 
@@ -62,25 +62,15 @@ class StreamRange:
     packet: RxPacket
 
 
-@dataclass(slots=True)
-class _Part:
-    """A range that is not consumed yet; `low` is its place in the payload."""
-
-    seq: int
-    length: int
-    low: int
-    payload: bytes
-    packet: RxPacket
-    mark: Mark | None
-
-
 class KtlsRx:
     """Receives one direction from the point where its keys are installed.
 
     info: keys in force at TCP sequence number `seq`, where record `number` begins. epoch: key
     epoch told to the device. next_keys: called at each TLS 1.3 KeyUpdate for the keys behind it;
     without it or them, and in TLS 1.2, the core stops at a key change with `KeysNeeded` until
-    `install_next`. Every method that takes something in returns what came of it, in order.
+    `install_next`. one_bit: marks count without framing and verdicts (`acceptance.OneBit`); the
+    flow is to have `Option.ONE_BIT` then. Every method that takes something in returns what came
+    of it, in order.
     """
 
     def __init__(
@@ -94,6 +84,7 @@ class KtlsRx:
         resync_mode: ResyncMode = ResyncMode.DRIVER_REQ,
         stat: TlsStat | None = None,
         netdev: NetdevCounters | None = None,
+        one_bit: bool = False,
     ) -> None:
         self.counters = RxCounters()
         self.netdev = netdev if netdev is not None else NetdevCounters()
@@ -111,13 +102,16 @@ class KtlsRx:
         self._info = info
         self._next_keys = next_keys
         self._epochs = {epoch: info}
+        self._accept: RuleH | OneBit = RuleH(self.counters, self._epochs)
+        if one_bit:
+            self._accept = OneBit(self.counters)
         self._retiring: list[tuple[int, int]] = []  # epoch, sequence number that ends its use
         self._header: tuple[int, int] | None = None
-        self._parts: deque[_Part] = deque()
-        self._marks: dict[int, Mark] = {}  # by id of the packet, which the mark keeps alive
+        self._parts: deque[Part] = deque()
         self._tracker = KeyUpdateTracker()
         self._parks: dict[int, int] = {}  # record number -> park
         self._rekeys: deque[int] = deque()  # epochs asked of the device and not done yet, in order
+        self._had_device = handle is not None
         # Generations of this offload: a resync request crosses a rekey, because headers need no
         # key and the device's walk goes on.
         self._generations = {handle.generation} if handle else set()
@@ -215,8 +209,16 @@ class KtlsRx:
         self._note(out, self.resync.async_end(guess, self._parsed))
         return out
 
-    def installed(self, handle: Handle | None) -> None:
-        """The device took the direction on anew under the same keys, or (None) let go of it."""
+    def installed(self, handle: Handle | None, received_end: int | None = None) -> None:
+        """The device took the direction on anew under the same keys, or (None) let go of it.
+
+        received_end: highest sequence number that had come from the device by then. A one-bit host
+        uses no mark in front of it; where it is not told and there was a device before, no mark at
+        all.
+        """
+        if handle and self._had_device:
+            self._accept.new_marks_from(received_end)
+        self._had_device |= handle is not None
         self.handle = handle
         self._rekeys.clear()
         self._generations = {handle.generation} if handle else set()
@@ -232,6 +234,8 @@ class KtlsRx:
         self.stat.TlsRxRekeyOk += 1
         self.handle = handle
         installed = self._rekeys.popleft()
+        if not self._rekeys:
+            self._accept.new_marks_from(received_end)
         self._generations.add(handle.generation)
         self._retiring += [
             (epoch, received_end)
@@ -270,13 +274,9 @@ class KtlsRx:
             # Given up: the event may have been lost, the packets say it too. Held: the record that
             # holds marks back may never get a verdict; a hint says that software has read it.
             self.resync.stuck = True
-        mark = None
-        if packet.marked:
-            mark = self._marks.get(id(packet))
-            if mark is None:
-                mark = self._marks[id(packet)] = Mark(packet, self.version)
+        mark = self._accept.mark(packet, self.version)
         payload = mark.payload if mark else packet.payload
-        self._parts.append(_Part(piece.seq, piece.length, low, payload, packet, mark))
+        self._parts.append(Part(piece.seq, piece.length, low, payload, packet, mark))
 
     def _advance(self, out: list[KtlsEvent]) -> None:
         """Frames and finishes what is here."""
@@ -298,7 +298,7 @@ class KtlsRx:
         except RecordError as error:
             self._refuse(error, out)
 
-    def _parts_of(self, end: int) -> list[tuple[_Part, int, int]]:
+    def _parts_of(self, end: int) -> list[Share]:
         """Parts of [start, end) with the bounds of their share in the payload."""
         shares = []
         for part in self._parts:
@@ -309,34 +309,12 @@ class KtlsRx:
             shares.append((part, part.low + skip, part.low + min(part.length, left)))
         return shares
 
+    @property
+    def _place(self) -> Place:
+        return Place(self.handle, self.epoch, self.number, self.start, self._info)
+
     def _read_header(self) -> bytes:
-        header = b""
-        for part, low, high in self._parts_of(tcp.add(self.start, HEADER_BYTES)):
-            if part.mark and not part.mark.undone and self._framed(part.mark) is None:
-                self._undo(part.mark)
-            header += self._wire(part)[low:high]
-        return header
-
-    def _framed(self, mark: Mark) -> Framed | None:
-        """The device's framing of the record under way, if it agrees in all but length, nonce."""
-        meta, record = mark.packet.meta, mark.record_at(self.start)
-        agrees = (
-            record is not None
-            and self.handle == Handle(meta.context, meta.generation)
-            and meta.epoch == self.epoch
-            and record.number == self.number
-        )
-        return record if agrees else None
-
-    def _undo(self, mark: Mark) -> None:
-        mark.undone = True
-        self.counters.marks_undone += 1
-
-    def _wire(self, part: _Part) -> bytes:
-        """Payload to read wire bytes from: restored if the packet's framing was not the host's."""
-        if part.mark and part.mark.undone:
-            return part.mark.wire(self._epochs)
-        return part.payload
+        return self._accept.front(self._place, self._parts_of(tcp.add(self.start, HEADER_BYTES)))
 
     # --- records ----------------------------------------------------------------------------
 
@@ -376,55 +354,14 @@ class KtlsRx:
             self._note(out, hints)
 
     def _text(
-        self, content_type: int, length: int, end: int, shares: list[tuple[_Part, int, int]]
+        self, content_type: int, length: int, end: int, shares: list[Share]
     ) -> tuple[How, bytes]:
-        """Rule H: the record's text, and by which way. Raises `RecordError` on a bad tag."""
-        prefix = header_bytes(self.version)
-        nonce = self._explicit_nonce(shares, prefix)
-        any_marked, all_marked = False, True
-        verdict, contradicted = False, False
-        for part, _, _ in shares:
-            mark = part.mark
-            any_marked |= mark is not None
-            if mark is None:
-                all_marked = False
-                continue
-            framed = None if mark.undone else self._framed(mark)
-            if framed and framed.length in (None, length) and framed.nonce in (None, nonce):
-                verdict |= framed.completed
-                continue
-            contradicted |= mark.verdicts_within(self.start, end)
-            all_marked = False
-            if not mark.undone:
-                self._undo(mark)
-        self.counters.verdict_mismatch += contradicted
-        if all_marked and verdict:
-            record = b"".join(part.payload[low:high] for part, low, high in shares)
-            return How.FULL, record[prefix : len(record) - TAG_BYTES]
-        self.counters.without_verdict += all_marked
-        wire = b"".join(
-            (part.mark.wire(self._epochs) if part.mark else part.payload)[low:high]
-            for part, low, high in shares
-        )
+        """The record's text, and by which way. Raises `RecordError` on a bad tag."""
         try:
-            text = self._info.open(self.number, content_type, wire[HEADER_BYTES:])
+            return self._accept.text(self._place, content_type, length, end, shares)
         except InvalidTag:
             self.stat.TlsDecryptError += 1
             raise RecordError("bad_record_mac", "the tag does not verify") from None
-        return (How.PARTIAL if any_marked else How.NONE), text
-
-    def _explicit_nonce(self, shares: list[tuple[_Part, int, int]], prefix: int) -> bytes:
-        """The 8 nonce bytes of a TLS 1.2 record as they were on the wire, else nothing."""
-        if prefix == HEADER_BYTES:
-            return b""
-        front = b""
-        for part, low, high in shares:
-            if len(front) >= prefix:
-                break
-            if part.mark and not part.mark.undone and self._framed(part.mark) is None:
-                self._undo(part.mark)
-            front += self._wire(part)[low : min(high, low + prefix - len(front))]
-        return front[HEADER_BYTES:prefix]
 
     def _changes_keys(self, content_type: int, content: bytes) -> bool:
         if self.version == VERSION_TLS13:
@@ -439,6 +376,8 @@ class KtlsRx:
         self._epochs[self.epoch] = self._info = info
         number, self.number = self.number, 0
         self._parks.clear()
+        if self._had_device:
+            self._accept.new_marks_from(None)
         self.async_cancel()
         self.resync.renumber()
         self.counters.key_updates += 1
@@ -475,7 +414,7 @@ class KtlsRx:
         self.closed = True
         self._note(out, self.resync.refuse())
         self._parts.clear()
-        self._marks.clear()
+        self._accept.clear()
 
     def _drop_consumed(self) -> None:
         while self._parts:
@@ -483,9 +422,7 @@ class KtlsRx:
             if tcp.delta(tcp.add(part.seq, part.length), self.start) > 0:
                 break
             self._parts.popleft()
-        passed = [key for key, m in self._marks.items() if tcp.delta(m.end, self.start) <= 0]
-        for key in passed:
-            del self._marks[key]
+        self._accept.drop_passed(self.start)
         self._retire()
 
     def _retire(self) -> None:
