@@ -11,10 +11,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import (
     CONTENT_APPLICATION_DATA,
     VERSION_TLS12,
     VERSION_TLS13,
+    header_bytes,
 )
 from sealane.hdl.abi.meta import ProvenBy, Reason
 
@@ -43,11 +45,21 @@ from .trace import RecordTrace, Trace
 Reaction = ResyncAnswer | ResyncHint | GoOn | Rekey
 
 
+# The proofs that every flow may see; others are reported where a flow's options allow for them.
+USUAL_PROOFS = (ProvenBy.SOFTWARE, ProvenBy.WALK)
+
+
 @dataclass
 class RxCounts:
-    """What the report says of one direction, by its names there."""
+    """What the report says of one direction, by its names there.
+
+    app_bytes_decrypted: application bytes that came in marked packets. app_bytes_full: those of
+    records that the hardware did whole, which cost software no crypto.
+    """
 
     app_records: int = 0
+    app_bytes_decrypted: int = 0
+    app_bytes_full: int = 0
     other_records: int = 0
     refused_records: int = 0
     closed_records: int = 0
@@ -61,12 +73,23 @@ class RxCounts:
     proven_by: Counter[ProvenBy] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Bytes [start, end) of the stream, and whether the packet that brought them was marked."""
+
+    start: int
+    end: int
+    marked: bool
+    reason: int
+
+
 class HostDirection:
     """One direction. Offsets count from the first byte of its stream.
 
     truth: the same direction decrypted in software, to compare records that skipped crypto with.
     deliver: gives a record that the kernel opened to the connection's TLS library: direction,
     inner type, plaintext, stream offset behind it.
+    options: of the flow in the device.
     highest: TCP sequence number behind everything that came.
     ktls: the kernel's TLS once it has the keys; handle: the device's context while there is one.
     """
@@ -74,10 +97,12 @@ class HostDirection:
     def __init__(
         self, connection: int, way: str, stream: Stream, truth: DirectionTruth,
         deliver: Callable[[str, int, bytes, int], None], trace: Trace,
+        options: Option = Option.NONE,
     ) -> None:
         self.connection = connection
         self.way = way
         self.stream = stream
+        self.options = options
         self.counts = RxCounts()
         self.ktls: KtlsRx | None = None
         self.handle: Handle | None = None
@@ -90,7 +115,7 @@ class HostDirection:
         self._truth = {record.offset: record for record in truth.records}
         self._packets: dict[int, RxPacket] = {}
         self._early: list[Piece] = []  # in order, behind the last record that the library took
-        self._pending: deque[tuple[int, Reason]] = deque()  # of pieces: end, why not marked
+        self._pending: deque[_Part] = deque()  # in order, not in an accepted record yet
         self._next_keys: deque[CryptoInfo] = deque()
 
     # --- segments ---------------------------------------------------------------------------
@@ -124,7 +149,9 @@ class HostDirection:
         for piece in pieces:
             packet = self._packets[piece.packet]
             ranges.append(StreamRange(self.stream.sequence(piece.offset), len(piece.data), packet))
-            self._pending.append((piece.end, Reason(packet.meta.reason)))
+            self._pending.append(_Part(
+                piece.offset, piece.end, packet.marked, packet.meta.reason
+            ))
         self._take(self.ktls.feed(ranges))
         if not self.stream.waiting_bytes:
             # Every byte of these packets was taken; KtlsRx keeps those that it still needs.
@@ -194,12 +221,12 @@ class HostDirection:
         application = event.content_type == CONTENT_APPLICATION_DATA
         self._accept(application, event.how, event.plaintext)
         end = offset + event.wire_length
-        reasons = set()
-        while self._pending and self._pending[0][0] <= end:
-            reasons.add(self._pending.popleft()[1])
-        if self._pending:
-            reasons.add(self._pending[0][1])
-        if application and event.how is not How.FULL and Reason.NOT_OPEN in reasons:
+        parts = self._parts_until(end)
+        if application:
+            self._count_bytes(event, offset, parts)
+        if application and event.how is not How.FULL and (
+            any(part.reason == Reason.NOT_OPEN for part in parts)
+        ):
             self.counts.closed_records += 1
         if event.how is How.FULL:
             truth = self._truth.get(offset)
@@ -215,6 +242,29 @@ class HostDirection:
         ))
         if not application:
             self._deliver(self.way, event.content_type, event.plaintext, end)
+
+    def _parts_until(self, end: int) -> list[_Part]:
+        """Where the bytes in front of `end` came from; what begins there is kept."""
+        parts = []
+        while self._pending and self._pending[0].start < end:
+            parts.append(self._pending[0])
+            if self._pending[0].end > end:
+                break
+            self._pending.popleft()
+        return parts
+
+    def _count_bytes(self, event: RecordAccepted, offset: int, parts: Iterable[_Part]) -> None:
+        """Which of the record's application bytes the hardware decrypted."""
+        assert self.ktls is not None
+        # TLS 1.3 puts the inner type and the padding behind them.
+        start = offset + header_bytes(self.ktls.version)
+        end = start + len(event.plaintext)
+        self.counts.app_bytes_decrypted += sum(
+            max(0, min(part.end, end) - max(part.start, start))
+            for part in parts if part.marked
+        )
+        if event.how is How.FULL:
+            self.counts.app_bytes_full += len(event.plaintext)
 
     # --- summary ----------------------------------------------------------------------------
 
@@ -240,10 +290,7 @@ class HostDirection:
             "reasons": {r.name.lower(): counts.reasons[r] for r in Reason if counts.reasons[r]},
             "resync": {
                 **{what: counts.resync[what] for what in ("requested", "confirmed", "refused")},
-                "proven_by": {
-                    by.name.lower(): counts.proven_by[by]
-                    for by in (ProvenBy.SOFTWARE, ProvenBy.WALK)
-                },
+                "proven_by": self._proven_by(),
             },
             "parks": counts.parks,
             "key_updates": key_updates,
@@ -251,6 +298,15 @@ class HostDirection:
             "verdict_mismatch": counters.verdict_mismatch if counters else 0,
             "wrong_marks": counts.wrong_marks,
             "leftover_bytes": self.ktls.leftover_bytes if self.ktls else leftover,
+            "app_bytes_decrypted": counts.app_bytes_decrypted,
+            "app_bytes_full": counts.app_bytes_full,
+        }
+
+    def _proven_by(self) -> dict[str, int]:
+        proofs, more = self.counts.proven_by, bool(self.options & Option.TAG_PROOF)
+        return {
+            by.name.lower(): proofs[by] for by in ProvenBy
+            if by and (by in USUAL_PROOFS or proofs[by] or more)
         }
 
 

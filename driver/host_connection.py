@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+from sealane.hdl.abi.commands import Option
+
 from .device import Flow
 from .host import HostDirection, Reaction
 from .keylog import Keylog
@@ -40,7 +42,7 @@ class HostConnection:
 
     def __init__(
         self, tcp: TcpConnection, truth: ConnectionTruth, keylog: Keylog,
-        sessions: dict[bytes, bytes], trace: Trace,
+        sessions: dict[bytes, bytes], trace: Trace, options: Option = Option.NONE,
     ) -> None:
         self.tcp = tcp
         self.tls = Connection(keylog, sessions, hand_over=tcp.has_syn)
@@ -52,7 +54,7 @@ class HostConnection:
             if way == "s2c":
                 source, target = target, source
             host = HostDirection(
-                tcp.index, way, tcp.streams[way], truth[way], self.deliver, trace
+                tcp.index, way, tcp.streams[way], truth[way], self.deliver, trace, options
             )
             self.ways[way] = Way(host, _flow(source, target))
 

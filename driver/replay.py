@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import ProvenBy, Reason
@@ -31,7 +32,7 @@ from .ktls import GoOn, Rekey, ResyncAnswer, ResyncHint
 from .model.parser import Parsed, parse
 from .oracle import HOST, ConnectionTruth, decode_capture
 from .tcp import ConnectionTable, Endpoint, Segment, TcpConnection
-from .trace import SegmentTrace, Trace
+from .trace import PacketTrace, SegmentTrace, Trace
 from .transport import Transport
 from .wire import as_on_wire
 
@@ -43,17 +44,19 @@ class Replay:
     """One capture through one device.
 
     confirm_delay: segments of a direction that pass before the driver's reactions are carried out.
+    options: of every flow.
     """
 
     def __init__(
         self, transport: Transport, keylog: Keylog, confirm_delay: int = 0,
-        config: Config | None = None,
+        config: Config | None = None, options: Option = Option.NONE,
     ) -> None:
         self.trace = Trace()
         self.errors: list[str] = []
         self._device = Device(transport, config)
         self._keylog = keylog
         self._delay = confirm_delay
+        self._options = options
         self._table = ConnectionTable()
         self._connections: list[HostConnection] = []
         self._by_pair: dict[tuple[Endpoint, Endpoint], HostConnection] = {}
@@ -120,12 +123,13 @@ class Replay:
         for tcp in self._table.connections[known:]:
             self._open(tcp, truths[tcp.index])
         if segment is None:
-            self._dropped(head, out)
+            self._trace_packet(head, out, *self._dropped(head, out))
             self._take_events(events)
             return
         connection = self._connections[segment.connection.index]
         connection.late_syn()
         way = connection.ways[segment.direction]
+        self._trace_packet(head, out, way, segment.offset)
         way.heard = self._time
         if segment.length:
             way.marked = out.marked
@@ -138,20 +142,35 @@ class Replay:
             if ended.host.stream.end is not None or way.host.stream.reset:
                 self._release(ended)
 
-    def _dropped(self, head: Parsed, out: RxPacket) -> None:
-        """A segment that TCP dropped counts for the connection that its addresses name."""
+    def _dropped(self, head: Parsed, out: RxPacket) -> tuple[Way | None, int | None]:
+        """A segment that TCP dropped counts for the connection that its addresses name.
+
+        Returns the direction and the offset in its stream, if there is one.
+        """
         if not head.is_tcp or head.checksum_ok:
-            return
+            return None, None
         connection = self._by_pair.get(pair_of(head))
         self._strangers += connection is None
-        if connection is None or not head.payload_length:
-            return
+        if connection is None:
+            return None, None
         way = connection.ways[connection.tcp.direction(ends(head)[0])]
-        way.host.counts.segments += 1
-        way.host.counts.reasons[Reason(out.meta.reason)] += 1
         offset = way.host.stream.offset(head.seq)
-        segment = Segment(connection.tcp, way.host.way, offset, head.payload_length, [])
-        self._trace_segment(connection, segment, out)
+        if head.payload_length:
+            way.host.counts.segments += 1
+            way.host.counts.reasons[Reason(out.meta.reason)] += 1
+            segment = Segment(connection.tcp, way.host.way, offset, head.payload_length, [])
+            self._trace_segment(connection, segment, out)
+        return way, offset
+
+    def _trace_packet(
+        self, head: Parsed, out: RxPacket, way: Way | None, offset: int | None
+    ) -> None:
+        self.trace.packets.append(PacketTrace(
+            self._packet, self._time, way.host.connection if way else None,
+            way.host.way if way else None, head.seq if head.is_tcp else None, offset,
+            head.payload_length if head.is_tcp else 0, out.marked,
+            Reason(out.meta.reason).name.lower(),
+        ))
 
     def _trace_segment(self, connection: HostConnection, segment: Segment, out: RxPacket) -> None:
         outcome = "decrypted" if out.marked else Reason(out.meta.reason).name.lower()
@@ -161,7 +180,8 @@ class Replay:
         ))
 
     def _open(self, tcp: TcpConnection, truth: ConnectionTruth) -> None:
-        connection = HostConnection(tcp, truth, self._keylog, self._sessions, self.trace)
+        connection = HostConnection(tcp, truth, self._keylog, self._sessions, self.trace,
+                                    self._options)
         self._connections.append(connection)
         pair = (min(tcp.client, tcp.server), max(tcp.client, tcp.server))
         former = self._by_pair.get(pair)
@@ -200,7 +220,9 @@ class Replay:
         seq, number = kernel.boundary
         while True:
             try:
-                handle = self._device.tls_dev_add(way.flow, kernel.info, seq, number, kernel.epoch)
+                handle = self._device.tls_dev_add(
+                    way.flow, kernel.info, seq, number, kernel.epoch, self._options
+                )
                 break
             except OffloadRefused as error:
                 connection.refusal = str(error)
@@ -331,6 +353,7 @@ class Replay:
             )
         return {
             "schema": SCHEMA, "capture": capture, "engine": engine,
+            **{option.name.lower(): True for option in self._options if option.name},
             "errors": errors, "events": self._events,
             "connections": [c.report() for c in self._connections],
         }

@@ -1,7 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a replay remembers beside its report, for pictures: segments and records one by one."""
+"""What a replay remembers beside its report: packets, segments and records one by one."""
 
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class PacketTrace:
+    """Any packet of the capture, and what the device said of it.
+
+    packet: its number in the capture, from 0. time: seconds since the first packet.
+    connection, way: index in the report, `c2s` or `s2c`; `None` if it belongs to none. seq: TCP
+    sequence number, `None` if it is no TCP segment. offset: of its first byte in the stream,
+    `None` without a connection. length: bytes of TCP payload. reason: why it was not marked, by
+    the name in `Reason`.
+    """
+
+    packet: int
+    time: float
+    connection: int | None
+    way: str | None
+    seq: int | None
+    offset: int | None
+    length: int
+    marked: bool
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -39,7 +61,8 @@ class RecordTrace:
 
 @dataclass
 class Trace:
-    """Everything that a picture is drawn from beside the report, in the order of the capture."""
+    """What pictures and listings need beside the report, in the order of the capture."""
 
     segments: list[SegmentTrace] = field(default_factory=list)
     records: list[RecordTrace] = field(default_factory=list)
+    packets: list[PacketTrace] = field(default_factory=list)

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device's parameters as options of a command."""
+"""The device's parameters and a flow's options as options of a command."""
 
 import argparse
 import re
 from dataclasses import fields
 
+from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import Config
+
+FLOW_OPTIONS = {
+    Option.TAG_PROOF: "prove a candidate position by its record's tag too",
+    Option.ONE_BIT: "mark nothing behind a record that is not verified, for a host that looks at "
+                    "the mark alone",
+    Option.MARK_REST: "mark packets inside a record that has an unmarked packet too",
+}  # fmt: skip
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,3 +31,24 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 def config_of(args: argparse.Namespace) -> Config:
     """The parameters that were asked for. Raises `ValueError` where they make no device."""
     return Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
+
+
+def add_flow_options(parser: argparse.ArgumentParser) -> None:
+    """One switch for each `Option`, all off by default."""
+    group = parser.add_argument_group("options of every flow, off by default")
+    for option, text in FLOW_OPTIONS.items():
+        group.add_argument("--" + flag(option), action="store_true", help=text)
+
+
+def flag(option: Option) -> str:
+    """The option's name on the command line."""
+    return str(option.name).lower().replace("_", "-")
+
+
+def flow_options_of(args: argparse.Namespace) -> Option:
+    """The options that were asked for."""
+    chosen = Option.NONE
+    for option in FLOW_OPTIONS:
+        if getattr(args, str(option.name).lower()):
+            chosen |= option
+    return chosen

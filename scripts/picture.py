@@ -33,6 +33,7 @@ COLOURS = {
     "seen_bytes": "#56B4E9",
     "parked": "#CC79A7",
     "held": "#8B5A9B",
+    "mixed": "#B8A15A",
     "tag_mismatch": "#B00020",
     "given_up": "#7A1F00",
     "out_of_window": "#F0E442",

@@ -3,23 +3,29 @@
 
 import argparse
 import contextlib
+import csv
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from sealane.driver.capture import CaptureError, read_capture
 from sealane.driver.device import DeviceError
 from sealane.driver.keylog import Keylog, KeylogError
 from sealane.driver.replay import Replay
+from sealane.driver.trace import PacketTrace
 from sealane.driver.transport import Transport
 
+from .config_arguments import add_flow_options, flow_options_of
+from .replay_tables import directions, heading, reasons, resync_table, resyncs, shares
+
+PACKET_COLUMNS = (
+    "packet", "time", "connection", "dir", "seq", "offset", "length", "marked", "reason",
+)
 PICTURES = (".png", ".svg", ".pdf", "")
 
 
@@ -39,10 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--confirm-delay", type=int, default=0, metavar="SEGMENTS",
                         help="segments of a direction before the driver's answers take effect")
     parser.add_argument("--report", type=Path, metavar="OUT.json", help="write the report")
+    parser.add_argument("--packets", type=Path, metavar="OUT.csv",
+                        help="write what became of each packet: its number from 0, time, "
+                        "connection, direction, TCP sequence number, offset in the stream, payload "
+                        "bytes, mark (0 or 1) and the reason of an unmarked one")
     parser.add_argument("--plaintext", type=Path, metavar="DIR",
                         help="write recovered application bytes to DIR/INDEX.c2s.bin and .s2c.bin")
     parser.add_argument("--waves", type=Path, metavar="FILE", help="write waves (FST), rtl only")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw a picture")
+    add_flow_options(parser)
 
 
 def open_transport(engine: str, waves: Path | None) -> Transport:
@@ -85,34 +96,32 @@ def progress_bar(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def table(report: dict[str, Any]) -> Table:
-    """One line for each direction of each connection."""
-    out = Table(title=escape(f"{report['capture']}: receive, {report['engine']} engine"))
-    for name in ("connection", "TLS, cipher", "way"):
-        out.add_column(name, overflow="fold")
-    for name in ("app bytes", "SHA-256", "records\nwhole/part/none", "segments\ndecrypted",
-                 "resyncs\nproven/asked"):
-        out.add_column(name, justify="right", no_wrap=True)
-    out.add_column("not decrypted because", overflow="fold")
-    for connection in report["connections"]:
-        for way in ("c2s", "s2c"):
-            rx = connection[way]["rx"]
-            proven = sum(rx["resync"]["proven_by"].values())
-            reasons = ", ".join(f"{n} {r}" for r, n in rx["reasons"].items())
-            if not connection["offloaded"]:
-                reasons = f"not offloaded: {connection['reason']}"
-            out.add_row(
-                f"{connection['index']}  {connection['client']}:{connection['client_port']}\n"
-                f"   {connection['server']}:{connection['server_port']}" if way == "c2s" else "",
-                f"{connection['version'] or '-'}\n{connection['cipher'] or '-'}"
-                if way == "c2s" else "",
-                way, str(rx["app_bytes"]), rx["app_sha256"][:12],
-                f"{rx['records_full']}/{rx['records_partial']}/{rx['records_none']}",
-                f"{rx['segments_decrypted']}/{rx['segments']}",
-                f"{proven}/{rx['resync']['requested']}", reasons,
-                end_section=way == "s2c",
-            )
-    return out
+def show(report: dict[str, Any], console: Console) -> None:
+    """Prints the report's sums, reasons and resyncs."""
+    for line in heading(report):
+        console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    if not report["connections"]:
+        console.print("no TCP connection in the capture")
+        return
+    tables = {"Decrypted by the hardware": shares(report)}
+    if any(rx["reasons"] for _, rx in directions(report)):
+        tables["Data packets that passed untouched"] = reasons(report)
+    if resyncs(report["events"]):
+        tables["Resyncs (positions in bytes of the stream)"] = resync_table(report["events"])
+    for title, table in tables.items():
+        console.print(f"\n{title}", style="bold", highlight=False)
+        console.print(table)
+    console.print()
+
+
+def write_packets(path: Path, packets: Iterable[PacketTrace]) -> None:
+    """A line of CSV for each packet of the capture, the columns' names first."""
+    with path.open("w", newline="") as out:
+        lines = csv.writer(out, lineterminator="\n")
+        lines.writerow(PACKET_COLUMNS)
+        for p in packets:
+            lines.writerow((p.packet, f"{p.time:.6f}", p.connection, p.way, p.seq, p.offset,
+                            p.length, int(p.marked), p.reason))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -130,13 +139,22 @@ def run(args: argparse.Namespace) -> int:
 
 def check_outputs(args: argparse.Namespace) -> None:
     """What cannot be written is said before the work, not behind it. Raises `UsageError`."""
-    for option, path in (("--report", args.report), ("--plot", args.plot)):
+    written: dict[Path, str] = {}
+    read = {args.capture.resolve(): "the capture", args.keylog.resolve(): "the key log"}
+    for option, path in (
+        ("--report", args.report), ("--packets", args.packets), ("--plot", args.plot),
+        ("--waves", args.waves),
+    ):
         if path is None:
             continue
         if path.is_dir():
             raise UsageError(f"{option} {path}: a folder, not a file")
         if not path.parent.is_dir():
             raise UsageError(f"{option} {path}: there is no folder {path.parent}")
+        other = (read | written).get(path.resolve())
+        if other is not None and (path.is_file() or not path.exists()):
+            raise UsageError(f"{option} {path}: that is {other}")
+        written[path.resolve()] = f"the file of {option}"
     if args.plot is not None and args.plot.suffix.lower() not in PICTURES:
         raise UsageError(f"--plot {args.plot}: a picture's name ends in .png, .svg or .pdf")
     if args.plaintext is not None:
@@ -153,7 +171,8 @@ def _run(args: argparse.Namespace) -> int:
     check_outputs(args)
     transport = open_transport(args.engine, args.waves)
     try:
-        replay = Replay(transport, keylog, confirm_delay=args.confirm_delay)
+        replay = Replay(transport, keylog, confirm_delay=args.confirm_delay,
+                        options=flow_options_of(args))
         began = time.perf_counter()
         with progress_bar(len(capture.packets)) as progress:
             replay.run(capture.packets, progress)
@@ -165,6 +184,8 @@ def _run(args: argparse.Namespace) -> int:
     report = replay.report(name, args.engine, capture.warnings)
     if args.report:
         args.report.write_text(json.dumps(report, indent=1) + "\n")
+    if args.packets:
+        write_packets(args.packets, replay.trace.packets)
     if args.plaintext:
         for (index, way), data in replay.plaintext().items():
             (args.plaintext / f"{index}.{way}.bin").write_bytes(data)
@@ -175,8 +196,8 @@ def _run(args: argparse.Namespace) -> int:
         draw(report, replay.trace, args.plot)
     console = Console()
     if not console.is_terminal:
-        console = Console(width=180)
-    console.print(table(report))
+        console = Console(width=100)
+    show(report, console)
     payload = replay.offloaded_payload
     print(f"{payload} bytes of TCP payload of offloaded connections in {seconds:.2f} s, "
           f"{payload / seconds / 1000:.0f} kB/s")

@@ -84,6 +84,8 @@ def check_direction(rx: dict, plaintext: bytes) -> None:
     assert whole == rx["app_records"]
     assert rx["segments"] == rx["segments_decrypted"] + sum(rx["reasons"].values())
     assert rx["closed_records"] <= rx["records_partial"] + rx["records_none"]
+    assert 0 <= rx["app_bytes_full"] <= rx["app_bytes_decrypted"] <= rx["app_bytes"]
+    assert rx["segments_decrypted"] or not rx["app_bytes_decrypted"]
 
 
 def must_be_whole(name: str, result: Result) -> dict:

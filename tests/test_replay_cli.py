@@ -25,6 +25,7 @@ RX = {
     "closed_records": int, "segments": int, "segments_decrypted": int, "reasons": dict,
     "resync": dict, "parks": int, "key_updates": int, "marks_undone": int,
     "verdict_mismatch": int, "wrong_marks": int, "leftover_bytes": int,
+    "app_bytes_decrypted": int, "app_bytes_full": int,
 }
 EVENT = ["packet", "time", "connection", "dir", "kind", "lost_at", "guess", "proven_by",
          "resumed_at"]
@@ -53,7 +54,7 @@ def test_report_plaintext_and_picture(tmp_path):
                    "--plaintext", plain, "--plot", picture)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout, "no colours and no progress in a pipe"
-    assert "12/0/0" in done.stdout and NAME in done.stdout
+    assert NAME in done.stdout and "0 c2s       12   100%    0%    0%      147" in done.stdout
     got = json.loads(report.read_text())
     want = truth_of(NAME)["connections"][0]
     for way in WAYS:
@@ -121,7 +122,9 @@ def test_output_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [
-    ["--report", "."], ["--report", "no/r.json"], ["--plot", "."], ["--plot", "no/p.png"],
+    ["--report", "."], ["--report", "no/r.json"], ["--packets", "."], ["--packets", "no/p.csv"],
+    ["--report", CAPTURE], ["--packets", KEYS], ["--waves", "no/x.fst"],
+    ["--plot", "."], ["--plot", "no/p.png"],
     ["--plot", "p.docx"], ["--plaintext", KEYS],
 ])
 def test_outputs_are_looked_at_before_the_work(arguments):
@@ -148,6 +151,16 @@ def test_interrupted(monkeypatch, capsys):
     monkeypatch.setattr(replay_command, "read_capture", interrupt)
     assert main(["replay", str(CAPTURE), "--keylog", str(KEYS), "--engine", "model"]) == 130
     assert capsys.readouterr().err == "sealane replay: interrupted\n"
+
+
+def test_no_file_is_written_twice_or_read_and_written(tmp_path):
+    """A capture is not overwritten by its report, by whatever name."""
+    (tmp_path / "x.pcap.gz").symlink_to(CAPTURE)
+    one, common = tmp_path / "one", ("--keylog", KEYS, "--engine", "model")
+    assert "--report" in refused(CAPTURE, *common, "--report", one, "--packets", one)
+    assert "capture" in refused(tmp_path / "x.pcap.gz", *common, "--packets", CAPTURE)
+    assert not one.exists()
+    assert sealane(CAPTURE, *common, "--report", os.devnull, "--packets", os.devnull).stderr == ""
 
 
 @pytest.mark.parametrize("arguments", [
