@@ -7,14 +7,16 @@ constants and protect nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sealane.driver.ktls import How, RecordRefused
+from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.meta import Reason
 
-from tests.divergence_plan import Step
 from tests.ideal_card import KEY_UPDATE, Stream
-from tests.test_divergence import Victim
+from tests.test_divergence import Step, Victim
 from tests.test_ktls_attacks import Victim as Peer
 
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)
@@ -51,8 +53,11 @@ def test_bytes_that_passed_are_not_marked_again(keep_last, version):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_an_unmarked_packet_fed_is_seen(version):
     """R4. The true beginning is fed by a packet that is not marked, because its first byte came
-    before; the forged one must not be fed or marked in its place."""
+    before; the forged one must not be fed or marked in its place. The flow has MARK_REST, so that
+    the rest of such a record is marked."""
     victim = Victim(version, False)
+    victim.habits = replace(victim.habits, options=Option.MARK_REST)
+    victim.step(Step("readd"))
     start, cut, end = victim.record.offset, victim.cut, victim.record.end
     victim.wire(0, start)
     assert victim.wire(start - 1, cut, host=False).meta.reason == Reason.NOT_OPEN
