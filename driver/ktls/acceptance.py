@@ -153,40 +153,40 @@ class RuleH:
 
 
 class OneBit:
-    """A host that knows one bit of a packet, as Linux's `skb->decrypted`: `tls_device_decrypted`.
+    """A host that knows one bit of a packet, as Linux's `skb->decrypted` (`tls_device_decrypted`).
 
     A record skips crypto if all its bytes come from marked packets. Without any marked packet it is
-    opened in software. If it is mixed, its marked parts are encrypted again and it is opened then;
-    key, number and offset for that are those of the host's own record, because a bit says nothing
-    of the device's. Linux counts as this does except that it runs the whole record through AES to
-    encrypt a part of it (`tls_device_reencrypt`).
+    opened in software. If it is mixed, its marked parts are encrypted again and then it is opened;
+    key, number and offset for that are those of the host's own record, because a bit tells nothing
+    of the device's. Linux differs only in cost: to encrypt a part again it takes the whole record
+    through AES (`tls_device_reencrypt`).
 
-    What the bit implies. The device completes a record with a marked packet only if the record
-    verifies. So if all bytes of a record come from marked packets that the device framed as the
-    host does, in one installation, then the last of them to pass carried the verdict.
+    What the bit implies. The device marks a packet only if the records that complete in it verify,
+    and marks no byte twice. So if all bytes of a record come from marked packets that the device
+    framed as the host does, under one installation, then the last of them to pass brought the
+    verdict.
 
     What the host cannot know, and what comes of it:
 
-    - *Installation and key.* Marked packets of two installations may make up one record of which
-      neither verified all. The host does know until where packets had come when the context was
-      installed or got new keys, and uses no mark of a record that starts in front of that place
-      (`new_marks_from`); such a record counts as mixed.
+    - *Installation and key.* Marked packets of two installations may make up one record that the
+      device verified in neither. But the host knows how far packets had come when the context was
+      installed or got new keys; it uses no mark in a record that starts in front of that place
+      (`new_marks_from`), such a record counts as mixed.
     - *Framing.* A header is read as the packet shows it, even where the device took these bytes for
       text, and a mixed record is encrypted again where the host believes that text was. If the
-      device was made to frame otherwise, this yields garbage: the tag fails, or the header does,
-      and the connection ends, though TCP got every byte right. `RuleH` would have gone on.
-    - *Framing that the attacker chose.* Behind a record that is not verified, marks say nothing.
-      `Option.ONE_BIT` keeps the device from giving any there. It cannot keep it from marking inside
-      such a record, whose header may be forged: shown to the device alone, it may claim more bytes
-      than the true record has, and the bytes behind the true record's end come to the host as
-      marked. What they become is the attacker's choice where the keystream is known: in TLS 1.2,
-      whose explicit nonce lies in the clear and may be that of an old record with known plaintext.
-      Such bytes, framed as a record, are accepted. In TLS 1.3 the number decides the keystream and
-      the bytes become noise, which looks like a header once in 2^26 times. This remains, here and
-      with any device of this kind under Linux; only `RuleH` refuses it.
+      device was made to frame otherwise, this yields noise: a tag or a header is bad and the
+      connection ends, though TCP got every byte right. `RuleH` goes on.
+    - *Framing that the attacker chose.* Behind a record that is not verified a mark says nothing;
+      `Option.ONE_BIT` is there so that the device gives none. But it marks inside such a record,
+      whose header may be false: shown to the device alone, it may claim more bytes than the true
+      record has, and what follows the true record comes to the host marked. What it says is the
+      attacker's choice where the keystream is known. In TLS 1.2 it is: the explicit nonce lies in
+      the clear and may be that of an old record with known plaintext. A record written that way is
+      accepted. In TLS 1.3 the number decides the keystream, and what comes out is noise, which
+      looks like a header once in 2^26 times. This remains; only `RuleH` refuses it.
 
-    Metadata still drives resync, parks and hints, which a driver does for such a stack; none of it
-    has a say in what is accepted.
+    Metadata still drives resync, hints and parks, which the driver does for such a stack. None of
+    it has a say in what is accepted.
     """
 
     def __init__(self, counters: RxCounters) -> None:

@@ -12,7 +12,7 @@ from ..keys import CryptoInfo
 class How(Enum):
     """How the hardware left an accepted record."""
 
-    FULL = "full"  # every byte marked and the verdict used: no AEAD in software
+    FULL = "full"  # every byte marked and the verdict used, or implied: no AEAD in software
     PARTIAL = "partial"  # some bytes marked: restored, then opened in software
     NONE = "none"  # no byte marked
 
