@@ -144,15 +144,15 @@ class PassedBy(_Walk):
 class EvictsAnother(_Walk):
     """With full slots another record is closed than the rules say, if there is one."""
 
-    def _evict(self, *given):
+    def _evict(self, *given, **named):
         before = copy(self.row.slots)
         trial = type(self).__mro__[1](self.config, deepcopy(self.row), self.seq, b"")
-        trial._evict(*given)
+        trial._evict(*given, **named)
         kept = next(i for i, slot in enumerate(trial.row.slots) if before[i] and not slot)
         others = [i for i, slot in enumerate(before) if slot and i != kept]
         if others:
             self.row.slots[kept] = None
-        super()._evict(*given)
+        super()._evict(*given, **named)
         self.row.slots[kept] = before[kept] if others else None
 
 

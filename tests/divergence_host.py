@@ -26,7 +26,8 @@ from sealane.hdl.abi.commands import OPTION_BITS, Option
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
 
-from tests.divergence_plan import Sent, Step
+from tests.divergence_attacks import Step
+from tests.divergence_plan import Sent
 from tests.small_tcp import HEADERS, SmallTcp, frame
 from tests.test_device import FLOW
 
@@ -72,7 +73,7 @@ def draw_habits(rng: random.Random, version: int) -> Habits:
         silent=rng.choice((0, 0, 0, 0.5)),
         failing=rng.random() < 0.1,
         knows_keys=version == VERSION_TLS13 and rng.random() < 0.8,
-        options=Option(rng.choice((0, 0, rng.randrange(1 << OPTION_BITS)))),
+        options=Option(rng.choice((0, 0, Option.TAG_PROOF, rng.randrange(1 << OPTION_BITS)))),
         resync_mode=rng.choice((ResyncMode.DRIVER_REQ,) * 6 + tuple(ResyncMode)),
     )
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The design with one rule of safety taken away, to see that `tests.divergence` would notice.
+"""The design with one rule taken away, to see that `tests.divergence` would notice.
 
 R1: a record that was completed or evicted opens again when its first bytes come again.
 R2: a position given anew closes nothing that was marked before.
 H: a record all of whose packets are marked skips crypto, whatever was verified (one-bit rule).
+old-keys: the host gives up the old epoch's key as soon as the device has the new one.
+position: the card believes each candidate at once, under a number that it makes up. H and exact
+undo must keep even that sound, so here nothing may break.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from sealane.driver.ktls import How, KtlsRx
 from sealane.driver.model import walker
 from sealane.driver.seq import delta
 from sealane.hdl.abi.config import TAG_BYTES, header_bytes
+from sealane.hdl.abi.meta import ProvenBy
 
-RULES = ("R1", "R2", "H")
+RULES = ("R1", "R2", "H", "old-keys", "position")
+SOUND = ("position",)
 _Walk, _close_below = walker.Walk, walker.close_below
 
 
@@ -47,6 +52,17 @@ class Unclosed(_Walk):
         return False
 
 
+class Believing(_Walk):
+    """A walker for which a candidate needs no proof."""
+
+    def _candidate(self) -> None:
+        row = self.row
+        number = row.number + row.guess % 3
+        super()._candidate()
+        if row.state is walker.State.CONFIRMING:
+            walker.adopt(self, number % 2**64, ProvenBy.WALK)
+
+
 class OneBit(KtlsRx):
     """A host that believes a record's marks without asking for its verdict."""
 
@@ -57,12 +73,19 @@ class OneBit(KtlsRx):
         return super()._text(content_type, length, end, shares)
 
 
+class Forgetful(KtlsRx):
+    """A host that does not keep the old key for the packets marked with it that still wait."""
+
+    def rekeyed(self, handle, received_end):
+        super().rekeyed(handle, self.start)
+
+
 def without(rule: str | None) -> None:
     """Takes a rule out of this process's model, and puts the others back."""
-    walker.Walk = {"R1": Reopening, "R2": Unclosed}.get(rule, _Walk)
+    walker.Walk = {"R1": Reopening, "R2": Unclosed, "position": Believing}.get(rule, _Walk)
     walker.close_below = (lambda row: None) if rule == "R2" else _close_below
 
 
 def receiver(rule: str | None) -> type[KtlsRx]:
     """The host to go with it."""
-    return OneBit if rule == "H" else KtlsRx
+    return {"H": OneBit, "old-keys": Forgetful}.get(rule, KtlsRx)

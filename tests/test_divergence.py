@@ -8,14 +8,23 @@ from collections import Counter
 
 import pytest
 from sealane.driver.device import Device
-from sealane.driver.ktls import RecordRefused
+from sealane.driver.ktls import How, RecordRefused
 from sealane.driver.model.device import ModelTransport
-from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
+from sealane.hdl.abi.commands import Option
+from sealane.hdl.abi.config import (
+    TAG_BYTES,
+    VERSION_TLS12,
+    VERSION_TLS13,
+    Config,
+    header_bytes,
+)
 
 from tests.divergence import trial
+from tests.divergence_attacks import Step
 from tests.divergence_host import Break, Habits, Host
-from tests.divergence_plan import Sent, Step
+from tests.divergence_plan import Sent
 from tests.divergence_switches import receiver, without
+from tests.ideal_card import KEY_UPDATE, seal
 
 CONFIG = Config(flows=4, record_slots=3, runs=4)
 
@@ -136,7 +145,105 @@ def test_without_the_rule_the_attack_succeeds(attack, keep_last, version, rules)
     assert broken.value.kind == "forged"
 
 
-@pytest.mark.parametrize("rule", ["R1", "R2", "H"])
+def overtaken(rule: str | None = None) -> Host:
+    """What follows a KeyUpdate that is late in part is marked under the old key, and waits in
+    kTLS, its last bytes missing, when the device gets the new one."""
+    stream = Sent(VERSION_TLS13)
+    stream.add(bytes(40))
+    update = stream.add(KEY_UPDATE, 22, padding=60)
+    stream.next_epoch()
+    data = stream.add(bytes(200))
+    device = Device(ModelTransport(CONFIG), CONFIG)
+    host = Host(device, stream, random.Random(0), Habits(knows_keys=True), receiver(rule))
+
+    def wire(low: int, high: int):
+        return host.step(Step("packet", low, stream.wire[low:high]))
+
+    wire(0, update.offset)
+    wire(update.offset, update.end - 10)
+    for low, high in [(0, 50), (50, 150)]:
+        packet = wire(data.offset + low, data.offset + high)
+        assert packet.marked and packet.meta.epoch == 0
+    wire(update.end - 10, update.end)
+    assert host.rx.handle.generation != packet.meta.generation
+    wire(data.offset + 150, data.end)
+    return host
+
+
+def test_marks_under_the_old_key_are_undone_with_it():
+    host = overtaken()
+    host.judge()
+    assert len(host.records) == 3 and not host.refused
+    assert host.records[-1].how is How.PARTIAL and host.rx.counters.marks_undone == 2
+
+
+def test_a_host_that_gives_the_old_key_up_loses_the_connection():
+    host = overtaken("old-keys")
+    assert host.refused.alert == "internal_error"
+    with pytest.raises(Break) as broken:
+        host.judge()
+    assert broken.value.kind == "lost"
+
+
+def searching(version: int, options: Option, embed: bool, number: int) -> Host:
+    """The header of the second of four records is late, and the card finds a sealed record that
+    is none: one that the peer has embedded, or one that was captured and is shown to the card
+    alone. A header behind it leads on to where a true record begins."""
+    stream = Sent(version)
+    stream.add(bytes(40))
+    tail = TAG_BYTES + (version == VERSION_TLS13)
+    bridge = b"\x17\3\3" + (60 + tail).to_bytes(2, "big")
+    false = seal(stream.keys(0), number, 23, bytes(30))[0] + bridge
+    if embed:
+        stream.embed(false + bytes(60))
+    else:
+        stream.add(bytes(len(false) + 60))
+    hidden = stream.records[-1]
+    for size in (120, 300):
+        stream.add(bytes(size))
+    device = Device(ModelTransport(CONFIG), CONFIG)
+    host = Host(device, stream, random.Random(0), Habits(options=options))
+    text, end = hidden.offset + header_bytes(version), len(stream.wire)
+
+    def wire(low: int, high: int):
+        host.step(Step("packet", low, stream.wire[low:high]))
+
+    wire(0, hidden.offset)
+    if embed:
+        wire(text, hidden.end)
+    else:
+        host.step(Step("packet", text, false, True, False))
+    for low in range(hidden.end, end - 90, 90):
+        wire(low, low + 90)
+    wire(hidden.offset, hidden.end)
+    host.finish()
+    return host
+
+
+@pytest.mark.parametrize("rule", [None, "position"])
+@pytest.mark.parametrize("options", [Option.NONE, Option.TAG_PROOF, ~Option.ONE_BIT])
+@pytest.mark.parametrize("version", [VERSION_TLS12, VERSION_TLS13])
+@pytest.mark.parametrize("embed", [False, True], ids=["replayed", "embedded"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_sealed_record_at_another_position_is_not_believed(
+    number, embed, version, options, rule, rules
+):
+    rules(rule)
+    host = searching(version, options, embed, number)
+    host.judge()
+    assert len(host.records) == 4 and not host.refused
+    assert host.rx.counters.marks_undone or rule is None
+
+
+def test_whatever_position_the_card_believes_in_the_host_undoes_what_is_wrong(rules):
+    counts: dict[str | None, Counter[str]] = {}
+    for rule in (None, "position"):
+        rules(rule)
+        counts[rule] = sum((trial(seed) for seed in range(150)), Counter())
+    assert counts["position"]["undone"] > counts[None]["undone"]
+
+
+@pytest.mark.parametrize("rule", ["R1", "R2", "H", "old-keys"])
 def test_random_trials_find_that_a_rule_is_missing(rule, rules):
     rules(rule)
     with pytest.raises(Break):
