@@ -22,7 +22,6 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
-from copy import copy
 from dataclasses import dataclass, field, replace
 
 from sealane.driver.device import Device
@@ -61,7 +60,6 @@ class Trial(Plan):
     twice: float = 0.0  # it does so again later
     spread: int = 0  # a reaction takes 0 to this many segments
     short: float = 0.2  # a record is as short as may be
-    chains: bool = False  # ciphertext full of false headers
 
 
 @dataclass
@@ -171,7 +169,7 @@ class Judged(Transfer):
         epoch = number = 0
         for _ in range(rng.randrange(2, plan.records + 1)):
             start, kind, content = len(stream), 23, self._content()
-            if plan.chains and rng.random() < 0.5:
+            if plan.embed and rng.random() < plan.embed:
                 content = self._embedded(sealer)
             padding = rng.randrange(1, 60) if modern and rng.random() < plan.padding else 0
             turns = modern and rng.random() < plan.key_updates
@@ -200,16 +198,6 @@ class Judged(Transfer):
         if self.random.random() < self.plan.short:
             return self.random.randbytes(self.random.randrange(7))
         return super()._content()
-
-    def _embedded(self, sealer) -> bytes:
-        """Content whose ciphertext is a chain of false headers, as a peer with the keys can do."""
-        rng, skip = self.random, header_bytes(self.version)
-        size = rng.randrange(40, max(41, self.plan.largest))
-        step = rng.choice([22, 30, 100])
-        false = b"\x17\3\3" + (step - 5).to_bytes(2, "big") + rng.randbytes(step - 5)
-        wanted = (false * (size // step + 1))[:size]
-        stream = copy(sealer).seal(bytes(size))[skip : skip + size]  # the key stream alone
-        return bytes(a ^ b for a, b in zip(wanted, stream, strict=True))
 
     # --- the path -------------------------------------------------------------------------
 
@@ -369,7 +357,7 @@ TRIALS = {
     "never": replace(HARD, never=1.0, tickets=0.05),
     "keys": replace(HARD, loss=0.08, key_updates=0.15, tickets=0.15, padding=0.3, spread=6),
     "tiny": replace(HARD, largest=60, mss=(3, 11, 30), short=0.4, records=6),
-    "embedded": replace(HARD, chains=True, spread=8, twice=0.2),
+    "embedded": replace(HARD, embed=0.5, spread=8, twice=0.2),
     "one bit": replace(HARD, records=6, largest=500, loss=0.3, reorder=0, mss=(20, 60), near=0.1,
                        wide=0.9, joint=0.6, one_bit=1.0),
     "small records": replace(HARD, records=6, largest=60, loss=0.3, reorder=0, mss=(4, 8, 16),

@@ -2,6 +2,7 @@
 """Random transfers on the behavioural model, with the sender as judge."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from sealane.driver.device import Device
@@ -44,3 +45,14 @@ def test_key_updates_faster_than_the_driver_rekeys():
     for seed in (1003, 1004, 1005):
         device = Device(ModelTransport())
         check_safe(run_transfers(device, [seed], PLANS["late answers"]))
+
+
+def test_a_peer_that_embeds_records_makes_the_device_take_false_candidates():
+    """The plan is worth something only if the device sees the headers, so in the sealed text."""
+    device = Device(ModelTransport())
+    result = run_transfers(device, list(range(12)), PLANS["chains of headers"])
+    check_safe(result)
+    assert result.false_candidates > 5, result
+    plain = replace(PLANS["chains of headers"], embed=0.0)
+    result = run_transfers(Device(ModelTransport()), list(range(12)), plain)
+    assert result.false_candidates == 0, result
