@@ -89,7 +89,7 @@ class HostDirection:
     truth: the same direction decrypted in software, to compare records that skipped crypto with.
     deliver: gives a record that the kernel opened to the connection's TLS library: direction,
     inner type, plaintext, stream offset behind it.
-    options: of the flow in the device.
+    options: of the flow in the device; `Option.ONE_BIT` is of the host too.
     highest: TCP sequence number behind everything that came.
     ktls: the kernel's TLS once it has the keys; handle: the device's context while there is one.
     """
@@ -162,7 +162,10 @@ class HostDirection:
     def hand_over(self, keys: InstallKeys) -> None:
         """The kernel takes the direction on, with the bytes that are there already."""
         self._base = keys.offset
-        self.ktls = KtlsRx(crypto_info(keys), self.stream.sequence(keys.offset), keys.number)
+        self.ktls = KtlsRx(
+            crypto_info(keys), self.stream.sequence(keys.offset), keys.number,
+            one_bit=bool(self.options & Option.ONE_BIT),
+        )
         early, self._early = self._early, []
         self.to_kernel(
             piece.cut(max(piece.offset, keys.offset), piece.end)
@@ -290,7 +293,7 @@ class HostDirection:
             "reasons": {r.name.lower(): counts.reasons[r] for r in Reason if counts.reasons[r]},
             "resync": {
                 **{what: counts.resync[what] for what in ("requested", "confirmed", "refused")},
-                "proven_by": self._proven_by(),
+                "proven_by": self.proven_by(),
             },
             "parks": counts.parks,
             "key_updates": key_updates,
@@ -302,7 +305,8 @@ class HostDirection:
             "app_bytes_full": counts.app_bytes_full,
         }
 
-    def _proven_by(self) -> dict[str, int]:
+    def proven_by(self) -> dict[str, int]:
+        """How often a position was proven, by each proof that the flow may see."""
         proofs, more = self.counts.proven_by, bool(self.options & Option.TAG_PROOF)
         return {
             by.name.lower(): proofs[by] for by in ProvenBy

@@ -20,6 +20,7 @@ from ipaddress import IPv4Address
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import (
     HEADER_BYTES,
     NONCE_BYTES,
@@ -206,13 +207,22 @@ class Sender:
 
 
 class Connection:
-    """One connection through a card and into a host; `run` gives what became of its records."""
+    """One connection through a card and into a host; `run` gives what became of its records.
 
-    def __init__(self, device: Device, path: Path, connection: int, records: int) -> None:
+    options: of the flow in the device; with `Option.ONE_BIT` the host looks at marks alone.
+    """
+
+    def __init__(
+        self, device: Device, path: Path, connection: int, records: int,
+        options: Option = Option.NONE,
+    ) -> None:
         self._device, self._path, self._connection = device, path, connection
         self._sender = Sender(path, connection, records)
         self._records = records
-        self._ktls = KtlsRx(self._sender.info, self._sender.isn)
+        self._options = options
+        self._ktls = KtlsRx(
+            self._sender.info, self._sender.isn, one_bit=bool(options & Option.ONE_BIT)
+        )
         self._tcp = Stream()
         self._tcp.base = self._sender.isn
         self._due: deque[tuple[int, KtlsEvent]] = deque()
@@ -222,7 +232,9 @@ class Connection:
     def run(self) -> Counts:
         """The whole of it. Raises `SweepError` unless all records are accepted."""
         sender, path = self._sender, self._path
-        handle = self._device.tls_dev_add(sender.flow, sender.info, sender.isn)
+        handle = self._device.tls_dev_add(
+            sender.flow, sender.info, sender.isn, options=self._options
+        )
         self._ktls.installed(handle)
         packets: dict[int, RxPacket] = {}
         chance = path.randomness(self._connection)

@@ -5,6 +5,7 @@ import argparse
 import sys
 from typing import NoReturn
 
+from sealane.driver.device import DeviceError
 from sealane.sim.errors import BuildError, StreamError
 
 from . import bench, replay, sweep, verilog
@@ -45,9 +46,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"sealane {args.command}: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, BuildError, StreamError) as error:
+    except (ValueError, BuildError, StreamError, DeviceError) as error:
         wrong = str(error)
-    print(f"sealane {args.command}: {wrong}", file=sys.stderr)
+    # File names may hold line ends.
+    print(f"sealane {args.command}: {' '.join(wrong.splitlines())}", file=sys.stderr)
     return 2
 
 

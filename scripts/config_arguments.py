@@ -3,6 +3,7 @@
 
 import argparse
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 
 from sealane.hdl.abi.commands import Option
@@ -43,6 +44,12 @@ def add_flow_options(parser: argparse.ArgumentParser) -> None:
 def flag(option: Option) -> str:
     """The option's name on the command line."""
     return str(option.name).lower().replace("_", "-")
+
+
+def flags_of(entry: Mapping[str, object]) -> str:
+    """The options that a report, or a point of one, names; "" without any."""
+    names = [flag(o) for o in FLOW_OPTIONS if entry.get(str(o.name).lower())]
+    return f"with {', '.join(names)}" if names else ""
 
 
 def flow_options_of(args: argparse.Namespace) -> Option:

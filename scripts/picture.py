@@ -21,6 +21,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from sealane.driver.trace import RecordTrace, SegmentTrace, Trace
 
+from .config_arguments import flags_of
+
 MAX_PANELS = 8
 DUPLICATE = "duplicate: no new byte"
 
@@ -199,8 +201,9 @@ def draw(report: dict[str, Any], trace: Trace, path: Path) -> None:
     shown = sorted(busiest)
     rows = max(1, len(shown))
     figure = Figure(figsize=(14, 1.6 + 5.0 * rows), dpi=110, layout="constrained")
+    title = f"{report['capture']}: receive offload, {report['engine']} engine {flags_of(report)}"
     figure.suptitle(
-        f"{report['capture']}: receive offload, {report['engine']} engine"
+        title.rstrip()
         + (f" ({len(ways) - rows} quieter directions not shown)" if len(ways) > rows else ""),
         fontweight="bold", parse_math=False,
     )

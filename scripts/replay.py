@@ -21,16 +21,12 @@ from sealane.driver.trace import PacketTrace
 from sealane.driver.transport import Transport
 
 from .config_arguments import add_flow_options, flow_options_of
+from .outputs import UsageError, check_outputs
 from .replay_tables import directions, heading, reasons, resync_table, resyncs, shares
 
 PACKET_COLUMNS = (
     "packet", "time", "connection", "dir", "seq", "offset", "length", "marked", "reason",
 )
-PICTURES = (".png", ".svg", ".pdf", "")
-
-
-class UsageError(Exception):
-    """Something that the user asked for cannot be done; the text is one line."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,30 +133,6 @@ def run(args: argparse.Namespace) -> int:
     return 2
 
 
-def check_outputs(args: argparse.Namespace) -> None:
-    """What cannot be written is said before the work, not behind it. Raises `UsageError`."""
-    written: dict[Path, str] = {}
-    read = {args.capture.resolve(): "the capture", args.keylog.resolve(): "the key log"}
-    for option, path in (
-        ("--report", args.report), ("--packets", args.packets), ("--plot", args.plot),
-        ("--waves", args.waves),
-    ):
-        if path is None:
-            continue
-        if path.is_dir():
-            raise UsageError(f"{option} {path}: a folder, not a file")
-        if not path.parent.is_dir():
-            raise UsageError(f"{option} {path}: there is no folder {path.parent}")
-        other = (read | written).get(path.resolve())
-        if other is not None and (path.is_file() or not path.exists()):
-            raise UsageError(f"{option} {path}: that is {other}")
-        written[path.resolve()] = f"the file of {option}"
-    if args.plot is not None and args.plot.suffix.lower() not in PICTURES:
-        raise UsageError(f"--plot {args.plot}: a picture's name ends in .png, .svg or .pdf")
-    if args.plaintext is not None:
-        args.plaintext.mkdir(parents=True, exist_ok=True)
-
-
 def _run(args: argparse.Namespace) -> int:
     if args.direction != "rx":
         raise UsageError(f"--direction {args.direction}: transmit offload does not exist yet")
@@ -168,7 +140,12 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError("--confirm-delay: 0 or more segments")
     capture = read_capture(args.capture)
     keylog = Keylog.read(args.keylog)
-    check_outputs(args)
+    check_outputs(
+        {"--report": args.report, "--packets": args.packets, "--waves": args.waves},
+        {"--plot": args.plot}, {"the capture": args.capture, "the key log": args.keylog},
+    )
+    if args.plaintext is not None:
+        args.plaintext.mkdir(parents=True, exist_ok=True)
     transport = open_transport(args.engine, args.waves)
     try:
         replay = Replay(transport, keylog, confirm_delay=args.confirm_delay,

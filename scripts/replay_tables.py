@@ -8,6 +8,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from .config_arguments import flags_of
+
 WAYS = ("c2s", "s2c")
 MAX_RESYNCS = 24  # printed; the report has all
 
@@ -16,7 +18,7 @@ def heading(report: dict[str, Any]) -> Iterator[str]:
     """Lines that say what was replayed: the capture, and each connection."""
     # A file's name may hold line ends and what terminals obey.
     name = "".join(c if c.isprintable() else "?" for c in report["capture"])
-    yield f"{name}: receive, {report['engine']} engine"
+    yield f"{name}: receive, {report['engine']} engine {flags_of(report)}".rstrip()
     for connection in report["connections"]:
         line = (
             f"connection {connection['index']}: "

@@ -16,20 +16,26 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from sealane.driver.device import Device
-from sealane.driver.sweep import RECORDS_A_CONNECTION, Connection, Counts, in_order
+from sealane.driver.sweep import RECORDS_A_CONNECTION, Connection, Counts, SweepError, in_order
 from sealane.driver.sweep import Path as Traffic
 from sealane.driver.transport import Transport
+from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 
-from .replay import PICTURES, waiting
+from .config_arguments import add_flow_options, flags_of, flow_options_of
+from .outputs import check_outputs
+from .replay import waiting
+from .replay_tables import share
 
 SCHEMA = "sealane.sweep/1"
 DEFAULT_LOSS = "0,0.5,1,2,3,5"
@@ -46,6 +52,7 @@ class Point:
     config: Config
     engine: str
     records: int
+    options: Option = Option.NONE
 
     def entry(self, device: str, counted: Counts) -> dict[str, Any]:
         """The report's entry for one of the two."""
@@ -56,6 +63,7 @@ class Point:
             "seed": self.traffic.seed, "records": counted.records, "whole": counted.whole,
             "partial": counted.partial, "none": counted.none,
             "wrong_marks": counted.wrong_marks,
+            **{str(option.name).lower(): True for option in self.options},
         }  # fmt: skip
 
 
@@ -68,6 +76,7 @@ class Task:
     engine: str
     connection: int
     records: int
+    options: Option = Option.NONE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,8 +112,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     jobs = os.cpu_count() or 1
     parser.add_argument("--jobs", type=int, default=jobs, metavar="N",
                         help=f"processes (default {jobs}, the processors)")
-    parser.add_argument("--json", type=Path, metavar="OUT.json", help="write the report")
-    parser.add_argument("--picture", type=Path, metavar="OUT.png", help="draw the curves")
+    parser.add_argument("--json", type=Path, metavar="OUT.json",
+                        help="write the report, and draw the curves beside it")
+    parser.add_argument("--picture", type=Path, metavar="OUT.png",
+                        help="draw the curves (with --json by default: its name, ending in .png)")
+    add_flow_options(parser)
 
 
 def percents(text: str) -> list[float]:
@@ -132,19 +144,21 @@ def points_of(args: argparse.Namespace) -> list[Point]:
     records = RECORDS[args.engine] if args.records is None else args.records
     if not 1 <= records <= 10_000_000:
         raise ValueError("--records: 1 to 10000000")
-    traffic = Traffic(
-        seed=args.seed, window=args.window, displace=args.displace,
-        answer_delay=args.answer_delay, mss=args.mss, record_bytes=args.record_bytes,
-        version=VERSIONS[args.version],
-    )  # fmt: skip
+    try:
+        traffic = Traffic(
+            seed=args.seed, window=args.window, displace=args.displace,
+            answer_delay=args.answer_delay, mss=args.mss, record_bytes=args.record_bytes,
+            version=VERSIONS[args.version],
+        )  # fmt: skip
+        configs = [Config(record_slots=s, runs=r) for s in args.slots for r in args.runs]
+    except ValueError as error:
+        # The options are called as the fields.
+        raise ValueError("--" + str(error).replace("record_slots", "slots")) from None
+    options = flow_options_of(args)
     return [
-        Point(
-            replace(traffic, loss=loss, reorder=reorder), Config(record_slots=slots, runs=runs),
-            args.engine, records,
-        )
-        for reorder, loss, slots, runs
-        in itertools.product(args.reorder, args.loss, args.slots, args.runs)
-    ]  # fmt: skip
+        Point(replace(traffic, loss=loss, reorder=reorder), config, args.engine, records, options)
+        for reorder, loss, config in itertools.product(args.reorder, args.loss, configs)
+    ]
 
 
 @functools.cache
@@ -165,7 +179,7 @@ def work(task: Task) -> Counts:
     if task.config is None:
         return in_order(task.traffic, task.connection, task.records)
     device = Device(open_transport(task.engine, task.config), task.config)
-    return Connection(device, task.traffic, task.connection, task.records).run()
+    return Connection(device, task.traffic, task.connection, task.records, task.options).run()
 
 
 def tasks_of(points: Sequence[Point]) -> list[Task]:
@@ -175,8 +189,10 @@ def tasks_of(points: Sequence[Point]) -> list[Task]:
         for connection, at in enumerate(range(0, point.records, RECORDS_A_CONNECTION)):
             records = min(RECORDS_A_CONNECTION, point.records - at)
             for config in (None, point.config):
-                engine = "" if config is None else point.engine
-                out[Task(point.traffic, config, engine, connection, records)] = None
+                # The in-order device is the same beside any engine and any options.
+                how = ("", Option.NONE) if config is None else (point.engine, point.options)
+                task = Task(point.traffic, config, how[0], connection, records, how[1])
+                out[task] = None
     return list(out)
 
 
@@ -213,6 +229,8 @@ def _results(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Counts]]:
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise SweepError("a process of the measurement was ended from outside") from None
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -231,17 +249,11 @@ def progress_bar(records: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.advance(task, done)
 
 
-def check_outputs(args: argparse.Namespace) -> None:
-    """What cannot be written is said before the work. Raises `ValueError`."""
-    for option, path in (("--json", args.json), ("--picture", args.picture)):
-        if path is None:
-            continue
-        if path.is_dir():
-            raise ValueError(f"{option} {path}: a folder, not a file")
-        if not path.parent.is_dir():
-            raise ValueError(f"{option} {path}: there is no folder {path.parent}")
-    if args.picture is not None and args.picture.suffix.lower() not in PICTURES:
-        raise ValueError(f"--picture {args.picture}: a picture's name ends in .png, .svg or .pdf")
+def picture_of(args: argparse.Namespace) -> Path | None:
+    """Where the curves go: beside a report that is a file, unless another place was named."""
+    if args.picture or not args.json or (args.json.exists() and not args.json.is_file()):
+        return args.picture
+    return args.json.with_suffix(".png") if args.json.name else None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -249,47 +261,51 @@ def run(args: argparse.Namespace) -> int:
     points = points_of(args)
     if not 1 <= args.jobs <= 256:
         raise ValueError("--jobs: 1 to 256")
-    check_outputs(args)
+    picture = picture_of(args)
+    check_outputs({"--json": args.json}, {"--picture": picture})
     if args.engine == "rtl":
         # Here, so that no two processes build the same simulator.
-        with waiting("starting the simulators; building one takes one to three minutes"):
-            for config in dict.fromkeys(point.config for point in points):
+        configs = list(dict.fromkeys(point.config for point in points))
+        for i, config in enumerate(configs):
+            with waiting(f"starting simulator {i + 1} of {len(configs)}; building one takes one "
+                         "to three minutes"):
                 open_transport("rtl", config)
     with progress_bar(sum(task.records for task in tasks_of(points))) as progress:
         entries = measure(points, args.jobs, progress)
     report = {"schema": SCHEMA, "points": entries}
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
-    if args.picture:
+    if picture:
         # Matplotlib takes a second to import.
         from .sweep_picture import draw
 
-        draw(report, args.picture)
+        draw(report, picture)
     console = Console()
-    (console if console.is_terminal else Console(width=120)).print(table(report))
+    if not console.is_terminal:
+        console = Console(width=100)
+    title = f"Records by how the hardware left them, {args.engine} engine {flags_of(entries[0])}"
+    console.print(title.rstrip() + "\n", style="bold", highlight=False)
+    console.print(table(report))
     return 0
 
 
 def table(report: dict[str, Any]) -> Table:
     """One line for each point of ours, and one for the in-order device on each path."""
-    out = Table(title="Records by how the hardware left them")
-    for name in ("reorder %", "loss %", "device", "engine", "slots", "runs", "records", "whole",
-                 "partly", "not at all", "wrong marks"):
-        out.add_column(name, justify="left" if name in ("device", "engine") else "right")
+    out = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("reorder", "loss", "device", "slots", "runs", "records", "whole", "part", "none",
+                 "wrong marks"):
+        out.add_column(name, justify="left" if name == "device" else "right", overflow="fold")
     paths: dict[tuple[float, float], list[dict[str, Any]]] = {}
     for point in report["points"]:
         paths.setdefault((point["reorder"], point["loss"]), []).append(point)
     for path, points in paths.items():
         other = next(p for p in points if p["device"] == IN_ORDER)
         for point in [p for p in points if p["device"] == SEALANE] + [other]:
-            size = ["-"] * 3 if point is other else [
-                str(point[name]) for name in ("engine", "slots", "runs")
-            ]
-            shares = [
-                f"{point[how] / point['records']:.1%}" for how in ("whole", "partial", "none")
-            ]
+            size = ["-", "-"] if point is other else [str(point["slots"]), str(point["runs"])]
+            shares = [share(point[how], point["records"]) for how in ("whole", "partial", "none")]
             out.add_row(
-                *map(str, path), point["device"], *size, str(point["records"]), *shares,
-                str(point["wrong_marks"]), end_section=point is other,
+                *(f"{percent}%" for percent in path), point["device"], *size,
+                str(point["records"]), *shares, str(point["wrong_marks"]),
+                end_section=point is other,
             )
     return out
