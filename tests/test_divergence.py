@@ -26,7 +26,7 @@ from tests.divergence_plan import Sent
 from tests.divergence_switches import receiver, without
 from tests.ideal_card import KEY_UPDATE, seal
 
-CONFIG = Config(flows=4, record_slots=3, runs=4)
+CONFIG = Config(flows=4, record_slots=3, runs=5)
 
 
 @pytest.fixture
@@ -46,11 +46,11 @@ def test_nothing_forged_and_nothing_lost(block):
 
 
 class Victim(Host):
-    """Two records, 40 and 100 bytes of application data, and a driver that reacts at once."""
+    """Records of 40, 40 and 100 bytes of application data, and a driver that reacts at once."""
 
     def __init__(self, version: int, keep_last: bool, rule: str | None = None) -> None:
         stream = Sent(version)
-        stream.add(bytes(40))
+        self.front = [stream.add(bytes(40)) for _ in range(CONFIG.record_slots - 1)]
         self.record = stream.add(bytes(100))
         self.cut = self.record.offset + 60
         device = Device(ModelTransport(CONFIG), CONFIG)
@@ -79,10 +79,13 @@ def reopened(victim: Victim) -> None:
 
 
 def reopened_after_eviction(victim: Victim) -> None:
-    """R1. TCP gets the forged beginning first, marked; other records push the record out of its
-    slot; then the card alone sees the true beginning."""
+    """R1. TCP gets the forged beginning first, marked; the records in front are not complete, so
+    others push the record out of its slot, whichever goes first; then the card alone sees the true
+    beginning."""
     start, cut, end = victim.record.offset, victim.cut, victim.record.end
-    victim.wire(0, start)
+    for record in victim.front:
+        victim.wire(record.offset, record.end - 5)
+        victim.wire(record.end - 5, record.end, card=False)
     assert victim.forged().marked
     for i in range(CONFIG.record_slots):
         header = b"\x17\3\3\0\x64" + bytes(20)
@@ -130,7 +133,7 @@ def test_the_rule_stops_the_attack(attack, keep_last, version):
     victim = Victim(version, keep_last)
     attack(victim)
     victim.judge()
-    assert len(victim.records) == 1
+    assert len(victim.records) == len(victim.front)
     assert isinstance(victim.refused, RecordRefused)
     assert victim.refused.alert == "bad_record_mac"
 
