@@ -103,8 +103,8 @@ def resyncs(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
     A member has `connection`, `dir`, `packet` and `time` of the first event, `lost_at` and `guess`
     (stream offsets, bytes), `proven_by`, and `resumed_in` (packet) and `resumed_at`. A candidate
-    that was not proven has `refused`, `given up` or `not proven` (its chain broke, or the capture
-    ended) for `proven_by`, and `None` behind it.
+    that was not proven has `refused`, `given up` or `not proven` (its chain broke, the walk passed
+    it, or the capture ended) for `proven_by`, and `None` behind it.
     """
     found: list[dict[str, Any]] = []
     waiting: dict[tuple[int, str], dict[int, dict[str, Any]]] = {}
@@ -126,12 +126,10 @@ def resyncs(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             one["proven_by"] = event["proven_by"]
             one["resumed_in"], one["resumed_at"] = event["packet"], event["resumed_at"]
         elif kind == "given_up":
-            given_up = list(asked.values())
-            asked.clear()
-            if not given_up:
-                given_up = [first]
+            lost = [guess for guess, one in asked.items() if one["lost_at"] == event["lost_at"]]
+            if not lost:
                 found.append(first)
-            for one in given_up:
+            for one in [asked.pop(guess) for guess in lost] or [first]:
                 one["proven_by"] = "given up"
     return found
 

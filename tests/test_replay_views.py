@@ -181,7 +181,7 @@ def test_a_resync_from_its_question_to_its_proof():
     ] == [
         ("c2s", 1, 50, 100, "software", 4, 200),
         ("s2c", 2, 60, 100, "not proven", None, None),
-        ("c2s", 5, 250, 300, "given up", None, None),
+        ("c2s", 5, 250, 300, "not proven", None, None),
         ("c2s", 6, 300, 400, "refused", None, None),
         ("c2s", 8, 450, 500, "walk", 8, 600),
         ("c2s", 9, 650, 700, "given up", None, None),
