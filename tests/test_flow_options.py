@@ -96,13 +96,13 @@ def test_options_are_off_by_default(told):
 
 
 @pytest.mark.parametrize("name", [LOSSY, "l3_tls12_aes128_loss3_cli", "c37_tls13_keyupdate_corked"])
-@pytest.mark.parametrize("options", CHOICES[1:])
+@pytest.mark.parametrize("options", [*FLOW_OPTIONS, CHOICES[-1]])
 def test_no_option_loses_anything(name, options):
     result = replay_named(ModelTransport(), name, options=options, confirm_delay=16)
     check_truth(result, truth_of(name))
 
 
-@pytest.mark.parametrize("options", CHOICES[1:])
+@pytest.mark.parametrize("options", [*FLOW_OPTIONS, CHOICES[-1]])
 def test_same_report_whatever_is_in_flight_together(options, monkeypatch):
     together = replay_named(ModelTransport(), LOSSY, options=options).report
     monkeypatch.setattr("sealane.driver.batches.BATCH", 1)
