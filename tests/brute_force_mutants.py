@@ -238,13 +238,14 @@ def mutant(name: str) -> Iterator[None]:
         yield
 
 
-def first_finding(name: str, seeds) -> tuple[int, str] | None:
-    """How many of the trials `seeds` it takes until one breaks, and what it says."""
+def first_finding(name: str, seeds, plan: str | None = None) -> tuple[int, str] | None:
+    """How many of the trials `seeds` it takes until one breaks, and what it says. plan: of all."""
     with mutant(name):
         for count, seed in enumerate(seeds, 1):
             config = list(CONFIGS.values())[seed % len(CONFIGS)]
+            device = Device(ModelTransport(config), config)
             try:
-                broken = run_trial(Device(ModelTransport(config), config), config, seed).breaks
+                broken = run_trial(device, config, seed, plan).breaks
             except AssertionError as error:  # the model's own
                 broken = [f"seed {seed}: {error!r}"]
             if broken:

@@ -75,9 +75,13 @@ def test_a_device_that_does_otherwise_is_caught(transport, says, monkeypatch, ca
     assert any(line.startswith("seed ") and says in line for line in lines)
 
 
+# In other transfers they show too rarely for a short test.
+BEST = {"R2": "keys", "any go-on": "keys", "bad tags": "overtaken", "old records stay": "overtaken"}
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_walker_with_a_fault_is_found(name):
-    assert first_finding(name, range(4000)), "no trial broke"
+    assert first_finding(name, range(4000), BEST.get(name)), "no trial broke"
 
 
 def test_the_command_says_which_faults_were_found(capsys):
