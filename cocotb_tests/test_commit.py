@@ -14,6 +14,7 @@ from sealane.hdl.layouts import (
     TOKEN_DELETE,
     TOKEN_DESYNC,
     TOKEN_GO_ON,
+    TOKEN_PROVEN,
     TOKEN_REKEY,
     TOKEN_RESYNC,
     Layouts,
@@ -47,11 +48,18 @@ class Reference:
             broken = row["broken"]
             self.rows[entry["context"]] = self._row(entry["generation"]) | {"broken": broken}
             if broken:
-                self.feedback.append(entry["context"] | entry["generation"] << 2)
+                self._feed_back(entry)
         elif entry["token"] == TOKEN_GO_ON and same and row["awaited"] == entry["park"]:
             row["parked"] = 0
         elif entry["token"] == TOKEN_DESYNC and same:
             row["broken"] = 0
+
+    def _feed_back(self, entry, proof=False):
+        meta = entry.get("meta", {"last_start": 0, "first_number": 0})
+        self.feedback.append(
+            entry["context"] | entry["generation"] << 2 | proof << 10
+            | meta["last_start"] << 11 | meta["first_number"] << 43
+        )  # fmt: skip
 
     def packet(self, entry, verdict):
         """Metadata and own events of a packet; verdict None if it has no spans."""
@@ -60,7 +68,7 @@ class Reference:
         same = row["generation"] == entry["generation"]
         known = same and meta["context_valid"]
         end = meta["seq"] + meta["payload_length"] & 0xFFFFFFFF
-        v = verdict or dict.fromkeys(("bad", "stale", "park", "park_last", "number"), 0)
+        v = verdict or dict.fromkeys(("bad", "stale", "park", "park_last", "number", "proof"), 0)
         overtaken = known and row["parked"] and 0 < (end - row["park_end"]) % 2**32 < 2**31
         bad = v["bad"] and not v["stale"] and not overtaken
         parks = v["park"] and not v["bad"] and not v["stale"]
@@ -80,7 +88,7 @@ class Reference:
             events.append(event | {"kind": EventKind.TAG_MISMATCH})
             if same and not row["broken"]:
                 row["broken"] = 1
-                self.feedback.append(entry["context"] | entry["generation"] << 2)
+                self._feed_back(entry)
         elif parks:
             name = row["park"] + 1 & 0xFF
             events.append(event | {"kind": EventKind.PARKED, "park": name})
@@ -90,6 +98,8 @@ class Reference:
                 if not row["parked"] or (end - row["park_end"]) % 2**32 >= 2**31:
                     row["park_end"] = end
                 row.update(parked=1, park=name)
+        if v["proof"] and entry["probe"] and same and not v["stale"]:
+            self._feed_back(entry, proof=True)
         meta["reason"] = min(reasons, default=0)
         meta["decrypted"] = int(not reasons)
         if reasons:
@@ -124,7 +134,8 @@ def scenario(rng, count):
             entry["generation"] = rng.randrange(4)
         if rng.random() < 0.25:
             token = rng.choice(
-                (TOKEN_ADD, TOKEN_DELETE, TOKEN_DESYNC, TOKEN_DESYNC, TOKEN_RESYNC, TOKEN_GO_ON,
+                (TOKEN_ADD, TOKEN_DELETE, TOKEN_DESYNC, TOKEN_DESYNC, TOKEN_RESYNC, TOKEN_PROVEN,
+                 TOKEN_GO_ON,
                  TOKEN_GO_ON, TOKEN_GO_ON, TOKEN_REKEY)
             )
             if token in (TOKEN_ADD, TOKEN_DELETE, TOKEN_REKEY):
@@ -139,7 +150,7 @@ def scenario(rng, count):
         meta = {field.name: rng.getrandbits(field.width) for field in META}
         meta.update(
             context=context, context_valid=rng.random() < 0.9, decrypted=0,
-            reason=rng.choice((0, 0, 0, 0, 0, 0, 0, 9, 10, 12, 14)),
+            reason=rng.choice((0, 0, 0, 0, 0, 0, 0, 9, 10, 12, 14, 17)),
             seq=rng.randrange(2000) - 1000 & 0xFFFFFFFF, payload_length=length,
         )
         verdict = None
@@ -149,6 +160,8 @@ def scenario(rng, count):
                 "park": rng.random() < 0.1, "park_last": rng.random() < 0.7,
                 "number": rng.getrandbits(64),
             }
+            entry["probe"] = rng.random() < 0.3
+            verdict["proof"] = not verdict["bad"] and rng.random() < 0.3
         elif oversize:
             meta["reason"] = Reason.OVERSIZE
         entry.update(oversize=oversize, has_spans=verdict is not None, texts=len(spans))
@@ -171,7 +184,7 @@ def expect(items):
             events.append(entry["event"])
         if entry.get("is_token"):
             reference.token(entry)
-            tokens += entry["token"] != TOKEN_DESYNC
+            tokens += entry["token"] not in (TOKEN_DESYNC, TOKEN_PROVEN)
             continue
         meta, own = reference.packet(entry | {"meta": item["meta"]}, item["verdict"])
         metas.append(META.pack(meta))

@@ -15,7 +15,7 @@ ACK, PSH, SYN, RST, URG, FIN = 0x10, 8, 2, 4, 0x20, 1
 
 @dataclass
 class Item:
-    """A packet, a command, or (`feedback`) news of a bad tag, with the fields of its stream."""
+    """A packet, a command, or (`feedback`) news of a tag, with the fields of its stream."""
 
     fields: dict
     payload: bytes = b""
@@ -31,6 +31,7 @@ class Expected:
     entry: dict = field(default_factory=dict)
     evicted: int = 0
     event: walker.WalkerEvent | None = None
+    probe: walker.Probe | None = None
 
 
 class ModelWalker:
@@ -56,7 +57,8 @@ class ModelWalker:
         row = self.rows.get(context)
         before = row and (row.state.name, row.proven)
         if item.feedback:
-            expected, cause = self._desync(fields, row), "DESYNC"
+            cause = "PROVEN" if fields["proof"] else "DESYNC"
+            expected = self._proven(fields, row) if fields["proof"] else self._desync(fields, row)
         elif fields["is_command"]:
             expected = self._command(fields["command"], row)
             cause = Op(fields["command"]["op"]).name
@@ -89,6 +91,14 @@ class ModelWalker:
         if row and row.generation == fields["generation"]:
             walker.desync(row)
         return self._token(ports.TOKEN_DESYNC, fields)
+
+    def _proven(self, fields, row):
+        expected = self._token(ports.TOKEN_PROVEN, fields)
+        if row and row.generation == fields["generation"]:
+            probe = walker.Probe(fields["guess"], fields["number"])
+            event, expected.evicted = walker.tag_proof(self.config, row, probe)
+            self._event(expected, row, fields["context"], event)
+        return expected
 
     def _command(self, command, row):
         op, context = command["op"], command["context"]
@@ -177,6 +187,13 @@ class ModelWalker:
                 self.see("walk past the candidate")
         if sum(not span.first for span in walked.spans) > 1:
             self.see("two pieces of open records")
+        expected.probe = walked.probe
+        for span in walked.spans:
+            if span.probe:
+                self.see(f"probe first {span.first} completes {span.completes}")
+        if walked.probe:
+            expected.entry["probe"] = 1
+            meta |= {"first_number": walked.probe.number, "last_start": walked.probe.guess}
         meta["reason"] = walked.reason
         if walked.reason is Reason.NONE:
             expected.entry["ahead"] = int(walked.ahead)
@@ -199,7 +216,8 @@ class ModelWalker:
                     "ring_byte": (ring + span.at) % size, "text_offset": span.text_offset,
                     "text_bytes": span.text_bytes, "tag_offset": span.tag_offset,
                     "tag_bytes": span.tag_bytes, "first": int(span.first),
-                    "completes": int(span.completes), "last": int(span is walked.spans[-1]),
+                    "completes": int(span.completes), "probe": int(span.probe),
+                    "last": int(span is walked.spans[-1]),
                 }
             )  # fmt: skip
             start = packet["payload_offset"] + span.at

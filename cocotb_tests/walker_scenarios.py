@@ -19,6 +19,10 @@ from walker_model import ACK, FIN, PSH, RST, SYN, URG, Item, ModelWalker
 TINY, SHORT, MIXED, LONG = "tiny", "short", "mixed", "long"
 
 
+# Of the flows, by context.
+OPTIONS = (Option.TAG_PROOF | Option.MARK_REST, Option.ONE_BIT, Option.TAG_PROOF, Option.MARK_REST)
+
+
 @dataclass
 class Mood:
     """How badly things go; probabilities for each segment unless said otherwise."""
@@ -36,6 +40,7 @@ class Mood:
     other: float = 0.05  # packets that are not walked
     desync: float = 0.005
     right: float = 0.5  # of an answer; the others are wrong, refused, or missing
+    proof: float = 0.3  # of a record that completes under a guessed number
 
 
 @dataclass
@@ -50,6 +55,7 @@ class Flow:
     generation: int = 1
     segments: list[tuple[float, int, int]] = field(default_factory=list)
     answers: list[tuple[int, dict]] = field(default_factory=list)
+    proofs: list[tuple[int, dict]] = field(default_factory=list)
 
 
 def make_content(rng, version, size, mood):
@@ -146,6 +152,11 @@ class Scenario:
         self.items.append((item, expected))
         if flow and expected.event and expected.event.kind is EventKind.RESYNC_REQUEST:
             self._answer_later(flow, expected.event.guess)
+        if flow and expected.probe and self.rng.random() < self.mood.proof:
+            proof = {"guess": expected.probe.guess, "number": expected.probe.number}
+            if self.rng.random() < 0.1:
+                proof["guess"] += 1
+            flow.proofs.append((len(self.items) + self.rng.choice((0, 0, 0, 1, 3)), proof))
         return expected
 
     def _command(self, op, flow, **fields):
@@ -169,7 +180,7 @@ class Scenario:
         first = min(flow.headers)
         self._command(
             Op.CONTEXT_ADD, flow, epoch=self.rng.randrange(256), key256=self.rng.randrange(2),
-            options=Option.ONE_BIT if flow.context == 1 else Option.NONE,
+            options=OPTIONS[flow.context % len(OPTIONS)],
             seq=add(flow.base, first), number=flow.headers[first],
         )
 
@@ -212,6 +223,8 @@ class Scenario:
             flow.generation = flow.generation + 1 & 0xFF
             if row and rng.random() < 0.7:
                 place["number"] = max(0, row.number - rng.randrange(4))
+            elif row and rng.random() < 0.5:
+                place["number"] = row.number + 1 & 2**64 - 1
             if rng.random() < 0.5:
                 flow.version ^= 0 if rng.random() < 0.9 else 1
             self._command(Op.REKEY, flow, epoch=rng.randrange(256), **place)
@@ -247,6 +260,7 @@ class Scenario:
             index = rng.choice([i for i, segments in enumerate(waiting) if segments])
             flow, segments = self.flows[index], waiting[index]
             for _ in range(min(len(segments), rng.randrange(1, 4))):
+                self._give_proofs(flow)
                 _, start, end = segments.pop()
                 seq = add(flow.base, start)
                 self._disturb(flow, seq, start)
@@ -255,6 +269,13 @@ class Scenario:
                 flow.answers = [a for a in flow.answers if a[0] > len(self.items)]
                 for answer in due:
                     self._command(Op.RESYNC_ANSWER, flow, **answer)
+
+    def _give_proofs(self, flow):
+        for when, proof in list(flow.proofs):
+            if when <= len(self.items):
+                flow.proofs.remove((when, proof))
+                fields = {"context": flow.context, "generation": flow.generation, "proof": 1}
+                self._give(Item(fields | proof, feedback=True), flow)
 
     def _disturb(self, flow, seq, at):
         rng, mood = self.rng, self.mood
@@ -274,6 +295,11 @@ class Scenario:
         if rng.random() < mood.desync:
             generation = flow.generation ^ (rng.random() < 0.1)
             self._give(
-                Item({"context": flow.context, "generation": generation}, feedback=True), flow
-            )
+                Item(
+                    {"context": flow.context, "generation": generation, "proof": 0, "guess": 0,
+                     "number": 0},
+                    feedback=True,
+                ),
+                flow,
+            )  # fmt: skip
 

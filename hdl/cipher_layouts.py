@@ -72,6 +72,7 @@ class CipherLayouts:
                 "first": 1,
                 "completes": 1,
                 "last": 1,
+                "probe": 1,
                 "stale": 1,
                 "has_slots": 1,  # a sum will come
                 "fold": 1,  # multiply the sum by `power`

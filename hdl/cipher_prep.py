@@ -140,6 +140,7 @@ class Prep(wiring.Component):
             retire.first.eq(span.first),
             retire.completes.eq(span.completes),
             retire.last.eq(span.last),
+            retire.probe.eq(span.probe),
             retire.has_slots.eq(has_text | has_tag),
             retire.fold.eq(has_text & (record_blocks != end_block)),
             e.eq(record_blocks - end_block),

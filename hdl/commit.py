@@ -15,6 +15,7 @@ from .layouts import (
     TOKEN_DELETE,
     TOKEN_DESYNC,
     TOKEN_GO_ON,
+    TOKEN_PROVEN,
     TOKEN_REKEY,
     Event,
     Layouts,
@@ -67,9 +68,9 @@ class Commit(Component):
     entry; there before it): from the walker and the cipher.
     frames, metas (META in the low bits), events: what leaves.
     feedback: contexts with a bad tag, one until its TOKEN_DESYNC comes back; if TOKEN_REKEY comes
-        first, for which that one is too old, once more under the next generation. Commit waits
-        while it is not taken, so a queue for as many as there are entries on their way belongs
-        behind.
+        first, for which that one is too old, once more under the next generation. And proofs of
+        candidates. Commit waits while it is not taken, so a queue for as many as there are entries
+        on their way belongs behind.
     write_word, read_word, commit_*, shadow_*: see `FrameReader`.
     token_done: a driver's command has passed the whole pipeline.
     counts: see `Counts`.
@@ -191,6 +192,7 @@ class Commit(Component):
         # Behind a park the record may be sealed with a key that is not here yet.
         bad = spans & verdict.bad & ~verdict.stale & ~overtaken
         parks = spans & verdict.park & ~verdict.bad & ~verdict.stale
+        proof = spans & verdict.proof & ~verdict.stale & entry.probe & same
         parked = Signal()
         mismatch = Signal()
         m.d.comb += [
@@ -207,8 +209,10 @@ class Commit(Component):
             m.d.comb += reason.eq(Reason.HELD)
         with m.Elif(mismatch | (front == Reason.TAG_MISMATCH)):
             m.d.comb += reason.eq(Reason.TAG_MISMATCH)
-        with m.Elif(stale | (front != Reason.NONE)):
+        with m.Elif(stale):
             m.d.comb += reason.eq(Reason.STALE_GENERATION)
+        with m.Else():
+            m.d.comb += reason.eq(front)
         mark = reason == Reason.NONE
 
         with m.If(decide):
@@ -220,13 +224,14 @@ class Commit(Component):
                 own_event.context.eq(entry.context),
                 own_event.seq.eq(packet_end),
                 own_event.number.eq(verdict.number),
+                feedback.context.eq(entry.context),
+                feedback.generation.eq(entry.generation),
+                feedback.proof.eq(proof),
+                feedback.guess.eq(entry.meta.last_start),
+                feedback.number.eq(entry.meta.first_number),
             ]
             with m.If(entry.is_token):
-                m.d.sync += [
-                    feedback_pending.eq((entry.token == TOKEN_REKEY) & row.broken),
-                    feedback.context.eq(entry.context),
-                    feedback.generation.eq(entry.generation),
-                ]
+                m.d.sync += feedback_pending.eq((entry.token == TOKEN_REKEY) & row.broken)
             with m.Else():
                 framing = Const(-1, Meta.size - FRAMING)
                 keep = Cat(Const(-1, FRAMING), Mux(mark, framing, 0))
@@ -240,9 +245,7 @@ class Commit(Component):
                     job_pending.eq(1),
                     texts.eq(entry.texts),
                     own_pending.eq(bad | parks),
-                    feedback_pending.eq(bad & same & ~row.broken),
-                    feedback.context.eq(entry.context),
-                    feedback.generation.eq(entry.generation),
+                    feedback_pending.eq((bad & same & ~row.broken) | proof),
                 ]
                 with m.If(bad):
                     m.d.sync += own_event.kind.eq(EventKind.TAG_MISMATCH)
@@ -296,7 +299,8 @@ class Commit(Component):
                     m.d.comb += row_write.data.park_end.eq(packet_end)
 
         packet = decide & ~entry.is_token
-        m.d.comb += self.token_done.eq(decide & entry.is_token & (entry.token != TOKEN_DESYNC))
+        own = (entry.token == TOKEN_DESYNC) | (entry.token == TOKEN_PROVEN)  # answers to feedback
+        m.d.comb += self.token_done.eq(decide & entry.is_token & ~own)
         m.d.sync += [
             self.counts.marked.eq(packet & mark),
             self.counts.marked_ahead.eq(packet & mark & entry.ahead),

@@ -4,7 +4,7 @@
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Array, Cat, Module, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from .abi.commands import OPTION_BITS
@@ -29,14 +29,18 @@ class Coverage(Component):
         `whole`: no hole is in it.
     open: put `new` into the slot `free_slot`; only while `slot_free`.
     feed: the picked record has been fed; with `completes`, it is closed.
+    unfed: bytes of the picked record have passed and were not fed: it gets no verdict, its holes
+        do not matter any more. close: the picked record is closed.
+    begin: a packet begins. spoil: what was opened and fed since was not marked.
     add: a hole from `add_start` to `add_end` in the picked record; only while `hole_free`.
     find: the hole that overlaps [seq, end) and lies furthest in front; then `found` and `hole`.
     cut: take [cut_start, cut_end) out of the found hole; if it lies in the middle, the part in
         front stays and the part behind is to be added.
-    evict: close the oldest record; `evicted` is high for one clock at the end, with the record's
-        `evicted_end` and whether it `evicted_withholds` marks behind it.
+    evict: close the newest record whose end has passed, because its holes will be filled last, or
+        without one what is open, or (`oldest`) the oldest; `evicted` is high for one clock at the
+        end, with the record's `evicted_end` and whether it `evicted_withholds` marks behind it.
     settle: note which records end in front of `end`; then `ahead`, and `held` where one of them
-        withholds marks.
+        withholds marks. shut: close them.
     withheld: an open record withholds marks behind it.
     """
 
@@ -44,10 +48,10 @@ class Coverage(Component):
         self._config = config
         self._layouts = layouts = RowLayouts(config)
         slot_bits = Layouts(config).slot_bits
-        strobes = ("load", "clear", "probe", "pick", "open", "feed", "completes", "add", "find",
-                   "cut", "evict", "settle")
+        strobes = ("load", "clear", "probe", "pick", "open", "feed", "unfed", "close", "begin",
+                   "spoil", "add", "find", "cut", "evict", "settle", "shut")
         super().__init__(
-            {name: In(1) for name in strobes}
+            {name: In(1) for name in (*strobes, "completes", "oldest")}
             | {name: In(32) for name in ("seq", "end", "high", "walk", "add_start", "add_end",
                                          "cut_start", "cut_end")}
             | {name: Out(1) for name in ("at_seq", "at_high", "stale", "whole", "slot_free",
@@ -78,7 +82,7 @@ class Coverage(Component):
         m.d.comb += [self.contents.holes[i].eq(hole) for i, hole in enumerate(holes)]
 
         self._probe(m, slots)
-        self._settle(m, slots)
+        ends = self._settle(m, slots)
 
         # The picked record, and what happens to it.
         picked_slot = self.picked_slot
@@ -94,13 +98,29 @@ class Coverage(Component):
                 with m.If(picked_slot == i):
                     m.d.sync += [slot.fed.eq(1), slot.valid.eq(~self.completes)]
 
+        touched = Signal(len(slots))  # opened or fed in this packet
+        with m.If(self.begin):
+            m.d.sync += touched.eq(0)
+        with m.If(self.feed):
+            m.d.sync += touched.bit_select(picked_slot, 1).eq(1)
+
         for i, slot in reversed(list(enumerate(slots))):
             with m.If(~slot.valid):
                 m.d.comb += [self.slot_free.eq(1), self.free_slot.eq(i)]
         with m.If(self.open):
+            m.d.sync += touched.bit_select(self.free_slot, 1).eq(1)
             for i, slot in enumerate(slots):
                 with m.If(self.free_slot == i):
                     m.d.sync += slot.eq(self.new)
+        for i, slot in enumerate(slots):
+            with m.If(self.spoil & touched[i]):
+                m.d.sync += slot.spoiled.eq(1)
+            with m.If(self.unfed & (picked_slot == i)):
+                m.d.sync += slot.blind.eq(1)
+            with m.If((self.close & (picked_slot == i)) | (self.shut & ends[i])):
+                m.d.sync += slot.valid.eq(0)
+        with m.If(self.unfed):
+            m.d.sync += self.picked.blind.eq(1)
 
         # Holes: a free one is filled, the found one is cut.
         found_at = Signal(range(max(2, len(holes))))
@@ -121,17 +141,18 @@ class Coverage(Component):
                 with m.Else():
                     m.d.sync += hole.start.eq(self.cut_end)
 
-        finding, oldest = self._searches(m, slots, holes, found_at)
+        finding, chosen = self._searches(m, slots, holes, found_at)
         m.d.comb += self.busy.eq(finding)
         with m.If(self.evicted):
-            with m.If(oldest == picked_slot):
+            with m.If(chosen == picked_slot):
                 m.d.sync += self.picked.valid.eq(0)
             for i, slot in enumerate(slots):
-                with m.If(oldest == i):
+                with m.If(chosen == i):
                     m.d.sync += slot.valid.eq(0)
-            for hole in holes:
-                with m.If(hole.slot == oldest):
-                    m.d.sync += hole.valid.eq(0)
+        for i, hole in enumerate(holes):
+            gone = (self.evicted & (hole.slot == chosen)) | (self.shut & (ends >> hole.slot)[0])
+            with m.If(gone | ((self.unfed | self.close) & in_picked[i])):
+                m.d.sync += hole.valid.eq(0)
 
         with m.If(self.load):
             m.d.sync += [slot.eq(self.loaded.slots[i]) for i, slot in enumerate(slots)]
@@ -155,7 +176,8 @@ class Coverage(Component):
                     m.d.sync += [self.at_high.eq(1), self.high_slot.eq(i)]
 
     def _settle(self, m, slots):
-        """Open records in front of the packet's end, and what they hold back."""
+        """Open records in front of the packet's end, and what they hold back. Returns the former,
+        a bit for each slot."""
         ends, far = Signal(len(slots)), Signal(len(slots))
         kinds = []
         for i, slot in enumerate(slots):
@@ -173,9 +195,10 @@ class Coverage(Component):
             self.held.eq((ends & valid & (Cat(kinds) | far)).any()),
             self.withheld.eq((valid & Cat(kinds)).any()),
         ]
+        return ends
 
     def _searches(self, m, slots, holes, found_at):
-        """One slot or hole a clock, compared one clock later. Returns busy and the oldest slot."""
+        """One slot or hole a clock, compared one clock later. Returns busy and the chosen slot."""
         busy, evicting = Signal(), Signal()
         steps = max(len(slots), len(holes))
         index = Signal(range(steps + 2))
@@ -186,8 +209,9 @@ class Coverage(Component):
         age, best_age = Signal(signed(32)), Signal(signed(32))
         aged = Signal()
         age_end, age_withholds = Signal(32), Signal()
+        ended, best_ended = Signal(), Signal()
         any_best = Signal()
-        oldest = Signal.like(self.pick_slot)
+        chosen = Signal.like(self.pick_slot)
         m.d.sync += self.evicted.eq(0)
         with m.If(self.find | self.evict):
             m.d.sync += [
@@ -201,9 +225,10 @@ class Coverage(Component):
             with m.Switch(index):
                 for i, slot in enumerate(slots):
                     with m.Case(i):
+                        end = (slot.start + slot.length + HEADER_BYTES)[:32]
                         m.d.sync += [
                             age.eq(delta(self.walk, slot.start)), aged.eq(slot.valid),
-                            age_end.eq(slot.start + slot.length + HEADER_BYTES),
+                            age_end.eq(end), ended.eq(delta(end, self.high) <= 0),
                             age_withholds.eq(
                                 withholds(self._config, self.version, self.options,
                                           slot.content, slot.length)
@@ -211,9 +236,11 @@ class Coverage(Component):
                         ]  # fmt: skip
                 with m.Default():
                     m.d.sync += aged.eq(0)
-            with m.If(started & aged & (~any_best | (age > best_age))):
+            newer = (ended & ~best_ended) | ((ended == best_ended) & (age < best_age))
+            better = Mux(self.oldest, age > best_age, newer)
+            with m.If(started & aged & (~any_best | better)):
                 m.d.sync += [
-                    any_best.eq(1), best_age.eq(age), oldest.eq(last_index),
+                    any_best.eq(1), best_age.eq(age), best_ended.eq(ended), chosen.eq(last_index),
                     self.evicted_end.eq(age_end), self.evicted_withholds.eq(age_withholds),
                 ]  # fmt: skip
             with m.If(index == len(slots) + 1):
@@ -233,7 +260,7 @@ class Coverage(Component):
                 m.d.sync += [self.found.eq(1), self.hole.eq(hole), found_at.eq(last_index)]
             with m.If(index == len(holes) + 1):
                 m.d.sync += busy.eq(0)
-        return busy, oldest
+        return busy, chosen
 
 
 def any_of(bits):

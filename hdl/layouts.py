@@ -45,7 +45,8 @@ class Layouts:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.context_bits = ceil_log2(config.flows)
-        self.slot_bits = max(1, ceil_log2(config.record_slots))
+        # One more than record slots: a candidate record whose number is a guess has the last.
+        self.slot_bits = ceil_log2(config.record_slots + 1)
         self.word_bits = ceil_log2(config.ring_words)  # index of a word in the ring
         self.byte_bits = self.word_bits + ceil_log2(WORD_BYTES)  # byte address in the ring
 
@@ -94,6 +95,7 @@ class Layouts:
                 "tag_bytes": 5,
                 "first": 1,  # nothing of this record has been fed before
                 "completes": 1,  # every byte of the record has now been fed
+                "probe": 1,  # its number is a guess: it may become `proof` and is never bad
                 "last": 1,  # last span of its packet
             }
         )
@@ -109,13 +111,22 @@ class Layouts:
                 "park": 1,  # one of them may change keys
                 "park_last": 1,  # ... and the first such is the record of the packet's last span
                 "number": 64,  # record number of the bad record, else of the last parking one
+                "proof": 1,  # a record whose number was a guess authenticated
             }
         )
         """What the spans of one packet came to; one for each packet with spans."""
 
-        self.feedback = data.StructLayout({"context": self.context_bits, "generation": 8})
-        """Commit to walker: positions behind a bad tag are unproven. Not given for records behind a
-        park, whose key may be another."""
+        self.feedback = data.StructLayout(
+            {
+                "context": self.context_bits,
+                "generation": 8,
+                "proof": 1,  # a candidate is proven, else a tag was bad
+                "guess": 32,  # of the candidate: sequence number of its first header
+                "number": 64,  # ... and that record's number
+            }
+        )
+        """Commit to walker: positions behind a bad tag are unproven (not given for records behind a
+        park, whose key may be another), or a candidate's tag was good."""
 
         self.text_span = data.StructLayout(
             {
@@ -138,6 +149,9 @@ class Layouts:
                 "has_spans": 1,
                 "texts": 10,  # text spans of this packet
                 "ahead": 1,  # the packet ends behind the end of an open record
+                # A record whose number is a guess completes here. The metadata's `last_start` and
+                # `first_number` are its candidate's, for feedback; the packet is not marked.
+                "probe": 1,
                 "meta": Meta,  # reason NONE: may be marked; framing filled in
                 "event": Event,  # kind NONE: nothing to report
             }
@@ -155,3 +169,4 @@ TOKEN_GO_ON = 3
 TOKEN_RESYNC = 4  # carries an event only
 TOKEN_DESYNC = 5  # the walker has taken note of a bad tag
 TOKEN_REKEY = 6
+TOKEN_PROVEN = 7  # the walker has taken note of a proof

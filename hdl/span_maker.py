@@ -39,6 +39,7 @@ class SpanMaker(Component):
                 "count": 14,
                 "first": 1,
                 "completes": 1,
+                "probe": 1,
             }
         )
         super().__init__(
@@ -89,6 +90,7 @@ class SpanMaker(Component):
                 one.ring_byte.eq(self.payload_addr + piece.at),
                 one.first.eq(piece.first),
                 one.completes.eq(piece.completes),
+                one.probe.eq(piece.probe),
                 count.eq(piece.count),
                 text.eq(piece.length - no_text),
                 offset.eq(piece.behind - front),

@@ -29,7 +29,8 @@ class Verdicts(wiring.Component):
     key_pending: that verdict waits for room; no other token may end meanwhile.
 
     Behind a bad record nothing of the packet counts; behind a record that parks, one that does not
-    authenticate is not bad: its key may be another.
+    authenticate is not bad: its key may be another. A record whose number is a guess proves it
+    when it authenticates, and says nothing when it does not.
     """
 
     def __init__(self, config):
@@ -99,23 +100,26 @@ class Verdicts(wiring.Component):
         result = Signal(self.own.x_row)
         so_far = Signal(layouts.verdict)  # of the packet's earlier spans
         verdict = Signal(layouts.verdict)
-        verified, bad, park, may_park = Signal(), Signal(), Signal(), Signal()
+        good, verified, bad = Signal(), Signal(), Signal()
+        park, may_park = Signal(), Signal()
         counts = span.completes & ~span.stale & ~so_far.bad
         inner_handshake = result.inner.valid & result.inner.handshake
         with m.If(go):
             m.d.sync += [span.eq(item), result.eq(new)]
         m.d.comb += [
             may_park.eq(Mux(span.tls13, inner_handshake, span.park_by_header)),
-            verified.eq(counts & (result.x == 0)),
-            bad.eq(counts & (result.x != 0) & ~so_far.park),
-            park.eq(verified & may_park & ~so_far.park),
+            good.eq(counts & (result.x == 0)),
+            verified.eq(good & ~span.probe),
+            bad.eq(counts & (result.x != 0) & ~so_far.park & ~span.probe),
+            park.eq(good & may_park & ~so_far.park),
             self.retired.eq(valid[3] & go),
             verdict.bad.eq(so_far.bad | bad),
             verdict.stale.eq(so_far.stale | span.stale),
             verdict.verified.eq(so_far.verified + verified),
             verdict.park.eq(so_far.park | park),
             verdict.park_last.eq(park),
-            verdict.number.eq(Mux(bad | (verified & may_park), span.number, so_far.number)),
+            verdict.number.eq(Mux(bad | (good & may_park), span.number, so_far.number)),
+            verdict.proof.eq(so_far.proof | (good & span.probe)),
             queue.i.payload.eq(Mux(self.key_pending, 0, verdict)),
             queue.i.valid.eq(valid[3] & span.last | self.key_pending),
         ]

@@ -8,7 +8,7 @@ other byte. Only while a header is lost it reads every byte of the payload, twel
 
     work --> IDLE LOAD --> COMPARE DECIDE --> feed open record, hop --> JOIN --> FINISH --> entries
                    |                     \\-> scan, follow candidate ----------/   |
-                   \\-> COMMAND, DESYNC ------------------------------> TOKEN      \\-> spans
+                   \\-> COMMAND, DESYNC, PROVEN ----------------------> TOKEN      \\-> spans
 
 The states are in `walker_proven`, `walker_search` and `walker_commands`; slots and holes of the
 loaded row in `coverage`; text and tag of a span are worked out in `span_maker`.
@@ -24,7 +24,7 @@ from .abi.events import EventKind
 from .abi.meta import Reason
 from .layouts import TOKEN_ADD, TOKEN_DELETE, TOKEN_GO_ON, TOKEN_REKEY, Layouts
 from .walker_commands import command_states
-from .walker_core import Core
+from .walker_core import Core, Return
 from .walker_proven import proven_states
 from .walker_row import delta
 from .walker_search import search_states
@@ -39,7 +39,8 @@ class Walker(Component):
     and `feedback.ready` rise in the item's last clock, and no `ready` depends on another.
 
     work: packets that lie in the ring, and commands. Every command gives one token entry.
-    feedback: a bad tag was found; taken in front of the next item, gives one token entry.
+    feedback: a bad tag was found, or a candidate's tag was good; taken in front of the next item,
+        gives one token entry.
     spans, text_spans: of a packet, in the order of its bytes; before its entry, but that its last
         span may follow the entry by some clocks.
     walker_addr, walker_data: 16 bytes of the ring from any byte address on, two clocks later.
@@ -69,7 +70,7 @@ class Walker(Component):
         m = Module()
         work, feedback = self.work.payload, self.feedback.payload
         packet, command = work.packet, work.command
-        core = Core(self._config, work, command)
+        core = Core(self._config, work, command, feedback)
         row, coverage, maker = core.row, core.coverage, core.maker
         m.submodules.coverage = coverage
         m.submodules.maker = maker
@@ -95,6 +96,7 @@ class Walker(Component):
             coverage.walk.eq(core.pos),
             coverage.version.eq(row.version),
             coverage.options.eq(row.options),
+            coverage.oldest.eq(core.evict_for == Return.COMPARE),
         ]
 
         # The registers hold the row of `core.context` while `loaded`. A row that was changed is
@@ -142,7 +144,7 @@ class Walker(Component):
             with m.State("IDLE"):
                 known_packet = work.hit & packet.is_tcp
                 wants_row = self.feedback.valid | work.is_command | known_packet
-                m.d.comb += [idle.eq(1), maker.begin.eq(1)]
+                m.d.comb += [idle.eq(1), maker.begin.eq(1), coverage.begin.eq(1)]
                 m.d.sync += [
                     core.is_feedback.eq(self.feedback.valid),
                     core.is_command.eq(~self.feedback.valid & work.is_command),
@@ -152,6 +154,8 @@ class Walker(Component):
                     core.event.eq(0),
                     *core.framing.clear(),
                     core.dirty.eq(0),
+                    core.intact.eq(0),
+                    core.probed.eq(0),
                     keep.eq(loaded & (context == core.context)),
                     uses_row.eq(wants_row),
                 ]
@@ -168,6 +172,8 @@ class Walker(Component):
                     m.d.sync += row.load(row_read.data)
                 with m.If(core.is_feedback):
                     m.next = "DESYNC"
+                    with m.If(feedback.proof):
+                        m.next = "PROVEN"
                 with m.Elif(core.is_command):
                     m.next = "COMMAND"
                 with m.Else():
@@ -188,7 +194,7 @@ class Walker(Component):
                         m.d.sync += core.dirty.eq(1)
                         m.next = "COMPARE"
 
-            command_states(m, core, token, feedback.generation)
+            command_states(m, core, token)
             proven_states(m, core, self.walker_data)
             search_states(m, core, self.walker_data)
 
@@ -199,7 +205,11 @@ class Walker(Component):
             m.d.sync += new_number.eq((last_number >= row.marked_number) & ~last_number.all())
             with m.State("FINISH"):
                 with m.If(maker.settled & out_free):
-                    m.d.comb += [maker.end.eq(1), self.work.ready.eq(1)]
+                    m.d.comb += [
+                        maker.end.eq(1),
+                        self.work.ready.eq(1),
+                        coverage.spoil.eq(reason != Reason.NONE),
+                    ]
                     with m.If(reason == Reason.NONE):
                         with m.If(~row.marked | (delta(core.end, row.marked_high) > 0)):
                             m.d.sync += [row.marked.eq(1), row.marked_high.eq(core.end)]
@@ -218,8 +228,9 @@ class Walker(Component):
                         entry.has_spans.eq(maker.any),
                         entry.texts.eq(maker.texts),
                         entry.ahead.eq(coverage.ahead & (reason == Reason.NONE)),
+                        entry.probe.eq(core.probed),
                         entry.meta.decrypted.eq(0),  # commit's to set
-                        *core.framing.give(entry.meta, reason == Reason.NONE),
+                        *core.framing.give(entry.meta, (reason == Reason.NONE) | core.probed),
                         entry.meta.context.eq(Mux(core.known, core.context, 0)),
                         entry.meta.context_valid.eq(core.known),
                         entry.meta.generation.eq(Mux(core.known, row.generation, 0)),

@@ -13,17 +13,18 @@ from .layouts import (
     TOKEN_DELETE,
     TOKEN_DESYNC,
     TOKEN_GO_ON,
+    TOKEN_PROVEN,
     TOKEN_REKEY,
     TOKEN_RESYNC,
 )
 from .walker_core import Core
-from .walker_row import State
+from .walker_row import State, delta
 
 
-def command_states(m, core: Core, token, feedback_generation):
-    """COMMAND, REKEY, KEY_SPAN and DESYNC. `token` takes the code of the token entry; all leave to
-    TOKEN, RESYNC_ANSWER by way of ADOPT_PROBE."""
-    row, coverage, command = core.row, core.coverage, core.command
+def command_states(m, core: Core, token):
+    """COMMAND to PROVEN. `token` takes the code of the token entry; all leave to TOKEN, where a
+    candidate is adopted by way of ADOPT_PROBE."""
+    row, coverage, command, feedback = core.row, core.coverage, core.command, core.feedback
     since_base = Signal(65)  # records since REKEY's number, and a borrow
     key_span = core.maker.keys.payload
 
@@ -46,6 +47,8 @@ def command_states(m, core: Core, token, feedback_generation):
                     row.epoch.eq(command.epoch),
                     row.version.eq(command.version),
                     row.options.eq(command.options),
+                    row.passed_high.eq(command.seq),
+                    row.passed_from.eq(command.seq),
                     token.eq(TOKEN_ADD),
                 ]
                 m.next = "KEY_SPAN"
@@ -70,7 +73,15 @@ def command_states(m, core: Core, token, feedback_generation):
                 with m.If(meant):
                     # Also in sync: every record in front of the hint has been read.
                     core.clear_suspicion(m)
-                with m.If(meant & (row.state != State.START) & (row.state != State.TRACKING)):
+                in_sync = (row.state == State.START) | (row.state == State.TRACKING)
+                m.d.sync += core.end.eq(command.seq + 1)
+                read = delta(command.seq, row.suspect_end) >= 0
+                with m.If(meant & in_sync & core.one_bit & row.suspect & read):
+                    close_all()
+                    m.d.sync += row.arm(command.seq, command.number)
+                with m.Elif(meant & in_sync):
+                    m.next = "HINT"
+                with m.Elif(meant):
                     close_all()
                     m.d.sync += [
                         *row.arm(command.seq, command.number),
@@ -83,8 +94,16 @@ def command_states(m, core: Core, token, feedback_generation):
                         core.event.number.eq(command.number),
                     ]
 
+    with m.State("HINT"):
+        m.d.comb += coverage.settle.eq(1)
+        m.next = "HINT_SHUT"
+    with m.State("HINT_SHUT"):
+        m.d.comb += coverage.shut.eq(1)
+        m.next = "TOKEN"
+
     with m.State("REKEY"):
         m.d.sync += [
+            row.probing.eq(0),
             row.generation.eq(command.generation),
             row.epoch.eq(command.epoch),
             row.version.eq(command.version),
@@ -93,7 +112,7 @@ def command_states(m, core: Core, token, feedback_generation):
         core.clear_suspicion(m)
         with m.If(row.proven):
             close_all()
-            with m.If(since_base[64]):
+            with m.If(since_base[64] | (core.one_bit & row.suspect)):
                 m.d.sync += row.arm(command.seq, 0)
             with m.Else():
                 with m.If(coverage.withheld):
@@ -114,9 +133,15 @@ def command_states(m, core: Core, token, feedback_generation):
         with m.If(core.maker.keys.ready):
             m.next = "TOKEN"
 
+    still_meant = core.known & (row.generation == feedback.generation)
+    with m.State("PROVEN"):
+        m.d.sync += token.eq(TOKEN_PROVEN)
+        m.next = "TOKEN"
+        with m.If(still_meant & (row.state == State.CONFIRMING) & (feedback.guess == row.guess)):
+            m.next = "ADOPT_PROBE"
     with m.State("DESYNC"):
         m.d.sync += token.eq(TOKEN_DESYNC)
-        with m.If(core.known & (row.generation == feedback_generation)):
+        with m.If(still_meant):
             close_all()
             m.d.sync += [row.proven.eq(0), row.hold_count.eq(0)]
             with m.If((row.state == State.START) | (row.state == State.TRACKING)):

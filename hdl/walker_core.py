@@ -4,6 +4,7 @@
 from amaranth.hdl import Cat, Mux, Signal, signed
 from amaranth.lib import enum
 
+from .abi.commands import Option
 from .abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
 from .abi.meta import Reason
 from .coverage import Coverage
@@ -20,8 +21,7 @@ class Return(enum.Enum, shape=3):
     FRONTIER = 1
     REST = 2
     STEP = 3
-    ADOPT = 4
-    OPEN_LAST = 5
+    OPEN_LAST = 4
 
 
 class Framing:
@@ -52,7 +52,7 @@ class Core:
     but in `held`.
     """
 
-    def __init__(self, config: Config, work, command):
+    def __init__(self, config: Config, work, command, feedback):
         self.config = config
         self.layouts = layouts = Layouts(config)
         self.row_layouts = RowLayouts(config)
@@ -66,6 +66,7 @@ class Core:
         self.context = Signal(layouts.context_bits)
         self.is_command = Signal()
         self.is_feedback = Signal()
+        self.feedback = feedback
         self.known = Signal()  # the row is valid
         self.dirty = Signal()  # the row is to be written back
 
@@ -91,8 +92,11 @@ class Core:
         self.searching = Signal()  # the candidate chain is being followed, not the proven one
         self.tries = Signal(range(config.rescan_limit + 1))
         self.fresh = Signal()  # the candidate chain begins in this packet
+        self.intact = Signal()  # one of its records has been in marked packets only, so far
+        self.probed = Signal()  # a record completes under a guessed number
         self.evict_for = Signal(Return)
 
+        self.one_bit = (self.row.options & Option.ONE_BIT).any()
         self.tls12 = self.row.version == VERSION_TLS12
         self.front = Mux(self.tls12, HEADER_BYTES + NONCE_BYTES, HEADER_BYTES)
 
@@ -168,7 +172,7 @@ class Core:
             ]
 
     def evict(self, m, back: Return):
-        """Close the oldest record and come back."""
+        """Close a record and come back."""
         m.d.comb += self.coverage.evict.eq(1)
         m.d.sync += self.evict_for.eq(back)
         m.next = "EVICT"
@@ -191,7 +195,12 @@ class Core:
     def reason(self):
         """The lowest reason that applies."""
         suspicion = self.row.suspect & (delta(self.end, self.row.suspect_end) > 0)
-        blamed = self.blamed | (self.coverage.held | suspicion) << int(Reason.HELD)
+        mixed = ~self.intact & ~(self.row.options & Option.MARK_REST).any()
+        blamed = (
+            self.blamed
+            | (self.coverage.held | suspicion) << int(Reason.HELD)
+            | mixed << int(Reason.MIXED)
+        )
         lowest = 0
         for reason in sorted(Reason, reverse=True):
             if reason is not Reason.NONE:

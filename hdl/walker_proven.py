@@ -16,7 +16,8 @@ def proven_states(m, core: Core, walker_data):
     row, coverage = core.row, core.coverage
     seq_gt_high, seq_lt_high, end_gt_high = Signal(), Signal(), Signal()
     in_window, walk_ge_seq, walk_lt_end = Signal(), Signal(), Signal()
-    end_gt_cand_high = Signal()
+    end_gt_cand_high, end_gt_passed = Signal(), Signal()
+    unfed = Signal()  # bytes between what was seen and the segment have passed
     walked = Signal()
     at_guess, passed_guess = Signal(), Signal()  # the candidate's header is next; was passed
     since_guess = Signal(range(core.config.max_frame // HEADER_BYTES))  # records
@@ -36,6 +37,10 @@ def proven_states(m, core: Core, walker_data):
             walk_lt_end.eq(delta(row.walk, core.end) < 0),
             *core.follow(row.walk, row.hold, row.hold_count),
             end_gt_cand_high.eq(delta(core.end, row.cand_high) > 0),
+            end_gt_passed.eq(delta(core.end, row.passed_high) > 0),
+            unfed.eq(
+                (delta(row.passed_high, row.high) > 0) & (delta(row.passed_from, core.seq) < 0)
+            ),
             core.hopping.eq(0),
             walked.eq(0),
             passed_guess.eq(0),
@@ -47,6 +52,10 @@ def proven_states(m, core: Core, walker_data):
             core.fresh.eq(0),
         ]
         m.next = "DECIDE"
+
+    def note_passed():
+        with m.If(end_gt_passed):
+            m.d.sync += row.passed_high.eq(core.end)
 
     held_length = header_length(row.hold)
     overlaps = Mux(coverage.at_seq, 1 << Reason.SEEN_BYTES, 1 << Reason.NOT_OPEN)
@@ -69,6 +78,7 @@ def proven_states(m, core: Core, walker_data):
                 core.suspect(m, row.walk + held_length + HEADER_BYTES)
             m.next = "COMPARE"
         with m.Elif(row.proven & (~seq_gt_high | ((row.hold_count == 0) & walk_ge_seq))):
+            note_passed()
             m.d.sync += [core.start.eq(core.seq), core.hopping.eq(end_gt_high)]
             with m.If(seq_lt_high):
                 m.d.comb += coverage.find.eq(1)
@@ -76,6 +86,7 @@ def proven_states(m, core: Core, walker_data):
             with m.Else():
                 m.next = "FRONTIER"
         with m.Else():
+            note_passed()
             m.next = "CANDIDATE"
 
     with m.State("EVICT"):
@@ -89,12 +100,16 @@ def proven_states(m, core: Core, walker_data):
 
     # --- bytes behind everything seen ---
     with m.State("FRONTIER"):
-        leaves_hole = seq_gt_high & coverage.at_high
+        gap_in_record = seq_gt_high & coverage.at_high
+        leaves_hole = gap_in_record & ~unfed & ~coverage.picked.blind
         m.d.comb += [coverage.add_start.eq(row.high), coverage.add_end.eq(core.start)]
         with m.If(leaves_hole & ~coverage.hole_free):
             core.evict(m, Return.FRONTIER)
         with m.Else():
-            m.d.comb += coverage.add.eq(leaves_hole & coverage.picked.valid)
+            m.d.comb += [
+                coverage.unfed.eq(gap_in_record & unfed),
+                coverage.add.eq(leaves_hole & coverage.picked.valid),
+            ]
             m.d.sync += [
                 row.high.eq(core.end),
                 core.stop.eq(Mux(walk_lt_end, row.walk, core.end)),
@@ -180,6 +195,8 @@ def proven_states(m, core: Core, walker_data):
         ]
         with m.If(core.maker.pieces.ready):
             m.d.comb += [coverage.feed.eq(1), coverage.completes.eq(completes)]
+            with m.If(~picked.spoiled):
+                m.d.sync += core.intact.eq(1)
             core.touch(
                 m, picked.number, picked.start, (core.seq - picked.start)[:16], picked.length,
                 picked.nonce, verified,
@@ -259,6 +276,7 @@ def proven_states(m, core: Core, walker_data):
                 m.next = "SCAN"
         with m.Elif(core.left < core.front):
             m.d.sync += [row.hold.eq(core.head), row.hold_count.eq(core.left), walked.eq(1)]
+            m.d.sync += core.intact.eq(1)
             m.d.sync += row.closed.eq(core.closed)
             with m.If(core.closed):
                 m.d.sync += core.blame(Reason.NOT_OPEN)
@@ -282,6 +300,7 @@ def proven_states(m, core: Core, walker_data):
                     m.d.sync += [passed_guess.eq(1), since_guess.eq(since_guess + 1)]
                 m.d.sync += [
                     walked.eq(1),
+                    core.intact.eq(1),
                     row.closed.eq(core.closed),
                     row.hold_count.eq(0),
                     row.walk.eq(core.pos + size),
@@ -311,21 +330,28 @@ def proven_states(m, core: Core, walker_data):
                     with m.Elif(reached | (lead > 0)):
                         m.d.sync += row.state.eq(State.TRACKING)
 
-    # --- the candidate is proven ---
-    gap = Signal()
+    # --- the candidate is proven: by the walk in a packet, by software, by a tag ---
+    by_walk = ~(core.is_command | core.is_feedback)
+    gap, passed_end = Signal(), Signal()
     counted = Signal(signed(len(row.cand_count) + 1))  # records from the walk to the chain's end
     number = Signal(64)
-    m.d.comb += number.eq(Mux(core.is_command, core.command.number, row.number) + counted)
+    m.d.comb += number.eq(
+        Mux(core.is_feedback, core.feedback.number,
+            Mux(core.is_command, core.command.number, row.number))
+        + counted
+    )  # fmt: skip
     with m.State("ADOPT_PROBE"):
         m.d.comb += coverage.probe.eq(1)
-        # What the candidate passed of a record that is open was not fed.
-        walk_first = delta(row.walk, row.cand_high) < 0
         m.d.sync += [
             core.pos.eq(row.walk),
-            core.stop.eq(Mux(walk_first, row.walk, row.cand_high)),
-            counted.eq(row.cand_count - Mux(core.is_command, 0, since_guess)),
+            gap.eq(row.proven & (delta(row.high, row.walk) < 0)),
+            # Where walk and candidate disagree, different bytes have passed.
+            passed_end.eq(
+                (delta(row.walk, row.cand_high) <= 0) | (row.walk != row.cand_walk)
+            ),
+            counted.eq(row.cand_count - Mux(by_walk, since_guess, 0)),
         ]
-        with m.If(~core.is_command):
+        with m.If(by_walk):
             # Records of the candidate that the walk has been through are the walk's.
             with m.If(row.walk == row.cand_walk):
                 m.d.sync += row.cand_open.eq(0)
@@ -334,47 +360,48 @@ def proven_states(m, core: Core, walker_data):
         m.next = "ADOPT_PICK"
     with m.State("ADOPT_PICK"):
         m.d.comb += [coverage.pick.eq(1), coverage.pick_slot.eq(coverage.high_slot)]
-        m.d.sync += gap.eq(row.proven & (delta(row.high, core.stop) < 0))
         m.next = "ADOPT"
     with m.State("ADOPT"):
-        leaves_hole = gap & coverage.at_high
-        m.d.comb += [coverage.add_start.eq(row.high), coverage.add_end.eq(core.stop)]
-        with m.If(leaves_hole & ~coverage.hole_free):
-            core.evict(m, Return.ADOPT)
+        # What the candidate passed of a record that is open was not fed.
+        with m.If(gap & coverage.at_high):
+            m.d.comb += [coverage.unfed.eq(~passed_end), coverage.close.eq(passed_end)]
+            with m.If(passed_end & core.withholds(picked.content, picked.length)):
+                core.suspect(m, row.walk)
+        m.d.sync += [
+            core.event.kind.eq(EventKind.RESUMED),
+            core.event.lost_at.eq(row.lost_at),
+            core.event.guess.eq(row.guess),
+            core.event.resumed_at.eq(row.cand_walk),
+            core.event.proven_by.eq(
+                Mux(core.is_feedback, int(ProvenBy.TAG),
+                    Mux(core.is_command, int(ProvenBy.SOFTWARE), int(ProvenBy.WALK)))
+            ),
+            core.event.seq.eq(Mux(by_walk, core.end, row.cand_high)),
+            core.event.number.eq(number),
+            row.walk.eq(row.cand_walk),
+            row.number.eq(number),
+            row.hold.eq(row.cand_hold),
+            row.hold_count.eq(row.cand_hold_count),
+            row.high.eq(row.cand_high),
+            row.cand_hold_count.eq(0),
+            *row.close_below(),
+            row.proven.eq(1),
+            row.state.eq(State.TRACKING),
+            row.scanned.eq(0),
+            row.bad_headers.eq(0),
+        ]  # fmt: skip
+        with m.If(row.cand_suspect):
+            m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(row.cand_suspect_end)]
+        with m.If(core.one_bit):  # nothing that the candidate followed is verified
+            m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(row.cand_walk)]
+        m.d.sync += core.pos.eq(row.cand_walk)
+        goes_on = (delta(row.cand_walk, row.cand_high) > 0) & ~core.one_bit
+        with m.If(row.cand_open & (row.cand_hold_count == 0) & goes_on):
+            m.next = "OPEN_LAST"
+        with m.Elif(by_walk):
+            m.next = "FINISH"
         with m.Else():
-            m.d.comb += coverage.add.eq(leaves_hole & coverage.picked.valid)
-            m.d.sync += [
-                core.event.kind.eq(EventKind.RESUMED),
-                core.event.lost_at.eq(row.lost_at),
-                core.event.guess.eq(row.guess),
-                core.event.resumed_at.eq(row.cand_walk),
-                core.event.proven_by.eq(
-                    Mux(core.is_command, int(ProvenBy.SOFTWARE), int(ProvenBy.WALK))
-                ),
-                core.event.seq.eq(Mux(core.is_command, row.cand_high, core.end)),
-                core.event.number.eq(number),
-                row.walk.eq(row.cand_walk),
-                row.number.eq(number),
-                row.hold.eq(row.cand_hold),
-                row.hold_count.eq(row.cand_hold_count),
-                row.high.eq(row.cand_high),
-                row.cand_hold_count.eq(0),
-                *row.close_below(),
-                row.proven.eq(1),
-                row.state.eq(State.TRACKING),
-                row.scanned.eq(0),
-                row.bad_headers.eq(0),
-            ]
-            with m.If(row.cand_suspect):
-                m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(row.cand_suspect_end)]
-            m.d.sync += core.pos.eq(row.cand_walk)
-            goes_on = delta(row.cand_walk, row.cand_high) > 0
-            with m.If(row.cand_open & (row.cand_hold_count == 0) & goes_on):
-                m.next = "OPEN_LAST"
-            with m.Elif(core.is_command):
-                m.next = "TOKEN"
-            with m.Else():
-                m.next = "FINISH"
+            m.next = "TOKEN"
     with m.State("OPEN_LAST"):
         # The rest of the candidate's last record can be marked, and with it what else is in its
         # last packet. If text of it has passed it gets no verdict.
@@ -387,6 +414,7 @@ def proven_states(m, core: Core, walker_data):
             m.d.comb += [
                 coverage.open.eq(~closed),
                 new.valid.eq(1),
+                new.spoiled.eq(1),
                 new.blind.eq((row.high - row.cand_start)[:32] != core.front),
                 new.start.eq(row.cand_start),
                 new.length.eq(row.walk - row.cand_start - HEADER_BYTES),
@@ -394,7 +422,7 @@ def proven_states(m, core: Core, walker_data):
                 new.nonce.eq(row.cand_nonce),
                 new.content.eq(row.cand_content),
             ]
-            with m.If(core.is_command):
-                m.next = "TOKEN"
-            with m.Else():
+            with m.If(by_walk):
                 m.next = "FINISH"
+            with m.Else():
+                m.next = "TOKEN"

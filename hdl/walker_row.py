@@ -9,6 +9,7 @@ from .abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, VERSION_TLS13,
 from .layouts import Layouts
 
 HELD_BYTES = HEADER_BYTES + NONCE_BYTES - 1  # of a header that a segment's end cuts off
+LOST_RECORDS_BITS = 18
 HEAD_BYTES = HEADER_BYTES + NONCE_BYTES
 
 
@@ -31,7 +32,8 @@ class RowLayouts:
             {
                 "valid": 1,
                 "fed": 1,
-                "blind": 1,  # bytes of it passed before the position was proven: no verdict
+                "blind": 1,  # bytes of it passed unfed: no verdict
+                "spoiled": 1,  # bytes of it were first seen in a packet that was not marked
                 "start": 32,
                 "length": 15,
                 "number": 64,
@@ -82,6 +84,14 @@ class RowLayouts:
             "cand_suspect_end": 32,
             "cand_hold": 8 * HELD_BYTES,
             "cand_hold_count": 4,
+            # The third proof: the candidate's last record is fed under a guessed number.
+            "probing": 1,
+            "probe_fed": 1,
+            "probe_number": 64,
+            "lost_records": LOST_RECORDS_BITS,  # guess: from `walk` on, in front of `guess`
+            "probes": 8,  # numbers tried in this candidate chain
+            "passed_high": 32,  # end of the highest segment, fed or not
+            "passed_from": 32,  # begin of the lowest one behind the lost header
             "scanned": (config.scan_limit + (1 << 14)).bit_length(),
             "bad_headers": 8,
         }

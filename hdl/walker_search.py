@@ -3,12 +3,13 @@
 
 from amaranth.hdl import Mux, Signal
 
+from .abi.commands import Option
 from .abi.config import HEADER_BYTES
 from .abi.events import EventKind
 from .abi.meta import Reason
 from .header_scanner import BLOCK_BYTES, STEP
 from .walker_core import Core
-from .walker_row import State, delta, header_length, header_ok, present
+from .walker_row import LOST_RECORDS_BITS, State, delta, header_length, header_ok, present
 
 
 def search_states(m, core: Core, walker_data):
@@ -16,7 +17,8 @@ def search_states(m, core: Core, walker_data):
     FETCH for a header and comes back at CHAIN, or leaves to FINISH."""
     row = core.row
     first = Signal()  # the next header is the scan's find
-    gap_positive, gap_zero, nothing_new, walk_ge_seq = Signal(), Signal(), Signal(), Signal()
+    gap_positive, gap_zero, nothing_new = Signal(), Signal(), Signal()
+    walk_ge_seq, walk_lt_end, lowest = Signal(), Signal(), Signal()
 
     with m.State("CANDIDATE"):
         gap = delta(core.seq, row.cand_high)
@@ -25,6 +27,8 @@ def search_states(m, core: Core, walker_data):
             gap_zero.eq(gap == 0),
             nothing_new.eq(delta(core.end, row.cand_high) <= 0),
             walk_ge_seq.eq(delta(row.cand_walk, core.seq) >= 0),
+            walk_lt_end.eq(delta(row.cand_walk, core.end) < 0),
+            lowest.eq(delta(core.seq, row.passed_from) < 0),
             core.searching.eq(1),
             first.eq(0),
         ]
@@ -38,9 +42,15 @@ def search_states(m, core: Core, walker_data):
         m.next = "SCAN"
 
     with m.State("CONTINUE"):
+        with m.If(lowest):
+            m.d.sync += row.passed_from.eq(core.seq)
         with m.Switch(row.state):
             with m.Case(State.START, State.TRACKING):
-                m.d.sync += [row.lost_at.eq(row.walk), row.scanned.eq(0)]
+                m.d.sync += [
+                    row.lost_at.eq(row.walk),
+                    row.scanned.eq(0),
+                    row.passed_from.eq(core.seq),
+                ]
                 scan_payload()
             with m.Case(State.GIVEN_UP):
                 m.d.sync += core.blame(Reason.GIVEN_UP)
@@ -52,6 +62,7 @@ def search_states(m, core: Core, walker_data):
                     m.next = "FINISH"
                 with m.Elif(gap_positive & (row.cand_hold_count >= HEADER_BYTES)):
                     m.d.sync += [
+                        row.probing.eq(0),
                         row.cand_walk.eq(
                             row.cand_walk + header_length(row.cand_hold) + HEADER_BYTES
                         ),
@@ -71,13 +82,20 @@ def search_states(m, core: Core, walker_data):
                         *core.follow(row.cand_walk, row.cand_hold, row.cand_hold_count),
                         row.cand_high.eq(core.end),
                         row.cand_hold_count.eq(0),
+                        core.start.eq(row.cand_high),
+                        core.stop.eq(Mux(walk_lt_end, row.cand_walk, core.end)),
                     ]
-                    with m.If(delta(row.cand_walk, core.end) < 0):
+                    with m.If(gap_positive):
+                        m.d.sync += row.probing.eq(0)
+                    with m.If(row.probing & ~gap_positive):
+                        m.next = "PROBE"
+                    with m.Elif(walk_lt_end):
                         m.next = "ADDRESS"
                     with m.Else():
                         m.d.sync += core.blame(Reason.AWAITING_PROOF)
                         m.next = "FINISH"
                 with m.Else():
+                    m.d.sync += row.probing.eq(0)
                     scan_payload()
             with m.Default():  # SEARCHING
                 scan_payload()
@@ -162,6 +180,12 @@ def search_states(m, core: Core, walker_data):
     m.d.comb += size.eq(length + HEADER_BYTES)
     allowed = header_ok(row.version, core.head, present(core.left, HEADER_BYTES))
     count = Mux(first, 0, row.cand_count)
+    probes = Mux(first, 0, row.probes)
+    # Records are about 2^14 bytes or shorter: a shorter one is found a few tries later.
+    since_loss = delta(core.pos, row.walk)
+    least = Mux((since_loss < 0) | ~since_loss[14:].any(), 1, since_loss[14:31])
+    lost_records = Signal(LOST_RECORDS_BITS)
+    m.d.comb += lost_records.eq(Mux(first, least, row.lost_records))
     with m.State("CHAIN"):
         m.d.sync += first.eq(0)
         with m.If(first & (core.left < HEADER_BYTES)):
@@ -178,6 +202,9 @@ def search_states(m, core: Core, walker_data):
                     core.fresh.eq(1),
                     row.cand_suspect.eq(0),
                     row.cand_open.eq(0),
+                    row.probes.eq(0),
+                    row.probing.eq(0),
+                    row.lost_records.eq(least),
                 ]
             with m.If(core.left < core.front):
                 m.d.sync += [
@@ -196,16 +223,64 @@ def search_states(m, core: Core, walker_data):
                     row.cand_nonce.eq(core.head[8 * HEADER_BYTES :]),
                     row.cand_content.eq(core.head[:2]),
                     *core.past(size),
+                    core.start.eq(core.pos + core.front),
+                    core.stop.eq(core.pos + Mux(size <= core.left, size, core.left)),
                 ]
                 with m.If(core.withholds(core.head[:2], length)):
                     m.d.sync += [
                         row.cand_suspect.eq(1),
                         row.cand_suspect_end.eq(core.pos + size),
                     ]
-                with m.If(size < core.left):
+                # One record may complete in a packet: a verdict tells of one.
+                tries = (row.options & Option.TAG_PROOF).any() & row.proven
+                may_end = ~(core.probed & (size <= core.left))
+                with m.If(tries & (probes < core.config.tag_proof_limit) & may_end):
+                    m.d.sync += [
+                        row.probing.eq(1),
+                        row.probe_fed.eq(0),
+                        row.probe_number.eq(row.number + lost_records + count),
+                    ]
+                    m.next = "PROBE"
+                with m.Elif(size < core.left):
                     m.next = "FETCH"
                 with m.Else():
                     m.next = "CHAINED"
+    # The candidate's last record is fed from `start` to `stop` under its guessed number. If that is
+    # wrong, one more record was lost in front of it.
+    piece = core.maker.pieces.payload
+    with m.State("PROBE"):
+        bytes_here = core.stop != core.start
+        whole = core.stop == row.cand_walk
+        m.d.comb += [
+            core.maker.pieces.valid.eq(bytes_here),
+            piece.slot.eq(core.config.record_slots),
+            piece.number.eq(row.probe_number),
+            piece.nonce.eq(row.cand_nonce),
+            piece.content.eq(row.cand_content),
+            piece.length.eq(row.cand_walk - row.cand_start - HEADER_BYTES),
+            piece.at.eq(core.start - core.seq),
+            piece.behind.eq(core.start - row.cand_start),
+            piece.count.eq(core.stop - core.start),
+            piece.first.eq(~row.probe_fed),
+            piece.completes.eq(whole),
+            piece.probe.eq(1),
+        ]
+        with m.If(core.maker.pieces.ready):
+            with m.If(bytes_here):
+                m.d.sync += row.probe_fed.eq(1)
+            with m.If(whole):
+                m.d.sync += [
+                    core.probed.eq(1),
+                    core.framing.first_number.eq(row.probe_number - row.cand_count + 1),
+                    core.framing.last_start.eq(row.guess),
+                    row.probing.eq(0),
+                    row.probes.eq(row.probes + 1),
+                    row.lost_records.eq(row.lost_records + 1),
+                ]
+            with m.If(core.left > 0):
+                m.next = "ADDRESS"
+            with m.Else():
+                m.next = "CHAINED"
     with m.State("CHAINED"):
         m.d.sync += core.blame(Reason.AWAITING_PROOF)
         with m.If(core.fresh):

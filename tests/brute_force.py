@@ -139,7 +139,7 @@ class Judged(Transfer):
         self.one_bit = random.Random(seed).random() < plan.one_bit
         told.options = Option.ONE_BIT if self.one_bit else Option.NONE
         super().__init__(told, seed, plan)
-        self.rules = Rules(self.truth, config)
+        self.rules = Rules(self.truth, config, one_bit=self.one_bit)
         self.device.rules, self.device.isn = self.rules, self.isn
         kinds = bytes(TYPES[self.version])
         looks = re.compile(b"(?=[" + re.escape(kinds) + b"]\x03\x03)")

@@ -16,12 +16,18 @@ The device remembers less than the observer could. What it forgets is part of th
 3. The bytes between the hole and the candidate are not kept: a header that the hole's end cuts
    keeps the walk from arriving until they come again; software's answer does not need them.
 4. A walk that arrives at the candidate inside a segment walks to the segment's end, opening what
-   it passes; behind it holds what the candidate's chain has counted, as in 2. What that has seen
-   of the record that is open then is a hole, and a hole behind it counts as another (`seams`).
-5. A record that could be a KeyUpdate holds back all marks behind it as long as it is open. If its
-   missing bytes were not fed when they came (3), that is until it is the oldest when slots or
-   runs are full, or until keys change.
-6. The end of what could be marked is noted in front of the cipher: R2 closes a little more when
+   it passes; behind it holds what the candidate's chain has counted, as in 2.
+5. A record of which bytes passed while the walk stood in front of it gets no verdict (`blind`)
+   and is closed as soon as its end has passed. That they did is only known as an interval: from
+   the lowest of these segments to the end of the highest.
+6. A record that could be a KeyUpdate holds back all marks behind it until it is verified, software
+   has read it, or keys change.
+7. Slots and runs are freed by closing the newest record whose end has passed.
+8. A packet none of whose records is free of packets without the mark is not marked, but with
+   MARK_REST; a record is fed all the same.
+9. In one-bit mode nothing is taken from what passed before the position was proven: no record
+   that goes on there is opened, and marks begin again at a position that software names.
+10. The end of what could be marked is noted in front of the cipher: R2 closes a little more when
    a packet is refused only for a park or a bad tag.
 
 Sets of bytes are integers, bit i for the byte at stream offset i.
@@ -76,8 +82,11 @@ def runs(bits: int) -> list[tuple[int, int]]:
 class Rules:
     """One flow, armed for record 0 of `records`, on a device with the parameters `config`."""
 
-    def __init__(self, records: list[TrueRecord], config) -> None:
+    def __init__(
+        self, records: list[TrueRecord], config, mark_rest: bool = False, one_bit: bool = False
+    ) -> None:
         self.records, self.config = records, config
+        self.mark_rest, self.one_bit = mark_rest, one_bit
         self.chain = Chain(0, 0, 0)  # the proven one
         self.proven = True
         self.search: str | None = None  # "scan", "candidate", "given up"
@@ -88,11 +97,14 @@ class Rules:
         self.passed = 0  # bytes that the proven walk has seen
         self.open: dict[int, tuple[int, int]] = {}  # record -> (epoch, number) it was opened under
         self.blind: set[int] = set()
+        self.spoiled: set[int] = set()
+        self.touched: set[int] = set()  # records that the latest packet opened or fed
+        self.intact = False  # it has bytes of a record that is not spoiled
+        self.highest = self.lowest = 0  # of the segments that passed: see 5.
         self.suspect = 0  # behind the last record closed unverified that could change keys
         self.candidate_suspect = 0
         self.could_mark = 0
         self.closed_below = 0
-        self.seams: set[int] = set()
         self.epoch = 0
         self.parked = False
         self.park_end = self.park = self.awaited = self.park_number = 0
@@ -113,9 +125,13 @@ class Rules:
 
     def hint(self, offset: int, number: int) -> None:
         """Software names a record that it has come to; a flow that is out of sync begins there."""
+        held = bool(self.suspect)
         self._read(offset)
-        if self.search is not None:
+        if self.search is not None or (self.one_bit and held and not self.suspect):
             self._arm(offset, number)
+            return
+        for k in [k for k in self.open if self.records[k].end <= offset]:
+            del self.open[k]
 
     def go_on(self, park: int) -> None:
         """Ends the parks if `park` is the one of the highest record."""
@@ -125,10 +141,11 @@ class Rules:
     def rekey(self, offset: int, base: int) -> None:
         """The record at `offset`, `base` in the old count, is number 0 under the next keys."""
         self.epoch += 1
+        held = bool(self.suspect)
         self._read(offset)
         self.parked = False
         self.park = self.awaited = self.park_number = 0
-        if self.proven and self.chain.number >= base:
+        if self.proven and self.chain.number >= base and not (self.one_bit and held):
             self.chain.number -= base
             if any(self.records[k].waits for k in self.open):
                 self.suspect = self._start(self.chain.at)
@@ -151,6 +168,7 @@ class Rules:
     def packet(self, start: int, end: int) -> bool:
         """The segment with stream bytes [start, end) passes; whether it may be marked."""
         self.verified = []
+        self.touched, self.intact = set(), False
         complete: list[tuple[int, tuple[int, int]]] = []
         if self.proven and self._continues(self.chain, start):
             may = self._walk(start, end, complete)
@@ -161,6 +179,10 @@ class Rules:
             may = False
         if self.suspect and end > self.suspect:
             may = False
+        self.highest = max(self.highest, end)
+        may = may and (self.intact or self.mark_rest)
+        if not may:
+            self.spoiled |= self.touched
         if may:
             self.could_mark = max(self.could_mark, end)
         return self._commit(end, may, complete)
@@ -198,25 +220,31 @@ class Rules:
         if end <= chain.high:
             return may
         held, before = chain.high > self._start(chain.at), chain.at - 1
+        if first > chain.high and before in self.open and not held:
+            if self.highest > chain.high and self.lowest < first:
+                self._unfed(before)
+            if before in self.blind:
+                self.passed |= span(chain.high, first)
         self.passed |= span(first, end)
         self._evict_for_holes(first)
         if not held and first < self._start(chain.at):
             # Bytes of the record that the walk is in.
             if before in self.open:
+                self._touch(before)
                 self._complete(before, complete)
             else:
                 may = False
         for k, number in self._follow(chain, end):
             record = self.records[k]
+            self.intact = True
             if record.start < self.closed_below:
                 self._unverified(chain, k)
                 may = False
             elif record.end <= end:
                 complete.append((k, (self.epoch, number)))
             else:
-                if len(self.open) == self.config.record_slots:
-                    self._evict()
-                self.open[k] = self.epoch, number
+                self._open(k, number)
+        self.intact |= self._start(chain.at) < end
         if self._start(chain.at) < min(end, self.closed_below):
             may = False  # a few bytes of a closed record's header
         self._join()
@@ -232,8 +260,26 @@ class Rules:
         self._evict_for_holes(self.chain.high)
         still_open = [k for k, _ in unseen if k in self.open]
         for k in sorted(set(still_open)):
+            self._touch(k)
             self._complete(k, complete)
         return bool(still_open) and unseen[0][1] == (start, end)
+
+    def _touch(self, k: int) -> None:
+        self.touched.add(k)
+        self.intact |= k not in self.spoiled
+
+    def _open(self, k: int, number: int) -> None:
+        if len(self.open) == self.config.record_slots:
+            self._evict()
+        self.open[k] = self.epoch, number
+        self.blind.discard(k)
+        self.spoiled.discard(k)
+        self.touched.add(k)
+
+    def _unfed(self, k: int) -> None:
+        """Bytes of it have passed and were not fed: the others do not matter any more."""
+        self.blind.add(k)
+        self.passed |= span(self.records[k].start, self.chain.high)
 
     def _missing(self, k: int) -> int:
         return span(self.records[k].start, self.records[k].end) & ~self.passed
@@ -245,19 +291,18 @@ class Rules:
                 complete.append((k, opened_as))
 
     def _evict_for_holes(self, high: int) -> None:
-        """Closes the oldest records until the holes in front of `high` fit."""
+        """Closes records until the holes in front of `high` fit."""
         while self._holes(high) > self.config.runs - 1:
             self._evict()
 
     def _holes(self, high: int) -> int:
-        missing = [self._missing(k) & span(0, high) for k in self.open]
-        seams = [span(at - 1, at + 1) for at in self.seams]
-        return sum(len(runs(bits)) + sum(not two & ~bits for two in seams) for bits in missing)
+        return sum(len(runs(self._missing(k) & span(0, high))) for k in self.open)
 
     def _evict(self) -> None:
-        oldest = min(self.open)
-        self._unverified(self.chain, oldest)
-        del self.open[oldest]
+        ended = [k for k in self.open if self.records[k].end <= self.chain.high]
+        chosen = max(ended or self.open)
+        self._unverified(self.chain, chosen)
+        del self.open[chosen]
         self.evicted += 1
 
     def _unverified(self, chain: Chain, k: int) -> None:
@@ -281,6 +326,8 @@ class Rules:
         if self.search is None:
             self.search, self.scanned, self.scan_run = "scan", 0, None
             self.lost += 1
+            self.lowest = start
+        self.lowest = min(self.lowest, start)
         if self.search == "candidate":
             if end <= self.candidate.high:
                 return
@@ -329,24 +376,31 @@ class Rules:
         """The candidate, `number`, is proven: the walk goes on from where it was followed to.
         Records in front of `walked` are those that the walk has been through itself."""
         chain = self.candidate
-        # What lies in front of the candidate in a record that is open is now a hole.
-        if self.proven:
-            self._evict_for_holes(min(self._start(self.chain.at), chain.high))
-            self.seams.add(chain.high)
+        # What the candidate has seen of a record that is open was not fed.
+        before, end = self.chain.at - 1, self._start(self.chain.at)
+        if self.proven and before in self.open and self.chain.high < end:
+            self._unfed(before)
+            if end <= chain.high:
+                self._unverified(self.chain, before)
+                del self.open[before]
+            else:
+                self.passed |= span(self.chain.high, chain.high)
         self.passed |= span(self._start(chain.at), chain.high)  # of a header cut off there
         self.chain = Chain(chain.at, chain.high, number + chain.number)
         self.closed_below = self.could_mark
         if self.candidate_suspect > self._start(walked):
             self.suspect = self.candidate_suspect
+        if self.one_bit:
+            self.suspect = self._start(chain.at)
         self.proven, self.search = True, None
         last = chain.at - 1
-        if chain.nonce and last >= walked and self.records[last].end > chain.high:
+        goes_on = chain.nonce and last >= walked and self.records[last].end > chain.high
+        if goes_on and not self.one_bit:
             record = self.records[last]
             if record.start >= self.closed_below:
-                if len(self.open) == self.config.record_slots:
-                    self._evict()
                 self.passed |= span(record.start, chain.high)
-                self.open[last] = self.epoch, self.chain.number - 1
+                self._open(last, self.chain.number - 1)
+                self.spoiled.add(last)
                 if chain.high > record.text:
                     self.blind.add(last)
 

@@ -17,7 +17,7 @@ from tests.test_device import FLOW, frame
 class Card:
     """A model device with one flow over records of 1,000 bytes of text (1,022 on the wire)."""
 
-    def __init__(self, options=Option.NONE, **parameters):
+    def __init__(self, options=Option.MARK_REST, **parameters):
         self.stream = Stream(VERSION_TLS13)
         for i in range(12):
             self.stream.add(bytes([i]) * 1000)
@@ -39,7 +39,7 @@ class Card:
 
 def test_one_bit_flows_are_not_marked_behind_a_hole():
     for options, expected in ((Option.NONE, Reason.NONE), (Option.ONE_BIT, Reason.HELD)):
-        card = Card(options)
+        card = Card(options | Option.MARK_REST)
         assert card.send(0, 500) == Reason.NONE
         assert card.send(600, 1000) == Reason.NONE  # the same record
         assert card.send(1000, 1100) == expected  # ends behind the record that has a hole
@@ -77,7 +77,7 @@ def test_a_short_record_that_is_evicted_holds_marks_until_software_has_read_it()
     end = card.stream.records[-4].end
     card.device.resync_hint(card.handle, card.at(short.offset), 12)  # read up to it, not it
     assert card.send(short.end + 600, short.end + 700) == Reason.HELD
-    card.device.resync_hint(card.handle, card.at(end), 14)
+    card.device.resync_hint(card.handle, card.at(short.end), 13)
     assert card.send(short.end + 700, end) == Reason.NONE
 
 
@@ -111,3 +111,49 @@ def test_a_record_of_which_only_the_header_passed_unproven_gets_its_verdict():
     before = card.device.device_counters()["records_verified"]
     assert card.send(records[3].offset + 5, records[3].end) == Reason.NONE
     assert card.device.device_counters()["records_verified"] == before + 1
+
+
+def test_a_packet_inside_a_record_that_is_mixed_already_is_left_unmarked():
+    """It would only have to be encrypted again. The packet in which the next record begins is
+    marked, and so is a packet after mere repetitions: TCP drops those."""
+    for options, expected in ((Option.NONE, Reason.MIXED), (Option.MARK_REST, Reason.NONE)):
+        card = Card(options)
+        assert card.send(0, 300) == Reason.NONE
+        assert card.send(0, 300) == Reason.SEEN_BYTES  # nothing new in it
+        assert card.send(300, 400) == Reason.NONE
+        assert card.send(350, 500) == Reason.SEEN_BYTES  # new bytes in it pass without the mark
+        assert card.send(500, 700) == expected
+        assert card.send(700, 1100) == Reason.NONE  # the next record begins here
+        assert card.send(1100, 1500) == Reason.NONE
+        assert card.device.device_counters()["records_verified"] == 1
+
+
+def test_a_hint_in_sync_closes_the_records_that_software_has_read():
+    """A short record whose missing bytes passed unseen would hold marks back for good."""
+    card = Card(Option.NONE)
+    stream = card.stream
+    short = stream.add(KEY_UPDATE, 22)
+    for i in range(4):
+        stream.add(bytes([i]) * 1000)
+    assert card.send(0, 6000) == Reason.NONE
+    assert card.send(6000, short.offset + 10) == Reason.NONE
+    assert card.send(short.offset + 12, short.end + 500) == Reason.HELD
+    card.device.resync_hint(card.handle, card.at(short.offset), 12)  # read up to it, not it
+    assert card.send(short.end + 500, short.end + 600) == Reason.HELD
+    card.device.resync_hint(card.handle, card.at(short.end), 13)
+    assert card.send(short.end + 600, short.end + 1100) == Reason.NONE
+
+
+def test_a_record_of_which_bytes_passed_unfed_is_closed_and_holds_no_marks():
+    """Its two missing bytes came while the position was not proven."""
+    card = Card(Option.NONE)
+    records = card.stream.records
+    assert card.send(0, 1000) == Reason.NONE
+    # Record 1's header is lost, the candidate chain passes most of record 1.
+    assert card.send(1100, 4200) == Reason.AWAITING_PROOF
+    assert card.send(1000, 1100) == Reason.NONE  # the walk opens record 1 and arrives
+    assert [event.kind for event in card.device.events()][-1] == EventKind.RESUMED
+    assert card.send(4200, records[4].end + 100) == Reason.NONE
+    assert card.send(1100, 2000) == Reason.NOT_OPEN
+    assert card.send(records[4].end + 100, records[6].end) == Reason.NONE
+    assert card.device.device_counters()["evicted"] == 0

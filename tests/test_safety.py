@@ -9,6 +9,7 @@ from sealane.driver.device import Device
 from sealane.driver.ktls import RecordRefused, StreamRange
 from sealane.driver.model import walker
 from sealane.driver.model.device import ModelTransport
+from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
@@ -25,7 +26,9 @@ class Flow:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.device = Device(ModelTransport(CONFIG), CONFIG)
-        self.handle = self.device.tls_dev_add(FLOW, stream.keys(0), stream.seq)
+        self.handle = self.device.tls_dev_add(
+            FLOW, stream.keys(0), stream.seq, options=Option.MARK_REST
+        )
 
     def send(self, low: int, high: int) -> RxPacket:
         seq = tcp.add(self.stream.seq, low)

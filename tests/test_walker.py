@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sealane.driver.model import walker
 from sealane.driver.model.walker import State, Walk, new_row
 from sealane.driver.seq import add, delta
+from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import (
     LENGTH_BOUNDS,
     TYPES,
@@ -76,7 +77,9 @@ class Judge:
 
     def __post_init__(self):
         stream = self.stream
-        self.row = new_row(self.config, 1, 0, stream.version, stream.base, 0)
+        self.row = new_row(
+            self.config, 1, 0, stream.version, stream.base, 0, Option.MARK_REST
+        )
 
     def walk(self, start, end, content=None):
         stream = self.stream

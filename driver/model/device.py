@@ -162,6 +162,11 @@ class ModelTransport:
             self._push(event)
         if decision.desync:
             walker.desync(flow)
+        if verdict.proof and walked.probe:
+            proven, evicted = walker.tag_proof(self.config, flow, walked.probe)
+            self._counts["evicted"] += evicted
+            if proven:
+                self._report(context, flow.generation, proven)
         meta["reason"] = decision.reason
         if decision.reason is Reason.NONE:
             self._counts["marked"] += 1

@@ -43,6 +43,7 @@ class Verdict:
     park: bool = False
     park_last: bool = False
     number: int = 0
+    proof: bool = False  # the candidate record authenticated under its guessed number
     texts: list[tuple[int, bytes]] = field(default_factory=list)  # (offset in payload, plaintext)
 
 
@@ -87,11 +88,15 @@ class Cipher:
             return
         if verdict.bad or (verdict.park and held.x):
             return  # behind a bad record nothing counts; behind a park another key may
-        if held.x:
+        if span.probe:
+            verdict.proof = not held.x
+            if held.x:
+                return  # the number was guessed wrong
+        elif held.x:
             verdict.bad = True
             verdict.number = span.number
             return
-        verdict.verified += 1
+        verdict.verified += not span.probe
         inner = held.last[1] if held.last else None
         if may_change_keys(key.version, span.content_type, inner):
             # The driver goes on when it has read the last such record.

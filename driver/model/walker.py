@@ -43,6 +43,7 @@ _BEGINNINGS = {
     version: re.compile(b"[%s](?:\\x03(?:\\x03|\\Z)|\\Z)" % bytes(types))
     for version, types in TYPES.items()
 }
+LOST_RECORDS = 1 << 18  # the guess counts modulo this
 STALE = 1 << 30  # a record so far behind is closed, before sequence numbers wrap onto it
 
 
@@ -66,7 +67,8 @@ class Slot:
     nonce: int
     content_type: int
     fed: bool = False
-    blind: bool = False  # bytes of it passed before the position was proven: no verdict
+    blind: bool = False  # bytes of it passed unfed: no verdict
+    spoiled: bool = False  # bytes of it were first seen in a packet that was not marked
 
     @property
     def end(self) -> int:
@@ -115,8 +117,16 @@ class Row:
     # Start, length, nonce and content type of the last record, if all of it is known.
     cand_last: tuple[int, int, int, int] | None = None
     cand_suspect_end: int | None = None  # the same in the candidate chain
+    # The third proof: the record that `cand_last` names is fed under a guessed number.
+    probing: bool = False
+    probe_fed: bool = False  # bytes of it were fed
+    probe_number: int = 0
+    lost_records: int = 0  # guess: records that begin from `walk` on, in front of `guess`
+    probes: int = 0  # numbers tried in this candidate chain
     scanned: int = 0
     bad_headers: int = 0
+    passed_high: int = 0  # end of the highest segment, fed or not
+    passed_from: int = 0  # begin of the lowest one behind the lost header; where that is in front
 
 
 @dataclass
@@ -135,6 +145,15 @@ class Span:
     tag_bytes: int
     first: bool
     completes: bool
+    probe: bool = False  # of a record whose number is a guess
+
+
+@dataclass
+class Probe:
+    """A candidate record is complete under a guessed number."""
+
+    guess: int  # sequence number of the candidate chain's first header
+    number: int  # of the record there, if the guess is right
 
 
 @dataclass
@@ -162,6 +181,8 @@ class Walked:
     last: tuple[int, int, int, bool] = (0, 0, 0, False)
     evicted: int = 0
     ahead: bool = False  # the packet ends behind the end of an open record
+    probe: Probe | None = None
+    intact: bool = False  # one of its records has been in marked packets only, so far
 
     def blame(self, reason: Reason) -> None:
         """Keep the reason with the lowest code."""
@@ -191,7 +212,7 @@ def new_row(
     return Row(
         generation, epoch, version, walk=seq, number=number, high=seq,
         slots=[None] * config.record_slots, holes=[None] * (config.runs - 1),
-        options=options,
+        options=options, passed_high=seq, passed_from=seq,
     )
 
 
@@ -206,6 +227,7 @@ class Walk:
         self.payload = payload
         self.out = Walked()
         self._number_at_guess: int | None = None  # the walk has reached the candidate
+        self._fed: list[Slot] = []
 
     def run(self) -> Walked:
         """Walk the segment. It is not empty, its checksums are good and its flags are right."""
@@ -214,12 +236,19 @@ class Walk:
             self.out.blame(Reason.OUT_OF_WINDOW)
             return self.out
         while any(slot and delta(self.seq, slot.start) >= STALE for slot in row.slots):
-            self._evict()
+            self._evict(oldest=True)
         if self._continues_proven():
             self._proven()
         else:
             self._candidate()
+        if delta(self.end, row.passed_high) > 0:
+            row.passed_high = self.end
         self._hold_behind_unverified()
+        if not (row.options & Option.MARK_REST or self.out.intact):
+            self.out.blame(Reason.MIXED)
+        if self.out.reason is not Reason.NONE:
+            for slot in self._fed:
+                slot.spoiled = True
         if self.out.reason is Reason.NONE:
             if row.marked_high is None or delta(self.end, row.marked_high) > 0:
                 row.marked_high = self.end
@@ -278,6 +307,8 @@ class Walk:
         start = row.high if delta(self.seq, row.high) < 0 else self.seq
         last = self._slot_at(row.high)
         if delta(start, row.high) > 0 and last is not None:
+            if delta(row.passed_high, row.high) > 0 and delta(row.passed_from, start) < 0:
+                self._passed_unfed(last)
             if not self._add_hole(row.high, start):
                 last = None
         in_last = not row.hold and delta(start, row.walk) < 0
@@ -315,6 +346,7 @@ class Walk:
                 return False
             walked = True
             offset = max(0, delta(self.seq, row.walk))  # the packet may begin inside the header
+            out.intact = True
             if len(head) < size:
                 if self._closed():
                     out.blame(Reason.NOT_OPEN)
@@ -349,6 +381,7 @@ class Walk:
         else:
             index = self._free_slot()
             row.slots[index] = slot
+            self._fed.append(slot)
             if start != end:
                 self._span(index, slot, start, end, False)
             out.touch(slot.number, slot.start, offset, length, nonce, False)
@@ -357,8 +390,11 @@ class Walk:
 
     def open_last(self) -> None:
         """The candidate is proven and its last record goes on: the rest of it can be marked, and
-        with it what else is in its last packet. If text of it has passed it gets no verdict."""
+        with it what else is in its last packet. If text of it has passed it gets no verdict. A
+        one-bit flow is not marked by a header that was read before the position was proven."""
         row = self.row
+        if row.options & Option.ONE_BIT:
+            return
         if row.cand_last is None or row.hold or delta(row.walk, row.high) <= 0:
             return
         start, length, nonce, content_type = row.cand_last
@@ -368,7 +404,9 @@ class Walk:
             return
         index = self._free_slot()
         blind = delta(row.high, start) > header_bytes(row.version)
-        row.slots[index] = Slot(start, length, number, nonce, content_type, blind=blind)
+        row.slots[index] = Slot(
+            start, length, number, nonce, content_type, blind=blind, spoiled=True
+        )
 
     def _closed(self) -> bool:
         """Whether the record at `walk` has bytes in a marked packet from before a resync.
@@ -384,6 +422,8 @@ class Walk:
     def _feed(self, index: int, slot: Slot, start: int, end: int) -> None:
         """Bytes [start, end) of an open record are now seen."""
         row = self.row
+        self.out.intact |= not slot.spoiled
+        self._fed.append(slot)
         complete = delta(slot.end, row.high) <= 0 and not any(
             hole and slot.holds(hole.start) for hole in row.holes
         )
@@ -395,7 +435,9 @@ class Walk:
         if complete:
             row.slots[index] = None
 
-    def _span(self, index: int, slot: Slot, start: int, end: int, completes: bool) -> None:
+    def _span(
+        self, index: int, slot: Slot, start: int, end: int, completes: bool, probe: bool = False
+    ) -> None:
         version = self.row.version
         text = text_bytes(version, slot.length)
         offset = delta(start, slot.start) - header_bytes(version)
@@ -406,7 +448,7 @@ class Walk:
                 index, slot.number, slot.nonce, slot.content_type, slot.length,
                 at=delta(start, self.seq), text_offset=min(offset, text), text_bytes=in_text,
                 tag_offset=max(0, offset - text), tag_bytes=count - in_text,
-                first=not slot.fed, completes=completes,
+                first=not slot.fed, completes=completes, probe=probe,
             )
         )
         slot.fed = True
@@ -425,23 +467,44 @@ class Walk:
             self._evict()
         return slots.index(None)
 
-    def _evict(self) -> None:
-        """Close the oldest open record for good."""
+    def _evict(self, oldest: bool = False) -> None:
+        """Close an open record for good: of those whose end has passed the newest, because its
+        holes will be filled last; without one, what is open. `oldest`: the oldest instead."""
         row = self.row
-        oldest = max(
-            (index for index, slot in enumerate(row.slots) if slot),
-            key=lambda index: delta(row.walk, row.slots[index].start),  # type: ignore[union-attr]
-        )
-        slot = row.slots[oldest]
+
+        def order(index: int) -> tuple[bool, int]:
+            slot = row.slots[index]
+            assert slot is not None
+            age = delta(row.walk, slot.start)
+            return (True, age) if oldest else (delta(slot.end, row.high) <= 0, -age)
+
+        self._close(max((index for index, slot in enumerate(row.slots) if slot), key=order))
+        self.out.evicted += 1
+
+    def _close(self, index: int) -> None:
+        row = self.row
+        slot = row.slots[index]
         assert slot is not None
         row.holes = [None if hole and slot.holds(hole.start) else hole for hole in row.holes]
-        row.slots[oldest] = None
+        row.slots[index] = None
         self._suspect(slot.content_type, slot.length, slot.end)
-        self.out.evicted += 1
+
+    def _passed_unfed(self, index: int) -> None:
+        """Bytes of an open record have passed and were not fed: it can get no verdict. What is
+        still to come of it is opened, because the next record begins in its last packet."""
+        row = self.row
+        slot = row.slots[index]
+        assert slot is not None
+        slot.blind = True
+        row.holes = [None if hole and slot.holds(hole.start) else hole for hole in row.holes]
 
     def _add_hole(self, start: int, end: int) -> bool:
         """Note unseen bytes; false if their record had to be closed for want of a run."""
         row = self.row
+        index = self._slot_at(start)
+        slot = None if index is None else row.slots[index]
+        if slot and slot.blind:
+            return True  # its unseen bytes do not matter any more
         while None not in row.holes:
             self._evict()
         if self._slot_at(start) is None:
@@ -551,6 +614,9 @@ class Walk:
             row.state = State.SEARCHING
             row.scanned = 0
             row.cand_hold = b""
+            row.passed_from = self.seq
+        elif delta(self.seq, row.passed_from) < 0:
+            row.passed_from = self.seq
         if row.state is State.GIVEN_UP:
             out.blame(Reason.GIVEN_UP)
             return
@@ -559,6 +625,8 @@ class Walk:
             if delta(self.end, row.cand_high) <= 0:
                 out.blame(Reason.AWAITING_PROOF)
                 return
+            if gap > 0:
+                row.probing = False
             if gap > 0 and len(row.cand_hold) >= HEADER_BYTES:
                 self._candidate_record(row.cand_hold)
                 row.cand_last = None  # its nonce is not known
@@ -567,6 +635,8 @@ class Walk:
                 start = row.cand_high if gap <= 0 else self.seq
                 virtual = row.cand_hold + self.payload[delta(start, self.seq) :]
                 base = add(start, -len(row.cand_hold))
+                if row.probing:
+                    self._probe(start)
                 mismatch = self._chain(base, virtual)
                 if mismatch is None:
                     out.blame(Reason.AWAITING_PROOF)
@@ -601,8 +671,11 @@ class Walk:
                 row.cand_hold = virtual[found:]
                 break
             row.guess = row.cand_walk = add(base, found)
-            row.cand_count = 0
+            row.cand_count = row.probes = 0
             row.cand_last = row.cand_suspect_end = None
+            row.probing = False
+            # Records are about 2^14 bytes or shorter: a shorter one is found a few tries later.
+            row.lost_records = max(1, delta(row.guess, row.walk) >> 14) % LOST_RECORDS
             row.state = State.CONFIRMING
             mismatch = self._chain(base, virtual)
             if mismatch is None:
@@ -635,8 +708,40 @@ class Walk:
             if len(head) < size:
                 row.cand_hold = head
                 break
+            start = add(row.cand_walk, size)
             self._candidate_record(head)
+            if row.options & Option.TAG_PROOF and row.proven:
+                self._begin_probe(start)
         return None
+
+    def _begin_probe(self, start: int) -> None:
+        """A record of the candidate chain begins: it is fed as if its number were known."""
+        row = self.row
+        whole = delta(row.cand_walk, self.end) <= 0
+        row.probing = row.probes < self.config.tag_proof_limit and not (whole and self.out.probe)
+        if row.probing:
+            row.probe_fed = False
+            row.probe_number = (row.number + row.lost_records + row.cand_count - 1) % 2**64
+            if start != self.end:
+                self._probe(start)
+
+    def _probe(self, start: int) -> None:
+        """Bytes of the candidate's last record, from `start` on, under a guessed number."""
+        row = self.row
+        assert row.cand_last is not None
+        at, length, nonce, content_type = row.cand_last
+        slot = Slot(at, length, row.probe_number, nonce, content_type, fed=row.probe_fed)
+        whole = delta(row.cand_walk, self.end) <= 0
+        end = row.cand_walk if whole else self.end
+        self._span(self.config.record_slots, slot, start, end, whole, probe=True)
+        row.probe_fed = True
+        if whole:
+            number = (row.probe_number - row.cand_count + 1) % 2**64
+            self.out.probe = Probe(row.guess, number)
+            # If the tag is bad, one more record was lost.
+            row.probing = False
+            row.probes += 1
+            row.lost_records = (row.lost_records + 1) % LOST_RECORDS
 
     def _candidate_record(self, head: bytes) -> None:
         """One more record of the candidate chain. It is counted, not opened."""
@@ -667,11 +772,16 @@ def adopt(walk: Walk, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
     """The candidate is proven: the proven chain goes on from where the candidate's walk is."""
     row = walk.row
     # What the candidate passed of a record that is open was not fed.
-    unfed = row.walk if delta(row.walk, row.cand_high) < 0 else row.cand_high
-    if row.proven and delta(row.high, unfed) < 0 and walk._slot_at(row.high) is not None:
-        walk._add_hole(row.high, unfed)
+    index = walk._slot_at(row.high)
+    if row.proven and index is not None and delta(row.high, row.walk) < 0:
+        walk._passed_unfed(index)
+        # Where walk and candidate disagree, different bytes have passed.
+        if delta(row.walk, row.cand_high) <= 0 or row.walk != row.cand_walk:
+            walk._close(index)
     if row.cand_suspect_end is not None:
         row.suspect_end = row.cand_suspect_end
+    if row.options & Option.ONE_BIT:
+        row.suspect_end = row.cand_walk  # nothing that the candidate followed is verified
     event = WalkerEvent(
         EventKind.RESUMED, lost_at=row.lost_at, guess=row.guess, resumed_at=row.cand_walk,
         proven_by=by, seq=walk.end if by is ProvenBy.WALK else row.cand_high,
@@ -707,13 +817,31 @@ def answer(
     return event, walk.out.evicted
 
 
+def tag_proof(config: Config, row: Row, probe: Probe) -> tuple[WalkerEvent | None, int]:
+    """A candidate record authenticated under its guessed number: event, records evicted."""
+    if row.state is not State.CONFIRMING or probe.guess != row.guess:
+        return None, 0
+    walk = Walk(config, row, row.cand_high, b"")
+    event = adopt(walk, probe.number, ProvenBy.TAG)
+    return event, walk.out.evicted
+
+
 def hint(row: Row, seq: int, number: int) -> WalkerEvent | None:
     """RESYNC_HINT: arm a flow that is out of sync for a record that software names.
 
-    Software has read every record in front of it, so none of them holds marks back any more.
+    Software has read every record in front of it, so none of them holds marks back any more. A
+    one-bit flow goes on from there: its walk has passed records that were not verified.
     """
+    one_bit = row.options & Option.ONE_BIT and row.suspect_end is not None
     clear_suspicion(row, seq)
     if row.state in (State.START, State.TRACKING):
+        if one_bit and row.suspect_end is None:
+            arm(row, seq, number)
+        for index, slot in enumerate(row.slots):
+            if slot and delta(slot.end, seq) <= 0:
+                row.holes = [None if hole and slot.holds(hole.start) else hole
+                             for hole in row.holes]
+                row.slots[index] = None
         return None
     lost_at = row.lost_at
     arm(row, seq, number)
@@ -767,9 +895,11 @@ def rekey(
     is open was fed under the old key and is closed.
     """
     row.generation, row.epoch = generation, epoch
+    row.probing = False
     row.marked_number = 0
+    one_bit = row.options & Option.ONE_BIT and row.suspect_end is not None
     clear_suspicion(row, seq)
-    if row.proven and row.number >= base:
+    if row.proven and row.number >= base and not one_bit:
         row.number -= base
         if any(slot and withholds(config, row, slot.content_type, slot.length)
                for slot in row.slots):

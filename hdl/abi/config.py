@@ -43,6 +43,7 @@ class Config:
     rescan_limit: candidates tried in one segment before its rest is left unscanned.
     bad_header_limit: headers that TLS does not allow before a flow is given up.
     park_hold_len: a TLS 1.3 record with a length field up to this could be a KeyUpdate.
+    tag_proof_limit: record numbers tried for a candidate chain, with `Option.TAG_PROOF`.
     ahead_limit: how far behind the end of an open record a packet may end and be marked, in bytes.
     events: depth of the event queue.
     """
@@ -59,6 +60,7 @@ class Config:
     rescan_limit: int = 16
     bad_header_limit: int = 16
     park_hold_len: int = 22
+    tag_proof_limit: int = 16
     ahead_limit: int = 1 << 24
     events: int = 64
 
@@ -86,6 +88,7 @@ class Config:
         need(1 <= self.rescan_limit <= 255, "rescan_limit: 1 to 255")
         need(1 <= self.bad_header_limit <= 255, "bad_header_limit: 1 to 255")
         need(17 <= self.park_hold_len <= 255, "park_hold_len: 17 to 255")
+        need(1 <= self.tag_proof_limit <= 255, "tag_proof_limit: 1 to 255")
         need(0 <= self.ahead_limit <= 1 << 30, "ahead_limit: 0 to 2^30 bytes")
         need(is_power(self.events) and 8 <= self.events <= 1024, "events: 2^n, 8 to 1024")
 

@@ -29,6 +29,7 @@ class Reason(IntEnum):
     HELD = 14  # behind an unverified record: a possible KeyUpdate, too far, or one-bit mode
     TAG_MISMATCH = 15  # a record that completes here does not authenticate
     STALE_GENERATION = 16  # the context was deleted or rekeyed while the packet was in flight
+    MIXED = 17  # only of records that have a packet without the mark already; see Option.MARK_REST
 
 
 class ProvenBy(IntEnum):
@@ -37,6 +38,7 @@ class ProvenBy(IntEnum):
     NOTHING = 0
     SOFTWARE = 1
     WALK = 2
+    TAG = 3  # only with Option.TAG_PROOF
 
 
 META = Layout(
