@@ -26,6 +26,7 @@ test: lint types docs-check pytest
 
 docs: install
 	$(BIN)/python -m sealane.scripts.docgen
+	$(BIN)/python -m sealane.scripts.worked_example --write
 
 # The README's picture: 3 % of the packets dropped, reordered and duplicated each.
 docs/img/replay.png: install
