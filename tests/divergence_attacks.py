@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from sealane.hdl.abi.config import header_bytes
@@ -60,8 +61,8 @@ def scheme(
         out = overtake(rng, stream, record, following)
     elif record in embeds and rng.random() < 0.8:
         out = headless(rng, stream, record)
-    elif rng.random() < 0.25:
-        out = replay(rng, stream, record)
+    elif rng.random() < 0.4:
+        out = rng.choice((replay, renumber, renumber, fork))(rng, stream, record, hidden)
     else:
         out = two_texts(rng, stream, record, hidden)
     if rng.random() < 0.1:
@@ -105,6 +106,7 @@ def pieces(
     """The stream's bytes [low, high) in any cuts; of what is not first some do not come now, and
     some are seen by the card alone."""
     out, first, largest = [], low, rng.choice((30, 80, 400))
+    high = min(high, len(stream.wire))
     while low < high:
         end = min(high, low + rng.randint(largest // 3, largest))
         if low == first or rng.random() >= missing:
@@ -142,7 +144,7 @@ def headless(rng: random.Random, stream: Stream, record: Record) -> list[Step]:
     return pieces(rng, stream, low, rng.choice(behind[:4]), rng.choice((0, 0, 0, 0.2)))
 
 
-def replay(rng: random.Random, stream: Stream, record: Record) -> list[Step]:
+def replay(rng: random.Random, stream: Stream, record: Record, hidden: bool) -> list[Step]:
     """A header is withheld, and where the card searches it finds a captured record.
 
     It was sealed for another position, perhaps for the very number that the card expects. A false
@@ -169,6 +171,44 @@ def replay(rng: random.Random, stream: Stream, record: Record) -> list[Step]:
     if behind:
         out += pieces(rng, stream, end, rng.choice(behind[:3]), rng.choice((0, 0.2)))
     return out
+
+
+def renumber(rng: random.Random, stream: Stream, record: Record, hidden: bool) -> list[Step]:
+    """A header is withheld, and a captured record, for the card alone, ends where the next record
+    begins. There stands the record that was sent behind the captured one, for TCP too."""
+    pairs = [
+        (a, b) for a, b in pairwise(stream.records)
+        if len(a.wire) < len(record.wire) and a.number >= record.number and b.number == a.number + 1
+    ]
+    if not pairs:
+        return replay(rng, stream, record, hidden)
+    expected = [pair for pair in pairs if pair[0].number == record.number + 1]
+    captured, behind = rng.choice(expected if expected and rng.random() < 0.8 else pairs)
+    out = [card_alone(rng, record.end - len(captured.wire), captured.wire)]
+    half = rng.randint(1, len(behind.wire))
+    for low, payload in ((0, behind.wire[:half]), (half, behind.wire[half:])):
+        if payload:
+            step = Step("packet", record.end + low, payload)
+            out.append(card_alone(rng, step.offset, payload) if hidden else step)
+    return out
+
+
+def fork(rng: random.Random, stream: Stream, record: Record, hidden: bool) -> list[Step]:
+    """A header is withheld, and the header behind it is shown to the card with another length:
+    the candidate begins where a record begins, and leads elsewhere than the walk."""
+    wire, start = stream.wire, record.end
+    if start == len(wire):
+        return []
+    high = min(len(wire), start + rng.randint(8, 120))
+    low = record.offset + rng.randint(1, len(record.wire))
+    false = bytearray(wire[low:high])
+    false[start + 3 - low : start + 5 - low] = rng.randint(17, 300).to_bytes(2, "big")
+    cut = rng.randint(record.offset, start)
+    return [
+        card_alone(rng, low, bytes(false)),
+        Step("packet", record.offset, wire[record.offset : cut]),
+        *pieces(rng, stream, cut, rng.choice((high, start + rng.randint(5, 300))), 0.1),
+    ]
 
 
 def trigger(rng: random.Random, stream: Stream, record: Record, end: int) -> list[Step]:
@@ -209,8 +249,12 @@ def change(rng: random.Random, stream: Stream, record: Record, front: bytes) -> 
 def forge(rng: random.Random, stream: Stream, low: int, payload: bytes) -> bytes:
     """The segment with something else in it."""
     out = bytearray(payload)
-    kind = rng.randrange(5)
-    if kind == 0:
+    kind = rng.randrange(6)
+    starts = [r.offset - low for r in stream.records if 0 <= r.offset - low <= len(out) - 5]
+    if kind == 5 and starts:  # another length in a true header
+        at = rng.choice(starts)
+        out[at + 3 : at + 5] = rng.randint(17, 300).to_bytes(2, "big")
+    elif kind == 0:
         for _ in range(rng.randint(1, 3)):
             out[rng.randrange(len(out))] ^= rng.randint(1, 255)
     elif kind == 1:  # sealed records of the same stream at another place

@@ -73,7 +73,7 @@ def draw_habits(rng: random.Random, version: int) -> Habits:
         silent=rng.choice((0, 0, 0, 0.5)),
         failing=rng.random() < 0.1,
         knows_keys=version == VERSION_TLS13 and rng.random() < 0.8,
-        options=Option(rng.choice((0, 0, Option.TAG_PROOF, rng.randrange(1 << OPTION_BITS)))),
+        options=Option(rng.choice((0, Option.TAG_PROOF, rng.randrange(1 << OPTION_BITS)))),
         resync_mode=rng.choice((ResyncMode.DRIVER_REQ,) * 6 + tuple(ResyncMode)),
     )
 

@@ -5,19 +5,24 @@ R1: a record that was completed or evicted opens again when its first bytes come
 R2: a position given anew closes nothing that was marked before.
 H: a record all of whose packets are marked skips crypto, whatever was verified (one-bit rule).
 old-keys: the host gives up the old epoch's key as soon as the device has the new one.
+generation, number: H does not compare the one or the other.
 position: the card believes each candidate at once, under a number that it makes up. H and exact
 undo must keep even that sound, so here nothing may break.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from sealane.driver.descriptors import Handle
 from sealane.driver.ktls import How, KtlsRx
+from sealane.driver.ktls.acceptance import RuleH
 from sealane.driver.model import walker
 from sealane.driver.seq import delta
 from sealane.hdl.abi.config import TAG_BYTES, header_bytes
 from sealane.hdl.abi.meta import ProvenBy
 
-RULES = ("R1", "R2", "H", "old-keys", "position")
+RULES = ("R1", "R2", "H", "old-keys", "generation", "number", "position")
 SOUND = ("position",)
 _Walk, _close_below = walker.Walk, walker.close_below
 
@@ -80,6 +85,40 @@ class Forgetful(KtlsRx):
         super().rekeyed(handle, self.start)
 
 
+class AnyGeneration(RuleH):
+    """Marks of an earlier installation count as if they were of this one."""
+
+    def _framed(self, mark, place):
+        meta = mark.packet.meta
+        return super()._framed(mark, replace(place, handle=Handle(meta.context, meta.generation)))
+
+
+class AnyNumber(RuleH):
+    """The number under which the device opened a record does not matter."""
+
+    def _framed(self, mark, place):
+        record = mark.record_at(place.start)
+        return record and super()._framed(mark, replace(place, number=record.number))
+
+
+class Careless(KtlsRx):
+    """A host with one of these in the place of rule H."""
+
+    rule_h = RuleH
+
+    def __init__(self, *given, **named) -> None:
+        super().__init__(*given, **named)
+        self._accept = self.rule_h(self.counters, self._epochs)
+
+
+class CarelessOfGenerations(Careless):
+    rule_h = AnyGeneration
+
+
+class CarelessOfNumbers(Careless):
+    rule_h = AnyNumber
+
+
 def without(rule: str | None) -> None:
     """Takes a rule out of this process's model, and puts the others back."""
     walker.Walk = {"R1": Reopening, "R2": Unclosed, "position": Believing}.get(rule, _Walk)
@@ -88,4 +127,7 @@ def without(rule: str | None) -> None:
 
 def receiver(rule: str | None) -> type[KtlsRx]:
     """The host to go with it."""
-    return {"H": OneBit, "old-keys": Forgetful}.get(rule, KtlsRx)
+    return {
+        "H": OneBit, "old-keys": Forgetful, "generation": CarelessOfGenerations,
+        "number": CarelessOfNumbers,
+    }.get(rule, KtlsRx)  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from sealane.driver.device import Device
@@ -148,6 +149,35 @@ def test_without_the_rule_the_attack_succeeds(attack, keep_last, version, rules)
     assert broken.value.kind == "forged"
 
 
+def numbers_shifted(rule: str | None = None) -> Host:
+    """With a header missing the card alone finds a captured record, with the number that it
+    guesses, so placed that it ends where the next true record begins. There stands, for TCP too,
+    the record that was sent behind the captured one."""
+    stream = Sent(VERSION_TLS13)
+    sizes = (40, 200, 60, 80)
+    front, hidden, captured, behind = (stream.add(bytes(size)) for size in sizes)
+    habits = Habits(options=Option.TAG_PROOF)
+    device = Device(ModelTransport(CONFIG), CONFIG)
+    host = Host(device, stream, random.Random(0), habits, receiver(rule))
+    host.step(Step("packet", 0, front.wire))
+    host.step(Step("packet", hidden.offset, hidden.wire, card=False))
+    host.step(Step("packet", hidden.end - len(captured.wire), captured.wire, host=False))
+    assert host.step(Step("packet", hidden.end, behind.wire)).meta.last_number == behind.number
+    return host
+
+
+def test_a_record_at_the_place_of_another_is_not_accepted():
+    host = numbers_shifted()
+    host.judge()
+    assert len(host.records) == 2 and host.refused.alert == "bad_record_mac"
+
+
+def test_a_host_that_does_not_compare_numbers_accepts_it():
+    with pytest.raises(Break) as broken:
+        numbers_shifted("number")
+    assert broken.value.kind == "forged"
+
+
 def overtaken(rule: str | None = None) -> Host:
     """What follows a KeyUpdate that is late in part is marked under the old key, and waits in
     kTLS, its last bytes missing, when the device gets the new one."""
@@ -238,6 +268,25 @@ def test_a_sealed_record_at_another_position_is_not_believed(
     assert host.rx.counters.marks_undone or rule is None
 
 
+@pytest.mark.parametrize("version", [VERSION_TLS12, VERSION_TLS13])
+def test_the_walk_arrives_at_a_candidate_that_begins_alike_and_leads_elsewhere(version):
+    """The card alone sees the header behind the lost one with another length, and then the walk
+    passes the true one."""
+    stream = Sent(version)
+    first, lost, data, _ = (stream.add(bytes(size)) for size in (40, 10, 80, 60))
+    device = Device(ModelTransport(CONFIG), CONFIG)
+    host = Host(device, stream, random.Random(0), Habits())
+    cuts = [0, first.end - 10, lost.offset + 2, data.offset + 30, data.end + 20, len(stream.wire)]
+    true = [Step("packet", a, stream.wire[a:b]) for a, b in pairwise(cuts)]
+    false = bytearray(true[2].payload)
+    at = data.offset - cuts[2]
+    false[at + 3 : at + 5] = (217).to_bytes(2, "big")
+    for step in [true[0], Step("packet", cuts[2], bytes(false), True, False), *true[1:]]:
+        host.step(step)
+    host.judge()
+    assert len(host.records) == 4 and not host.refused
+
+
 def test_whatever_position_the_card_believes_in_the_host_undoes_what_is_wrong(rules):
     counts: dict[str | None, Counter[str]] = {}
     for rule in (None, "position"):
@@ -246,7 +295,7 @@ def test_whatever_position_the_card_believes_in_the_host_undoes_what_is_wrong(ru
     assert counts["position"]["undone"] > counts[None]["undone"]
 
 
-@pytest.mark.parametrize("rule", ["R1", "R2", "H", "old-keys"])
+@pytest.mark.parametrize("rule", ["R1", "R2", "H", "old-keys", "generation"])
 def test_random_trials_find_that_a_rule_is_missing(rule, rules):
     rules(rule)
     with pytest.raises(Break):
