@@ -364,12 +364,15 @@ TRIALS = {
                      recut=0.3),
     "small records": replace(HARD, records=6, largest=60, loss=0.3, reorder=0, mss=(4, 8, 16),
                              near=0.1, wide=0.9, joint=0.5, short=0.6),
-    "overtaken": replace(HARD, records=8, largest=200, loss=0.1, mss=(20, 60), wide=0.7, joint=0.3,
-                         key_updates=0.3, padding=0.9, short=0.5, spread=6),
+    "overtaken": replace(HARD, largest=150, loss=0.08, reorder=0.2, duplicate=0, mss=(30, 60),
+                         key_updates=0.25, padding=0.9, short=0.1, spread=3),
+    "parks": replace(HARD, largest=200, loss=0.12, mss=(40, 90), key_updates=0.1, tickets=0.4,
+                     padding=0.3, spread=10, twice=0.3),
     "big": replace(HARD, largest=5000, mss=(536, 1448), records=10),
 }
-# Long transfers are rare: they cost as much as fifty short ones.
-ORDER = [*[n for n in TRIALS if n != "big"] * 6, "big"]
+# Long transfers are rare: they cost as much as fifty short ones. What goes wrong behind a change of
+# keys shows seldom.
+ORDER = [*[n for n in TRIALS if n != "big"] * 6, *["overtaken"] * 6, "big"]
 
 
 def run_trial(device: Device, config: Config, seed: int, name: str | None = None) -> Tally:

@@ -141,6 +141,21 @@ class PassedBy(_Walk):
         super()._join()
 
 
+class Unspoiled(_Walk):
+    """Packets of a record of which one was not marked are marked."""
+
+    def _feed(self, index, slot, start, end):
+        slot.spoiled = False
+        super()._feed(index, slot, start, end)
+
+
+class AsIfFed(_Walk):
+    """What passed unfed of a record that is open does not blind it."""
+
+    def _passed_unfed(self, index):
+        pass
+
+
 class EvictsAnother(_Walk):
     """With full slots another record is closed than the rules say, if there is one."""
 
@@ -219,6 +234,8 @@ MUTANTS = {
     "nonce gap": (walker, "Walk", NonceGap),
     "passed by": (walker, "Walk", PassedBy),
     "evicts another": (walker, "Walk", EvictsAnother),
+    "not spoiled": (walker, "Walk", Unspoiled),
+    "as if fed": (walker, "Walk", AsIfFed),
     "count": (walker, "adopt", adopt_one_more),
     "no hole at a proof": (walker, "adopt", adopt_without_hole),
     "candidate's suspicion": (walker, "adopt", adopt_trusting),
