@@ -15,7 +15,7 @@ from sealane.hdl.cipher import Cipher
 from sealane.hdl.layouts import SPAN_KEY_CLEAR, SPAN_KEY_WRITE, Layouts
 from verilated import build, words
 
-BLANK = {"bad": 0, "stale": 0, "verified": 0, "park": 0, "park_last": 0, "number": 0}
+BLANK = {"bad": 0, "stale": 0, "verified": 0, "park": 0, "park_last": 0, "number": 0, "proof": 0}
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Record:
     nonce: bytes = bytes(8)
     good: bool = True
     wire: bytes = b""  # text and tag
+    probe: bool = False  # its number is a guess
 
     def seal(self):
         nonce = record_nonce(self.key.version, self.key.iv, self.number, self.nonce)
@@ -154,6 +155,7 @@ class Traffic:
                 "tag_bytes": max(end - max(start, n_text), 0),
                 "first": first,
                 "completes": completes,
+                "probe": record.probe,
                 "last": last,
             }
         )
@@ -165,11 +167,14 @@ class Traffic:
         packet["stale"] |= stale
         if completes and not packet["bad"]:
             if record.good:
-                packet["verified"] += 1
+                if record.probe:
+                    packet["proof"] = 1
+                else:
+                    packet["verified"] += 1
                 if record.parks:
                     first = not packet["park"]
                     packet.update(park=1, park_last=int(last and first), number=record.number)
-            elif not packet["park"]:
+            elif not packet["park"] and not record.probe:
                 packet.update(bad=1, number=record.number)
         if last:
             self.expected.append(packet)

@@ -59,7 +59,7 @@ def shuffled_traffic(rng, config, budget):
     keys = [new_key(rng, context) for context in rng.sample(range(config.flows), 6)]
     for key in keys:
         traffic.install(key)
-    lanes = [(key, slot) for key in keys for slot in range(config.record_slots)]
+    lanes = [(key, slot) for key in keys for slot in range(config.record_slots + 1)]
     open_pieces = {}
     while budget > 0 or open_pieces:
         lane = rng.choice(lanes if budget > 0 else list(open_pieces))
@@ -67,6 +67,7 @@ def shuffled_traffic(rng, config, budget):
             record = new_record(rng, *lane, random_size(rng))
             if rng.random() < 0.02:
                 record = new_record(rng, *lane, 16380)
+            record.probe = lane[1] == config.record_slots
             budget -= len(record.wire)
             pieces = record.cut(rng, rng.choice((0, 0, 1, 2, 8)))
             rng.shuffle(pieces)

@@ -12,8 +12,10 @@ from ipaddress import IPv4Address
 import pytest
 from sealane.driver import seq as tcp
 from sealane.driver.descriptors import RxMeta, RxPacket
+from sealane.driver.counters import RxCounters
 from sealane.driver.device import Device, Flow
 from sealane.driver.ktls.framing import Mark
+from sealane.driver.ktls.software import SoftwareAes
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
@@ -105,7 +107,7 @@ class Bench:
         assert owner is sender and meta.epoch == epoch
         mark = Mark(packet, sender.stream.version)
         assert mark.consistent
-        assert mark.wire({epoch: keys}) == payload
+        assert mark.wire(0, len(payload), {epoch: keys}, SoftwareAes(RxCounters())) == payload
         sealed = {sender.at(record.offset): record for record in sender.stream.records}
         for framed in mark._records:
             if framed.completed:

@@ -195,6 +195,7 @@ class ModelWalker:
             expected.entry["probe"] = 1
             meta |= {"first_number": walked.probe.number, "last_start": walked.probe.guess}
         meta["reason"] = walked.reason
+        meta["last_completes"] = int(walked.last[3])
         if walked.reason is Reason.NONE:
             expected.entry["ahead"] = int(walked.ahead)
             self.see(f"ahead {walked.ahead}")
@@ -203,7 +204,7 @@ class ModelWalker:
                 "records": walked.records, "first_number": number, "first_offset": offset,
                 "first_length": length, "first_nonce": nonce, "first_completes": int(completes),
                 "last_number": walked.last[0], "last_start": walked.last[1],
-                "last_length": walked.last[2], "last_completes": int(walked.last[3]),
+                "last_length": walked.last[2],
             }  # fmt: skip
         ring = packet["ring_word"] * WORD_BYTES + packet["payload_offset"]
         size = self.config.ring_words * WORD_BYTES

@@ -39,8 +39,12 @@ class Framing:
         return [signal.eq(0) for signal in self.fields.values()]
 
     def give(self, meta, marked):
-        """Statements that fill in `meta`; zeros unless `marked`."""
-        return [meta[name].eq(Mux(marked, signal, 0)) for name, signal in self.fields.items()]
+        """Statements that fill in `meta`; zeros unless `marked`. `last_completes` is given in any
+        case: commit wants to know whether a packet ends where a record ends that parks."""
+        return [
+            meta[name].eq(signal if name == "last_completes" else Mux(marked, signal, 0))
+            for name, signal in self.fields.items()
+        ]
 
 
 class Core:

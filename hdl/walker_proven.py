@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of the walker on the proven chain: feeding open records, hopping from header to header."""
 
-from amaranth.hdl import Mux, Signal, signed
+from amaranth.hdl import C, Cat, Mux, Signal, signed
 
 from .abi.config import HEADER_BYTES
 from .abi.events import EventKind
@@ -18,7 +18,7 @@ def proven_states(m, core: Core, walker_data):
     in_window, walk_ge_seq, walk_lt_end = Signal(), Signal(), Signal()
     end_gt_cand_high, end_gt_passed = Signal(), Signal()
     unfed = Signal()  # bytes between what was seen and the segment have passed
-    walked = Signal()
+    walked, edge_tried = Signal(), Signal()
     at_guess, passed_guess = Signal(), Signal()  # the candidate's header is next; was passed
     since_guess = Signal(range(core.config.max_frame // HEADER_BYTES))  # records
     filling, more = Signal(), Signal()
@@ -46,6 +46,7 @@ def proven_states(m, core: Core, walker_data):
             passed_guess.eq(0),
             since_guess.eq(0),
             filling.eq(0),
+            edge_tried.eq(0),
             filled.eq(core.seq),
             core.searching.eq(0),
             core.tries.eq(0),
@@ -312,10 +313,35 @@ def proven_states(m, core: Core, walker_data):
                 with m.Else():
                     m.next = "JOIN"
 
+    # A header that the end of the hole cuts: the rest has passed.
+    edge = Signal(8 * HEADER_BYTES)
+    cut_off = (row.hold_count != 0) & (row.high == row.passed_from)
+    lost = (row.state != State.START) & (row.state != State.TRACKING)
+    edge_length = header_length(edge)
+    edge_ok = (row.hold_count + row.edge_count >= HEADER_BYTES) & header_ok(
+        row.version, edge, present(HEADER_BYTES, HEADER_BYTES)
+    )
+    with m.State("EDGE"):
+        m.next = "JOIN"
+        with m.If(edge_ok):
+            m.d.sync += [
+                row.walk.eq(row.walk + edge_length + HEADER_BYTES),
+                row.number.eq(row.number + 1),
+                row.hold_count.eq(0),
+            ]
+            with m.If(core.withholds(edge[:2], edge_length)):
+                core.suspect(m, row.walk + edge_length + HEADER_BYTES)
+
     with m.State("JOIN"):
         m.d.comb += coverage.settle.eq(1)
+        m.d.sync += [
+            edge.eq(row.hold | row.edge << Cat(C(0, 3), row.hold_count)),
+            edge_tried.eq(1),
+        ]
         m.next = "FINISH"
-        with m.If(core.hopping):
+        with m.If(core.hopping & lost & cut_off & ~edge_tried):
+            m.next = "EDGE"
+        with m.Elif(core.hopping):
             lead = delta(row.walk, row.guess)
             with m.Switch(row.state):
                 with m.Case(State.START):
@@ -328,7 +354,16 @@ def proven_states(m, core: Core, walker_data):
                     with m.If(reached & ~end_gt_cand_high):
                         m.next = "ADOPT_PROBE"
                     with m.Elif(reached | (lead > 0)):
-                        m.d.sync += row.state.eq(State.TRACKING)
+                        m.d.sync += [
+                            row.state.eq(State.TRACKING),
+                            core.event.kind.eq(EventKind.RESUMED),
+                            core.event.lost_at.eq(row.lost_at),
+                            core.event.guess.eq(row.guess),
+                            core.event.resumed_at.eq(row.walk),
+                            core.event.proven_by.eq(int(ProvenBy.WALK)),
+                            core.event.seq.eq(core.end),
+                            core.event.number.eq(row.number),
+                        ]
 
     # --- the candidate is proven: by the walk in a packet, by software, by a tag ---
     by_walk = ~(core.is_command | core.is_feedback)

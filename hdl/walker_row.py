@@ -92,6 +92,8 @@ class RowLayouts:
             "probes": 8,  # numbers tried in this candidate chain
             "passed_high": 32,  # end of the highest segment, fed or not
             "passed_from": 32,  # begin of the lowest one behind the lost header
+            "edge": 8 * HEADER_BYTES,  # its first bytes, in case that it begins inside that header
+            "edge_count": 3,
             "scanned": (config.scan_limit + (1 << 14)).bit_length(),
             "bad_headers": 8,
         }

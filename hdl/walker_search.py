@@ -17,6 +17,7 @@ def search_states(m, core: Core, walker_data):
     FETCH for a header and comes back at CHAIN, or leaves to FINISH."""
     row = core.row
     first = Signal()  # the next header is the scan's find
+    at_edge = Signal()  # the scan begins with the first segment behind a lost header
     gap_positive, gap_zero, nothing_new = Signal(), Signal(), Signal()
     walk_ge_seq, walk_lt_end, lowest = Signal(), Signal(), Signal()
 
@@ -31,6 +32,7 @@ def search_states(m, core: Core, walker_data):
             lowest.eq(delta(core.seq, row.passed_from) < 0),
             core.searching.eq(1),
             first.eq(0),
+            at_edge.eq(0),
         ]
         m.next = "CONTINUE"
 
@@ -43,13 +45,15 @@ def search_states(m, core: Core, walker_data):
 
     with m.State("CONTINUE"):
         with m.If(lowest):
-            m.d.sync += row.passed_from.eq(core.seq)
+            m.d.sync += [row.passed_from.eq(core.seq), row.edge_count.eq(0)]
         with m.Switch(row.state):
             with m.Case(State.START, State.TRACKING):
                 m.d.sync += [
                     row.lost_at.eq(row.walk),
                     row.scanned.eq(0),
                     row.passed_from.eq(core.seq),
+                    row.edge_count.eq(Mux(core.length < HEADER_BYTES, core.length, HEADER_BYTES)),
+                    at_edge.eq(1),
                 ]
                 scan_payload()
             with m.Case(State.GIVEN_UP):
@@ -145,6 +149,8 @@ def search_states(m, core: Core, walker_data):
         m.d.sync += core.addr.eq(core.addr + STEP)
         with m.If(phase != 3):
             m.d.sync += phase.eq(phase + 1)
+        with m.If((phase == 2) & at_edge):
+            m.d.sync += [row.edge.eq(walker_data), at_edge.eq(0)]
         with m.If(phase[1]):
             m.d.comb += scanner.enable.eq(1)
             m.d.sync += block_left.eq(block_left - STEP)

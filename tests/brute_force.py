@@ -56,6 +56,7 @@ class Trial(Plan):
     wide: float = 0.0  # a retransmission is one long segment over what lies around it
     joint: float = 0.0  # it covers the loss before too, which is not retransmitted otherwise
     one_bit: float = 0.0  # the flow is for a host that looks at the mark alone
+    inside: float = 0.0  # a segment with bytes of a header is not lost
     never: float = 0.0  # software does not answer, go on or rekey at all
     twice: float = 0.0  # it does so again later
     spread: int = 0  # a reaction takes 0 to this many segments
@@ -221,7 +222,7 @@ class Judged(Transfer):
         timed, missing = [], []
         for i, (low, high) in enumerate(self._cuts(0, total)):
             now = float(i)
-            if rng.random() < plan.loss:
+            if rng.random() < plan.loss and not self._spared(low, high):
                 missing.append((now, low, high))
                 continue
             if rng.random() < plan.reorder:
@@ -248,6 +249,11 @@ class Judged(Transfer):
                 timed.append((again, low, high))
         timed.sort()
         return [(low, high - low) for _, low, high in timed]
+
+    def _spared(self, low: int, high: int) -> bool:
+        if not self.plan.inside or self.random.random() >= self.plan.inside:
+            return False
+        return any(record.start < high and record.text > low for record in self.truth)
 
     def _frame_head(self) -> bytes:
         return Segment("c2s", 0, b"").frame(replace(self.wire, timestamps=False))
@@ -359,7 +365,7 @@ TRIALS = {
     "tiny": replace(HARD, largest=60, mss=(3, 11, 30), short=0.4, records=6),
     "embedded": replace(HARD, embed=0.5, spread=8, twice=0.2),
     "one bit": replace(HARD, largest=200, reorder=0, mss=(10, 20), near=0.0, short=0.0, wide=0.9,
-                       joint=0.9, one_bit=1.0),
+                       joint=0.9, inside=0.9, one_bit=1.0),
     "slots": replace(HARD, largest=200, loss=0.1, reorder=0.3, mss=(20, 40), near=0.0, short=0.0,
                      recut=0.3),
     "small records": replace(HARD, records=6, largest=60, loss=0.3, reorder=0, mss=(4, 8, 16),

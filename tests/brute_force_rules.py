@@ -13,8 +13,8 @@ The device remembers less than the observer could. What it forgets is part of th
 2. A record is opened only when the walk passes its header. When the candidate is proven, records
    between it and the end of what was followed stay closed for good; of the one that goes on there
    the rest is opened, without a verdict if text of it has passed (`blind`).
-3. The bytes between the hole and the candidate are not kept: a header that the hole's end cuts
-   keeps the walk from arriving until they come again; software's answer does not need them.
+3. The bytes between the hole and the candidate are not kept, but for the first five: a header
+   that the hole's end cuts leads on by its length, and its record stays closed.
 4. A walk that arrives at the candidate inside a segment walks to the segment's end, opening what
    it passes; behind it holds what the candidate's chain has counted, as in 2.
 5. A record of which bytes passed while the walk stood in front of it gets no verdict (`blind`)
@@ -101,6 +101,7 @@ class Rules:
         self.touched: set[int] = set()  # records that the latest packet opened or fed
         self.intact = False  # it has bytes of a record that is not spoiled
         self.highest = self.lowest = 0  # of the segments that passed: see 5.
+        self.edge = 0  # bytes kept from `lowest` on
         self.suspect = 0  # behind the last record closed unverified that could change keys
         self.candidate_suspect = 0
         self.could_mark = 0
@@ -326,8 +327,9 @@ class Rules:
         if self.search is None:
             self.search, self.scanned, self.scan_run = "scan", 0, None
             self.lost += 1
-            self.lowest = start
-        self.lowest = min(self.lowest, start)
+            self.lowest, self.edge = start, min(end - start, HEADER)
+        if start < self.lowest:
+            self.lowest, self.edge = start, 0
         if self.search == "candidate":
             if end <= self.candidate.high:
                 return
@@ -361,6 +363,12 @@ class Rules:
 
     def _join(self) -> None:
         """The proven chain went on although a header was missing."""
+        chain = self.chain
+        held = chain.high - self._start(chain.at)
+        at_edge = self.search is not None and chain.high == self.lowest
+        if held > 0 and at_edge and held + self.edge >= HEADER:
+            self._unverified(chain, chain.at)
+            chain.at, chain.number, chain.nonce = chain.at + 1, chain.number + 1, False
         if self.search in ("scan", "given up"):
             self.search = None
         elif self.search == "candidate" and self.chain.at >= self.guess:

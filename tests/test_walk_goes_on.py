@@ -6,12 +6,14 @@ model. The keys are constants and protect nothing.
 """
 
 import pytest
+from sealane.driver import seq as tcp
 from sealane.driver.model.walker import State
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import ProvenBy, Reason
 
 from tests.ideal_card import Stream
+from tests.test_device import frame
 from tests.test_safety import Flow
 
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)
@@ -100,20 +102,45 @@ def test_a_header_cut_where_a_fill_ends(version, cut):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("cut", range(1, 5))
-def test_a_header_cut_where_the_hole_ends_waits_for_software(version, cut):
-    """Bytes in front of the candidate are not kept: without those of a header the walk cannot
-    reach the candidate, until they come again or software answers."""
+@pytest.mark.parametrize("cut", range(1, 14))
+def test_a_header_cut_where_the_hole_ends(version, cut):
+    """The first bytes behind the hole are kept: with them the walk goes on by the length."""
     flow, records = make(version, [100, 200, 300, 400])
     hole, edge = records[1].offset - 10, records[1].offset + cut
     flow.send(0, hole)
     flow.send(edge, records[2].offset + 50)
     assert flow.send(hole, edge).marked
-    (request,) = flow.device.events()
-    assert request.kind == EventKind.RESYNC_REQUEST
-    assert request.guess == (flow.stream.seq + records[2].offset) % 2**32
-    flow.device.tls_dev_resync(flow.handle, request.guess, 2)
+    assert proven_by_walk(flow, edge)
     resumes(flow, records)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("size", range(1, 6))
+def test_a_short_segment_behind_the_hole(version, size):
+    """Where the kept bytes do not make a whole header the walk waits for software."""
+    flow, records = make(version, [100, 200, 300, 400])
+    hole, edge = records[1].offset - 10, records[1].offset + 2
+    flow.send(0, hole)
+    flow.send(edge, edge + size)
+    flow.send(edge + size, records[2].offset + 50)
+    assert flow.send(hole, edge).marked
+    assert proven_by_walk(flow, edge) == (size >= 3)
+    if size < 3:
+        guess = (flow.stream.seq + records[2].offset) % 2**32
+        flow.device.tls_dev_resync(flow.handle, guess, 2)
+    resumes(flow, records)
+
+
+def test_bytes_behind_the_hole_that_are_no_header_are_not_followed():
+    flow, records = make(VERSIONS[1], [100, 200, 300, 400])
+    hole, edge = records[1].offset - 10, records[1].offset + 2
+    flow.send(0, hole)
+    forged = bytearray(flow.stream.wire[edge : records[2].offset + 50])
+    forged[0] ^= 4  # the version
+    (packet,) = flow.device.receive([frame(tcp.add(flow.stream.seq, edge), bytes(forged))])
+    assert not packet.marked
+    assert flow.send(hole, edge).marked
+    assert not proven_by_walk(flow)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -253,6 +280,7 @@ def test_a_walk_that_arrives_somewhere_else_drops_a_false_candidate(version):
     assert flow.send(edge, false_end).meta.reason == Reason.AWAITING_PROOF
     assert flow.send(hole, edge).marked  # its length leads behind the candidate
     assert state(flow) is State.TRACKING
-    (request,) = flow.device.events()
+    request, resumed = flow.device.events()
+    assert resumed.proven_by == ProvenBy.WALK and resumed.guess == request.guess
     assert request.guess not in [(stream.seq + r.offset) % 2**32 for r in stream.records]
     assert flow.send(false_end, last.end).marked

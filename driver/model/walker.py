@@ -126,7 +126,8 @@ class Row:
     scanned: int = 0
     bad_headers: int = 0
     passed_high: int = 0  # end of the highest segment, fed or not
-    passed_from: int = 0  # begin of the lowest one behind the lost header; where that is in front
+    passed_from: int = 0  # begin of the lowest one behind the lost header
+    edge: bytes = b""  # its first bytes, in case that it begins inside that header
 
 
 @dataclass
@@ -591,6 +592,7 @@ class Walk:
         more if the walk has passed all that was followed, or has not found a header there.
         """
         row = self.row
+        self._over_the_edge()
         if row.state in (State.SEARCHING, State.GIVEN_UP):
             row.state = State.TRACKING
         elif row.state is State.CONFIRMING:
@@ -606,6 +608,25 @@ class Walk:
                 self.out.event = adopt(self, number, ProvenBy.WALK)
             elif number is not None or delta(row.walk, row.guess) > 0:
                 row.state = State.TRACKING
+                self.out.event = WalkerEvent(
+                    EventKind.RESUMED, lost_at=row.lost_at, guess=row.guess, resumed_at=row.walk,
+                    proven_by=ProvenBy.WALK, seq=self.end, number=row.number,
+                )
+
+    def _over_the_edge(self) -> None:
+        """The hole is filled and its end cuts a header: the rest has passed. The walk goes on by
+        the length; the record, of which bytes have passed unfed, stays closed."""
+        row = self.row
+        lost = row.state in (State.SEARCHING, State.CONFIRMING, State.GIVEN_UP)
+        head = (row.hold + row.edge)[:HEADER_BYTES]
+        if (
+            lost and row.hold and row.high == row.passed_from
+            and len(head) == HEADER_BYTES and header_prefix_ok(row.version, head)
+        ):  # fmt: skip
+            row.walk = add(row.walk, HEADER_BYTES + _length(head))
+            row.number = (row.number + 1) % 2**64
+            row.hold = b""
+            self._suspect(head[0], _length(head), row.walk)
 
     def _candidate(self) -> None:
         row, out = self.row, self.out
@@ -615,8 +636,10 @@ class Walk:
             row.scanned = 0
             row.cand_hold = b""
             row.passed_from = self.seq
+            row.edge = self.payload[:HEADER_BYTES]
         elif delta(self.seq, row.passed_from) < 0:
             row.passed_from = self.seq
+            row.edge = b""
         if row.state is State.GIVEN_UP:
             out.blame(Reason.GIVEN_UP)
             return
