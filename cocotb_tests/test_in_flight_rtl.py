@@ -11,8 +11,8 @@ from ipaddress import IPv4Address
 
 import pytest
 from sealane.driver import seq as tcp
-from sealane.driver.descriptors import RxMeta, RxPacket
 from sealane.driver.counters import RxCounters
+from sealane.driver.descriptors import RxMeta, RxPacket
 from sealane.driver.device import Device, Flow
 from sealane.driver.ktls.framing import Mark
 from sealane.driver.ktls.software import SoftwareAes
