@@ -76,7 +76,7 @@ class Path:
     mss: int = 1448
     window: int = 64
     displace: int = 8
-    answer_delay: int = 16
+    answer_delay: int = 0
     seed: int = 1
 
     def __post_init__(self) -> None:

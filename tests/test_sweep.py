@@ -62,7 +62,7 @@ def test_late_segments_are_late_by_their_bound():
 
 
 def test_arrivals_depend_on_path_and_seed_only():
-    assert order(Path(loss=2), 3000) == order(Path(loss=2, answer_delay=0), 3000)
+    assert order(Path(loss=2), 3000) == order(Path(loss=2, answer_delay=16), 3000)
     assert order(Path(loss=2), 3000) != order(Path(loss=2, seed=2), 3000)
 
 
