@@ -98,8 +98,12 @@ def command_states(m, core: Core, token):
         m.d.comb += coverage.settle.eq(1)
         m.next = "HINT_SHUT"
     with m.State("HINT_SHUT"):
-        m.d.comb += coverage.shut.eq(1)
         m.next = "TOKEN"
+        with m.If(core.one_bit & coverage.ahead):
+            close_all()
+            m.d.sync += row.arm(command.seq, command.number)
+        with m.Else():
+            m.d.comb += coverage.shut.eq(1)
 
     with m.State("REKEY"):
         m.d.sync += [
@@ -137,13 +141,14 @@ def command_states(m, core: Core, token):
     with m.State("PROVEN"):
         m.d.sync += token.eq(TOKEN_PROVEN)
         m.next = "TOKEN"
-        with m.If(still_meant & (row.state == State.CONFIRMING) & (feedback.guess == row.guess)):
+        asked = row.proven & (row.state == State.CONFIRMING) & (feedback.guess == row.guess)
+        with m.If(still_meant & asked):
             m.next = "ADOPT_PROBE"
     with m.State("DESYNC"):
         m.d.sync += token.eq(TOKEN_DESYNC)
         with m.If(still_meant):
             close_all()
-            m.d.sync += [row.proven.eq(0), row.hold_count.eq(0)]
+            m.d.sync += [row.proven.eq(0), row.probing.eq(0), row.hold_count.eq(0)]
             with m.If((row.state == State.START) | (row.state == State.TRACKING)):
                 m.d.sync += [
                     row.lost_at.eq(row.walk),

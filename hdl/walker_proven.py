@@ -198,6 +198,9 @@ def proven_states(m, core: Core, walker_data):
             m.d.comb += [coverage.feed.eq(1), coverage.completes.eq(completes)]
             with m.If(~picked.spoiled):
                 m.d.sync += core.intact.eq(1)
+            blind_end = completes & picked.blind
+            with m.If(blind_end & core.withholds(picked.content, picked.length)):
+                core.suspect(m, picked_end[:32])
             core.touch(
                 m, picked.number, picked.start, (core.seq - picked.start)[:16], picked.length,
                 picked.nonce, verified,
@@ -425,6 +428,10 @@ def proven_states(m, core: Core, walker_data):
             row.scanned.eq(0),
             row.bad_headers.eq(0),
         ]  # fmt: skip
+        with m.If(by_walk & (~row.marked | (delta(core.end, row.marked_high) > 0))):
+            # The packet that brings the walk here may be marked, with its own bytes of a header
+            # of which the candidate has kept others.
+            m.d.sync += [row.closed.eq(1), row.closed_below.eq(core.end)]
         with m.If(row.cand_suspect):
             m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(row.cand_suspect_end)]
         with m.If(core.one_bit):  # nothing that the candidate followed is verified

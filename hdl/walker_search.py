@@ -52,6 +52,7 @@ def search_states(m, core: Core, walker_data):
                     row.lost_at.eq(row.walk),
                     row.scanned.eq(0),
                     row.passed_from.eq(core.seq),
+                    row.passed_high.eq(core.end),
                     row.edge_count.eq(Mux(core.length < HEADER_BYTES, core.length, HEADER_BYTES)),
                     at_edge.eq(1),
                 ]

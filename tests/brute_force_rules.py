@@ -128,10 +128,11 @@ class Rules:
         """Software names a record that it has come to; a flow that is out of sync begins there."""
         held = bool(self.suspect)
         self._read(offset)
-        if self.search is not None or (self.one_bit and held and not self.suspect):
+        read = [k for k in self.open if self.records[k].end <= offset]
+        if self.search is not None or (self.one_bit and (read or (held and not self.suspect))):
             self._arm(offset, number)
             return
-        for k in [k for k in self.open if self.records[k].end <= offset]:
+        for k in read:
             del self.open[k]
 
     def go_on(self, park: int) -> None:
@@ -290,6 +291,8 @@ class Rules:
             opened_as = self.open.pop(k)
             if k not in self.blind:
                 complete.append((k, opened_as))
+            else:
+                self._unverified(self.chain, k)
 
     def _evict_for_holes(self, high: int) -> None:
         """Closes records until the holes in front of `high` fit."""
@@ -328,6 +331,7 @@ class Rules:
             self.search, self.scanned, self.scan_run = "scan", 0, None
             self.lost += 1
             self.lowest, self.edge = start, min(end - start, HEADER)
+            self.highest = end
         if start < self.lowest:
             self.lowest, self.edge = start, 0
         if self.search == "candidate":
@@ -376,13 +380,15 @@ class Rules:
                 # It may have walked on behind the candidate's header in the same segment.
                 self.joined += 1
                 self.passed_by += self.chain.at > self.guess
-                self._adopt(self.chain.number + self.guess - self.chain.at, self.chain.at)
+                number = self.chain.number + self.guess - self.chain.at
+                self._adopt(number, self.chain.at, self.chain.high)
             else:
                 self.search = None  # it has walked past all that was followed
 
-    def _adopt(self, number: int, walked: int) -> None:
+    def _adopt(self, number: int, walked: int, end: int = 0) -> None:
         """The candidate, `number`, is proven: the walk goes on from where it was followed to.
-        Records in front of `walked` are those that the walk has been through itself."""
+        Records in front of `walked` are those that the walk has been through itself; `end` of the
+        packet that brought it there, which may be marked."""
         chain = self.candidate
         # What the candidate has seen of a record that is open was not fed.
         before, end = self.chain.at - 1, self._start(self.chain.at)
@@ -395,7 +401,7 @@ class Rules:
                 self.passed |= span(self.chain.high, chain.high)
         self.passed |= span(self._start(chain.at), chain.high)  # of a header cut off there
         self.chain = Chain(chain.at, chain.high, number + chain.number)
-        self.closed_below = self.could_mark
+        self.closed_below = max(self.could_mark, end)
         if self.candidate_suspect > self._start(walked):
             self.suspect = self.candidate_suspect
         if self.one_bit:

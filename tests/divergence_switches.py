@@ -65,7 +65,7 @@ class Believing(_Walk):
         number = row.number + row.guess % 3
         super()._candidate()
         if row.state is walker.State.CONFIRMING:
-            walker.adopt(self, number % 2**64, ProvenBy.WALK)
+            walker.adopt(self, number % 2**64, ProvenBy.SOFTWARE)
 
 
 class OneBit(KtlsRx):

@@ -7,6 +7,7 @@ import pytest
 from sealane.driver.ktls import ResyncMode
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
+from sealane.hdl.abi.meta import Reason
 
 from tests.divergence_plan import Sent
 from tests.test_one_bit import Attacked, OneBitHost
@@ -69,3 +70,36 @@ def test_a_walk_that_disagrees_with_the_candidate(version):
     for k in range(1, 4):
         v.wire(at[k], at[k + 1], card=False)
     assert not v.false(at[4], v.disguised(at[4], false, 3)).marked
+
+
+@pytest.mark.parametrize("version", (VERSION_TLS12, VERSION_TLS13))
+def test_a_false_record_that_is_fed_to_its_end_unverified(version):
+    """Bytes of it passed unfed, so there is no verdict; what is behind it is not marked."""
+    v = Victim(version)
+    at = v.records_at
+    false = at[4] - 100
+    v.wire(0, at[1])
+    v.false(at[1] + 100, bytes(20), host=False)
+    v.false(at[1], v.header(false - at[1]), host=False)
+    v.false(false - 20, bytes(20) + v.header(1000, 2), host=False)
+    v.wire(at[1], at[4], card=False)
+    assert not v.false(at[4], v.disguised(at[4], false, 2)).marked
+    v.judge()
+
+
+@pytest.mark.parametrize("version", (VERSION_TLS12, VERSION_TLS13))
+def test_a_hint_behind_false_records_makes_the_walk_begin_there(version):
+    """They are open and not verified; the walk has counted two where the host has four."""
+    v = Victim(version)
+    at = v.records_at
+    false = at[3] - 20
+    v.wire(0, at[1])
+    v.false(at[1], v.header(false - at[1]), host=False)
+    v.false(false, v.header(at[5] - false, 1), host=False)
+    v.wire(at[1], at[3], card=False)
+    assert v.wire(at[3], at[4]).meta.reason == Reason.HELD
+    assert v.wire(at[4], at[5]).meta.reason == Reason.HELD
+    assert v.rx.counters.resync_hints
+    packet = v.wire(at[5], at[6])
+    assert packet.marked and packet.meta.last_number == 5
+    v.judge()

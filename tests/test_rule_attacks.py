@@ -25,7 +25,7 @@ VERSIONS = (VERSION_TLS12, VERSION_TLS13)
 def refused(victim) -> bool:
     """The attacked record was refused, as software alone would have refused it."""
     victim.judge()
-    assert len(victim.records) == 1
+    assert len(victim.records) == len(victim.front)
     assert isinstance(victim.refused, RecordRefused)
     return victim.refused.alert == "bad_record_mac"
 
@@ -93,7 +93,7 @@ def test_a_packet_with_a_bad_checksum_feeds_nothing(version):
     assert victim.wire(start, cut).marked
     assert victim.wire(cut, end).meta.last_completes
     victim.judge()
-    assert [record.how for record in victim.records] == [How.FULL] * 2
+    assert [record.how for record in victim.records] == [How.FULL] * (len(victim.front) + 1)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -117,7 +117,7 @@ def test_a_replayed_record_is_a_candidate_and_no_more(version):
     victim.wire(at, behind, card=False)  # the true bytes, which TCP gets
     victim.wire(behind + 20, last.end)
     victim.judge()
-    assert victim.refused is None and len(victim.records) == 4
+    assert victim.refused is None and len(victim.records) == len(victim.front) + 3
     assert victim.records[-2].how is not How.FULL
 
 

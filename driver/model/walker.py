@@ -435,6 +435,8 @@ class Walk:
         )
         if complete:
             row.slots[index] = None
+            if not verified:
+                self._suspect(slot.content_type, slot.length, slot.end)
 
     def _span(
         self, index: int, slot: Slot, start: int, end: int, completes: bool, probe: bool = False
@@ -635,7 +637,7 @@ class Walk:
             row.state = State.SEARCHING
             row.scanned = 0
             row.cand_hold = b""
-            row.passed_from = self.seq
+            row.passed_from, row.passed_high = self.seq, self.end
             row.edge = self.payload[:HEADER_BYTES]
         elif delta(self.seq, row.passed_from) < 0:
             row.passed_from = self.seq
@@ -816,6 +818,12 @@ def adopt(walk: Walk, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
     row.high = row.cand_high
     row.cand_hold = b""
     close_below(row)
+    if by is ProvenBy.WALK and (
+        row.marked_high is None or delta(walk.end, row.marked_high) > 0
+    ):
+        # The packet that brings the walk here may be marked, with its own bytes of a header of
+        # which the candidate has kept others.
+        row.closed, row.closed_below = True, walk.end
     row.proven = True
     row.state = State.TRACKING
     row.scanned = 0
@@ -842,7 +850,7 @@ def answer(
 
 def tag_proof(config: Config, row: Row, probe: Probe) -> tuple[WalkerEvent | None, int]:
     """A candidate record authenticated under its guessed number: event, records evicted."""
-    if row.state is not State.CONFIRMING or probe.guess != row.guess:
+    if not row.proven or row.state is not State.CONFIRMING or probe.guess != row.guess:
         return None, 0
     walk = Walk(config, row, row.cand_high, b"")
     event = adopt(walk, probe.number, ProvenBy.TAG)
@@ -855,10 +863,11 @@ def hint(row: Row, seq: int, number: int) -> WalkerEvent | None:
     Software has read every record in front of it, so none of them holds marks back any more. A
     one-bit flow goes on from there: its walk has passed records that were not verified.
     """
-    one_bit = row.options & Option.ONE_BIT and row.suspect_end is not None
+    suspected = row.suspect_end is not None
     clear_suspicion(row, seq)
     if row.state in (State.START, State.TRACKING):
-        if one_bit and row.suspect_end is None:
+        ended = any(slot and delta(slot.end, seq) <= 0 for slot in row.slots)
+        if row.options & Option.ONE_BIT and (ended or (suspected and row.suspect_end is None)):
             arm(row, seq, number)
         for index, slot in enumerate(row.slots):
             if slot and delta(slot.end, seq) <= 0:
@@ -938,7 +947,7 @@ def desync(row: Row) -> None:
     """A record did not authenticate: nothing behind it is proven."""
     row.slots = [None] * len(row.slots)
     row.holes = [None] * len(row.holes)
-    row.proven = False
+    row.proven = row.probing = False
     row.hold = b""
     if row.state in (State.START, State.TRACKING):
         row.lost_at = row.walk
