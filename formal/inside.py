@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looks into a component from outside, so that inductive invariants can name its registers."""
 
+import linecache
+import re
+import sys
+from collections import Counter
 from functools import partial
 from unittest import mock
 
@@ -11,22 +15,33 @@ from amaranth.lib.wiring import In, Out
 
 
 class Recorder:
-    """Stands for `Signal` in one module and remembers what is made, by name."""
+    """Stands for `Signal` in one module and remembers what is made, by name.
+
+    Amaranth knows no names of `a, b = Signal(), Signal()`; they are read from the source.
+    """
 
     def __init__(self):
         self.named = {}
+        self._made = Counter()  # signals without a name, by line
 
-    def _keep(self, signal):
+    def _keep(self, signal, frame):
         name = Value.cast(signal).name
+        if name.startswith("$"):
+            place = frame.f_code.co_filename, frame.f_lineno
+            targets = re.match(r"([\w, ]+) = ", linecache.getline(*place).strip())
+            if targets is None:
+                return signal
+            name = targets[1].split(", ")[self._made[place]]
+            self._made[place] += 1
         self.named.setdefault(name, signal)
         return signal
 
     def __call__(self, *args, **kwargs):
-        return self._keep(Signal(*args, src_loc_at=1, **kwargs))
+        return self._keep(Signal(*args, src_loc_at=1, **kwargs), sys._getframe(1))
 
     def like(self, *args, **kwargs):
         """`Signal.like`."""
-        return self._keep(Signal.like(*args, src_loc_at=1, **kwargs))
+        return self._keep(Signal.like(*args, src_loc_at=1, **kwargs), sys._getframe(1))
 
 
 class OneRow(wiring.Component):
@@ -46,7 +61,8 @@ class OneRow(wiring.Component):
             {
                 "write": Out(wiring.Signature({"addr": Out(address), "data": Out(shape),
                                                "en": Out(1)}).flip()),
-                "read": Out(wiring.Signature({"addr": In(address), "data": Out(shape)})),
+                "read": Out(wiring.Signature({"addr": In(address), "data": Out(shape),
+                                              "en": In(1, init=1)})),
             }
         )  # fmt: skip
         self._width = width
@@ -68,7 +84,8 @@ class OneRow(wiring.Component):
             other.eq(AnySeq(self._width)),
             self.read.data.eq(Mux(hit, Value.cast(found), other)),
         ]
-        m.d.sync += [hit.eq(self.read.addr == self.kept), found.eq(self.row)]
+        with m.If(self.read.en):
+            m.d.sync += [hit.eq(self.read.addr == self.kept), found.eq(self.row)]
         with m.If(self.write.en & (self.write.addr == self.kept)):
             m.d.sync += self.row.eq(self.write.data)
         return m

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No byte that the walk has passed is unseen again, and a mark is for new bytes only."""
+
+import pytest
+
+from formal.fresh import STAGES, fresh_bench
+from formal.fresh_run import watch
+
+
+def test_stages_prove_every_part():
+    """No part is taken as given only, and none is used in its own clock before it is proven."""
+    bench = fresh_bench(at=47)
+    assert watch(bench) == (1, 1, 1)
+    done = set()
+    for parts, proven in STAGES.values():
+        assert set(proven) <= done
+        done.update(parts)
+    assert bench.parts == done
+
+
+@pytest.mark.parametrize(
+    "at, taken, cut, marked", [(0, 1, 0, 1), (55, 1, 1, 1), (90, 0, 0, 0)]
+)
+def test_claims_speak_of_something(at, taken, cut, marked):
+    """In a run with a hole that is filled in three parts, and with bytes that come twice, all
+    claims and assumptions hold; packets are marked, and each byte is taken once."""
+    assert watch(fresh_bench(at=at)) == (taken, cut, marked)
+
+
+@pytest.mark.parametrize("wrong", ["uncut", "late"])
+def test_claims_find_faults(wrong):
+    """A walker with a fault breaks claims in that run."""
+    with pytest.raises(AssertionError, match="line"):
+        watch(fresh_bench(at=47, wrong=wrong))
