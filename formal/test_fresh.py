@@ -3,6 +3,7 @@
 
 import pytest
 
+from formal.bench import FAST, run
 from formal.fresh import STAGES, fresh_bench
 from formal.fresh_run import watch
 
@@ -32,3 +33,18 @@ def test_claims_find_faults(wrong):
     """A walker with a fault breaks claims in that run."""
     with pytest.raises(AssertionError, match="line"):
         watch(fresh_bench(at=47, wrong=wrong))
+
+
+@pytest.mark.parametrize("case", ["front", "cut", "rest", "adopt"])
+def test_taken_bytes_stay_seen(case):
+    """The steps of the induction in which `high` and holes change; `python -m formal.fresh` has
+    all of them."""
+    outcome = run(fresh_bench("seen", case=case), mode="prove", depth=1, **FAST)
+    assert outcome.status == "PASS", outcome.log
+
+
+def test_induction_can_fail():
+    """With a hole that is not cut there is a step that breaks the claim."""
+    bench = fresh_bench("seen", case="cut", wrong="uncut")
+    outcome = run(bench, mode="prove", depth=1, **FAST)
+    assert outcome.status == "UNKNOWN" and "Assert failed" in outcome.log, outcome.log
