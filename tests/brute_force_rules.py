@@ -385,10 +385,10 @@ class Rules:
             else:
                 self.search = None  # it has walked past all that was followed
 
-    def _adopt(self, number: int, walked: int, end: int = 0) -> None:
+    def _adopt(self, number: int, walked: int, packet_end: int = 0) -> None:
         """The candidate, `number`, is proven: the walk goes on from where it was followed to.
-        Records in front of `walked` are those that the walk has been through itself; `end` of the
-        packet that brought it there, which may be marked."""
+        Records in front of `walked` are those that the walk has been through itself; `packet_end`:
+        of the packet that brought it there, which may be marked."""
         chain = self.candidate
         # What the candidate has seen of a record that is open was not fed.
         before, end = self.chain.at - 1, self._start(self.chain.at)
@@ -401,7 +401,7 @@ class Rules:
                 self.passed |= span(self.chain.high, chain.high)
         self.passed |= span(self._start(chain.at), chain.high)  # of a header cut off there
         self.chain = Chain(chain.at, chain.high, number + chain.number)
-        self.closed_below = max(self.could_mark, end)
+        self.closed_below = max(self.could_mark, packet_end)
         if self.candidate_suspect > self._start(walked):
             self.suspect = self.candidate_suspect
         if self.one_bit:
