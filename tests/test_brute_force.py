@@ -98,3 +98,9 @@ def test_the_command_says_in_one_line_what_it_did(capsys):
 def test_sets_of_bytes():
     assert runs(span(3, 7) | span(9, 10) | span(0, 1)) == [(0, 1), (3, 7), (9, 10)]
     assert runs(0) == [] and span(5, 5) == 0
+
+
+def test_a_hint_to_a_place_that_has_passed_the_card():
+    """A one-bit flow is armed behind where its walk was: what it sees again is not seen bytes."""
+    total = run_trials([3007478])
+    assert total.trials == 1 and not total.breaks, total
