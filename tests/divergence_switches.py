@@ -38,7 +38,7 @@ class Reopening(_Walk):
             row.walk = row.high = self.seq
             row.number = number
             row.hold = b""
-            self._close_all()
+            row.close_all()
         return super().run()
 
     def _open(self, head: bytes, offset: int) -> None:

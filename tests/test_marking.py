@@ -3,35 +3,24 @@
 
 import pytest
 from sealane.driver import seq as tcp
-from sealane.driver.device import Device
-from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.commands import Option
-from sealane.hdl.abi.config import VERSION_TLS13, Config
+from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
 
-from tests.ideal_card import KEY_UPDATE, Stream
-from tests.test_device import FLOW, frame
+from tests import test_tag_proof as tag_proof
+from tests.ideal_card import KEY_UPDATE
 
 
-class Card:
+class Card(tag_proof.Card):
     """A model device with one flow over records of 1,000 bytes of text (1,022 on the wire)."""
 
     def __init__(self, options=Option.MARK_REST, **parameters):
-        self.stream = Stream(VERSION_TLS13)
-        for i in range(12):
-            self.stream.add(bytes([i]) * 1000)
-        self.config = Config(flows=4, **parameters)
-        self.device = Device(ModelTransport(self.config), self.config)
-        self.handle = self.device.tls_dev_add(
-            FLOW, self.stream.keys(0), self.stream.seq, options=options
-        )
+        super().__init__(VERSION_TLS13, [1000] * 12, options, **parameters)
 
     def send(self, low, high):
         """Reason of the packet with stream bytes [low, high)."""
-        seq = tcp.add(self.stream.seq, low)
-        (packet,) = self.device.receive([frame(seq, self.stream.wire[low:high])])
-        return packet.meta.reason
+        return super().send(low, high).meta.reason
 
     def at(self, low):
         return tcp.add(self.stream.seq, low)

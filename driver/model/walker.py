@@ -129,6 +129,15 @@ class Row:
     passed_from: int = 0  # begin of the lowest one behind the lost header
     edge: bytes = b""  # its first bytes, in case that it begins inside that header
 
+    def close_all(self) -> None:
+        """No record is open."""
+        self.slots = [None] * len(self.slots)
+        self.holes = [None] * len(self.holes)
+
+    def drop_holes(self, slot: Slot) -> None:
+        """The unseen bytes of an open record do not matter any more."""
+        self.holes = [None if hole and slot.holds(hole.start) else hole for hole in self.holes]
+
 
 @dataclass
 class Span:
@@ -488,7 +497,7 @@ class Walk:
         row = self.row
         slot = row.slots[index]
         assert slot is not None
-        row.holes = [None if hole and slot.holds(hole.start) else hole for hole in row.holes]
+        row.drop_holes(slot)
         row.slots[index] = None
         self._suspect(slot.content_type, slot.length, slot.end)
 
@@ -499,7 +508,7 @@ class Walk:
         slot = row.slots[index]
         assert slot is not None
         slot.blind = True
-        row.holes = [None if hole and slot.holds(hole.start) else hole for hole in row.holes]
+        row.drop_holes(slot)
 
     def _add_hole(self, start: int, end: int) -> bool:
         """Note unseen bytes; false if their record had to be closed for want of a run."""
@@ -539,10 +548,6 @@ class Walk:
             return self._add_hole(end, behind)
         return True
 
-    def _close_all(self) -> None:
-        self.row.slots = [None] * len(self.row.slots)
-        self.row.holes = [None] * len(self.row.holes)
-
     def _hold_behind_unverified(self) -> None:
         """Marks wait behind records that no verdict has settled: behind those that may change
         keys, in one-bit mode behind all, and far behind any."""
@@ -578,7 +583,7 @@ class Walk:
         row.lost_at = at
         row.state = State.SEARCHING
         row.scanned = 0
-        self._close_all()
+        row.close_all()
 
     def _give_up(self) -> None:
         row = self.row
@@ -871,8 +876,7 @@ def hint(row: Row, seq: int, number: int) -> WalkerEvent | None:
             arm(row, seq, number)
         for index, slot in enumerate(row.slots):
             if slot and delta(slot.end, seq) <= 0:
-                row.holes = [None if hole and slot.holds(hole.start) else hole
-                             for hole in row.holes]
+                row.drop_holes(slot)
                 row.slots[index] = None
         return None
     lost_at = row.lost_at
@@ -906,8 +910,7 @@ def close_below(row: Row) -> None:
 
 def arm(row: Row, seq: int, number: int) -> None:
     """Put a row into START at a known header; what was open is closed."""
-    row.slots = [None] * len(row.slots)
-    row.holes = [None] * len(row.holes)
+    row.close_all()
     row.walk = row.high = seq
     row.number = number
     row.hold = row.cand_hold = b""
@@ -937,16 +940,14 @@ def rekey(
                for slot in row.slots):
             row.suspect_end = row.walk
         close_below(row)
-        row.slots = [None] * len(row.slots)
-        row.holes = [None] * len(row.holes)
+        row.close_all()
     elif row.proven:
         arm(row, seq, 0)
 
 
 def desync(row: Row) -> None:
     """A record did not authenticate: nothing behind it is proven."""
-    row.slots = [None] * len(row.slots)
-    row.holes = [None] * len(row.holes)
+    row.close_all()
     row.proven = row.probing = False
     row.hold = b""
     if row.state in (State.START, State.TRACKING):
