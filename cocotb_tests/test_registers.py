@@ -70,6 +70,7 @@ def test_identity():
     assert bus.read(abi.OFFSET["FLOWS"]) == CONFIG.flows
     assert bus.read(abi.OFFSET["RECORD_SLOTS"]) == CONFIG.record_slots
     assert bus.read(abi.OFFSET["RUNS"]) == CONFIG.runs
+    assert bus.read(abi.OFFSET["TX_FLOWS"]) == CONFIG.tx_flows
 
 
 def test_every_address_answers_and_only_registers_are_okay():

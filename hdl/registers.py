@@ -233,6 +233,7 @@ class Registers(Component):
             "FLOWS": self._config.flows,
             "RECORD_SLOTS": self._config.record_slots,
             "RUNS": self._config.runs,
+            "TX_FLOWS": self._config.tx_flows,
         }
         table = {_WORD[name]: value for name, value in constants.items()}
         table |= {

@@ -13,7 +13,7 @@ from dataclasses import fields
 from enum import IntEnum
 from pathlib import Path
 
-from sealane.hdl.abi import commands, config, events, flowhash, layout, meta, registers
+from sealane.hdl.abi import commands, config, events, flowhash, layout, meta, registers, tx
 
 INTRO = """\
 <!-- Written by scripts/docgen.py (`make docs`) from hdl/abi; changes belong there. -->
@@ -64,7 +64,7 @@ def parameter_rows() -> Iterator[tuple[str, ...]]:
 
 def register_rows() -> Iterator[tuple[str, ...]]:
     """Offset, name, access and meaning of every register."""
-    for r in registers.REGISTERS:
+    for r in registers.REGISTERS + registers.TX_REGISTERS:
         last = r.offset + 4 * (r.count - 1)
         where = f"0x{r.offset:03x}" + (f"-0x{last:03x}" if r.count > 1 else "")
         yield where, f"`{r.name}`" + (f"[{r.count}]" if r.count > 1 else ""), r.access, r.doc
@@ -89,7 +89,9 @@ def stage_rows() -> Iterator[tuple[str, ...]]:
 def generate() -> str:
     """The whole page."""
     here = Path(str(config.__file__)).parent
-    source = {name: (here / f"{name}.py").read_text() for name in ("commands", "meta", "events")}
+    source = {
+        name: (here / f"{name}.py").read_text() for name in ("commands", "meta", "events", "tx")
+    }
     return "".join((
         INTRO,
         "\n## Parameters of a device\n\n",
@@ -123,6 +125,27 @@ def generate() -> str:
         layout_table(events.EVENT),
         "### What proved a position\n\n",
         enum_table(meta.ProvenBy, source["meta"]),
+        "## Transmit\n\n",
+        "Only a device with `tx_flows` has this, the registers `CMD_NONCE` and `COUNT_TX_*` ",
+        "included.\n\n",
+        paragraph((tx.__doc__ or "").split("\n", 1)[1]),
+        "### Commands of transmit\n\n",
+        enum_table(tx.TxCommand, source["tx"]),
+        layout_table(tx.TX_COMMAND),
+        "### Metadata of a frame of the host\n\n",
+        f"One beat of {tx.TX_META_BITS} bits for every frame.\n\n",
+        layout_table(tx.TX_META),
+        enum_table(tx.TxOp, source["tx"]),
+        enum_table(tx.TxTags, source["tx"]),
+        "### Completion of a frame of the host\n\n",
+        f"Beats of {tx.TX_COMPLETION_BITS} bits, one stream packet a frame, in the order of the ",
+        "frames: `tags` beats of one tag each, byte 0 lowest, then the status as the last beat. A ",
+        "tag is given for every record whose first tag byte is in the frame and was not GIVEN; it ",
+        "is of use only beside the reason NONE.\n\n",
+        layout_table(tx.TX_STATUS),
+        "### Why a frame did not leave\n\n",
+        paragraph(tx.TxReason.__doc__),
+        enum_table(tx.TxReason, source["tx"]),
     )).rstrip("\n") + "\n"
 
 

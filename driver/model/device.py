@@ -17,7 +17,7 @@ from sealane.hdl.abi.meta import META, Reason
 from sealane.hdl.abi.registers import COUNTERS, OFFSET
 
 from ..seq import add
-from ..transport import Completion
+from ..transport import Completion, TxOutput
 from . import walker
 from .engine import Cipher, Commit, CommitRow, KeyRow, Verdict
 from .parser import ACK, RST, SYN, URG, Parsed, parse
@@ -38,6 +38,7 @@ class ModelTransport:
             OFFSET["FLOWS"]: self.config.flows,
             OFFSET["RECORD_SLOTS"]: self.config.record_slots,
             OFFSET["RUNS"]: self.config.runs,
+            OFFSET["TX_FLOWS"]: self.config.tx_flows,
         }
         self._regs: dict[int, int] = {}
         self._stage = [0] * STAGE_WORDS
@@ -109,6 +110,14 @@ class ModelTransport:
         """Everything that has come out, in order."""
         out, self._out = self._out, []
         return out
+
+    def post_tx(self, frame: bytes, meta: int) -> None:
+        """A frame of the host. Raises `ValueError`: this device has no transmit."""
+        raise ValueError("this device has no transmit: tx_flows is 0")
+
+    def poll_tx(self, wait: bool = True) -> TxOutput:
+        """What transmit has given out."""
+        return TxOutput([], [])
 
     def close(self) -> None:
         """Nothing to release."""

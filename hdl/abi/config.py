@@ -46,6 +46,8 @@ class Config:
     tag_proof_limit: record numbers tried for a candidate chain, with `Option.TAG_PROOF`.
     ahead_limit: how far behind the end of an open record a packet may end and be marked, in bytes.
     events: depth of the event queue.
+    tx_flows: transmit contexts, 0 (a device without transmit) or a power of two, 4 to 4096.
+    tx_ring_words: 128-bit words of memory for the host's frames, a power of two up to ring_words.
     """
 
     flows: int = 64
@@ -63,6 +65,8 @@ class Config:
     tag_proof_limit: int = 16
     ahead_limit: int = 1 << 24
     events: int = 64
+    tx_flows: int = 0
+    tx_ring_words: int = 1024
 
     def __post_init__(self) -> None:
         def need(ok: bool, what: str) -> None:
@@ -91,6 +95,19 @@ class Config:
         need(1 <= self.tag_proof_limit <= 255, "tag_proof_limit: 1 to 255")
         need(0 <= self.ahead_limit <= 1 << 30, "ahead_limit: 0 to 2^30 bytes")
         need(is_power(self.events) and 8 <= self.events <= 1024, "events: 2^n, 8 to 1024")
+        need(
+            self.tx_flows == 0 or (is_power(self.tx_flows) and 4 <= self.tx_flows <= 4096),
+            "tx_flows: 0, or a power of two, 4 to 4096",
+        )
+        need(
+            self.tx_flows == 0
+            or (
+                is_power(self.tx_ring_words)
+                and self.tx_ring_words <= self.ring_words
+                and self.tx_ring_words * WORD_BYTES >= self.max_frame + 1024
+            ),
+            "tx_ring_words: a power of two up to ring_words, at least max_frame + 1024 bytes",
+        )
 
     def as_dict(self) -> dict[str, int]:
         """The parameters by name, as written beside the generated Verilog."""

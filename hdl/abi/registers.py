@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from .commands import FLOW_KEY, OPTION_BITS, STAGE_WORDS
 from .events import EVENT_WORDS
+from .tx import TX_COUNTERS
 
 IDENT_VALUE = 0x534C4E31  # "SLN1"
 ADDRESS_BITS = 12
@@ -44,6 +45,7 @@ REGISTERS = (
     Register("FLOWS", 0x004, "ro", "contexts of this device"),
     Register("RECORD_SLOTS", 0x008, "ro", "record slots a flow"),
     Register("RUNS", 0x00C, "ro", "intervals a flow"),
+    Register("TX_FLOWS", 0x010, "ro", "transmit contexts of this device; 0: it has no transmit"),
     Register("COMMAND", 0x020, "wo", "op in bits 3:0; writing runs the command"),
     Register("STATUS", 0x024, "ro", "bit 0: a command is under way"),
     Register("CMD_CONTEXT", 0x028, "rw", "context, bits 15:0; generation, 23:16; epoch, 31:24"),
@@ -67,4 +69,14 @@ REGISTERS = (
     ),
 )
 
-OFFSET = {register.name: register.offset for register in REGISTERS}
+TX_REGISTERS = (
+    Register("CMD_NONCE_LO", 0x068, "rw", "TX_ADD: explicit nonce, low half"),
+    Register("CMD_NONCE_HI", 0x06C, "rw", "TX_ADD: explicit nonce, high half"),
+    *(
+        Register("COUNT_" + name.upper(), 0x380 + 4 * i, "ro", doc)
+        for i, (name, doc) in enumerate(TX_COUNTERS)
+    ),
+)
+"""Only where TX_FLOWS is not 0."""
+
+OFFSET = {register.name: register.offset for register in REGISTERS + TX_REGISTERS}
