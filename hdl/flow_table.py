@@ -13,7 +13,7 @@ from amaranth.lib.wiring import Component, In, Out
 from .abi.commands import FLOW_KEY, Op
 from .abi.config import Config
 from .abi.flowhash import POLYNOMIALS, SLOTS, crc, rows
-from .layouts import Command, FlowKey, Layouts
+from .layouts import FlowKey, Layouts
 
 TABLES = len(POLYNOMIALS)
 GROUP = 16  # bits of a key compared in one clock; the groups are joined in the next
@@ -42,30 +42,35 @@ class FlowTable(Component):
     flow_key: key of the entry to write, steady while a FLOW_WRITE is offered or under way.
     flow_write_done: high for one clock when a FLOW_WRITE is executed.
     work: packets with their context, and all other commands.
+
+    The table of transmit has its own layout of `work`, with its own commands and `write_op`.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, work=None, write_op=Op.FLOW_WRITE):
         self._config = config
         self._layouts = layouts = Layouts(config)
+        self._work = work or layouts.work
+        self._write_op = write_op
         super().__init__(
             {
                 "descs": In(stream.Signature(layouts.packet_desc)),
-                "commands": In(stream.Signature(Command)),
+                "commands": In(stream.Signature(self._work["command"].shape)),
                 "flow_key": In(FlowKey),
                 "flow_write_done": Out(1),
-                "work": Out(stream.Signature(layouts.work)),
+                "work": Out(stream.Signature(self._work)),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         layouts, depth = self._layouts, rows(self._config.flows)
+        command_layout = self._work["command"].shape
         bits = (depth - 1).bit_length()
         entry = data.StructLayout(
             {"valid": 1, "key": FLOW_KEY.width, "context": layouts.context_bits}
         )
         # A packet and a command never share a stage, so they share its registers.
-        width = max(layouts.packet_desc.size, Command.size)
+        width = max(layouts.packet_desc.size, command_layout.size)
 
         advance = Signal()
         m.d.comb += [
@@ -87,10 +92,10 @@ class FlowTable(Component):
             m.d.sync += [row.eq(row_bits(key, table, bits)) for table, row in enumerate(h_rows)]
 
         # ---- read, or write
-        command = data.View(Command, h_item[: Command.size])
+        command = data.View(command_layout, h_item[: command_layout.size])
         write = Signal()
         m.d.comb += [
-            write.eq(advance & h_valid & h_is_command & (command.op == Op.FLOW_WRITE)),
+            write.eq(advance & h_valid & h_is_command & (command.op == self._write_op)),
             self.flow_write_done.eq(write),
         ]
         found = []
@@ -154,7 +159,7 @@ class FlowTable(Component):
             m.d.sync += [
                 self.work.valid.eq(c_valid),
                 work.is_command.eq(c_is_command),
-                work.command.eq(c_item[: Command.size]),
+                work.command.eq(c_item[: command_layout.size]),
                 work.packet.eq(c_item[: layouts.packet_desc.size]),
                 work.hit.eq(Cat(hits).any()),
                 work.context.eq(context),

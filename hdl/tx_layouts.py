@@ -13,7 +13,8 @@ from amaranth.lib import data
 from amaranth.utils import ceil_log2
 
 from .abi.config import Config
-from .layouts import Layouts
+from .abi.tx import TX_COMMAND, TX_META
+from .layouts import Layouts, struct
 
 ACTION_PASS = 0  # leaves as it came
 ACTION_ENCRYPT = 1
@@ -23,6 +24,9 @@ ACTION_DROP = 3  # for the front's reason; its spans, if any, still run
 TX_TOKEN_ADD = 1  # TX_ADD, TX_REKEY: its verdict says that the key is in place
 TX_TOKEN_CLEAR = 2  # TX_KEY_CLEAR, TX_DELETE: the same
 TX_TOKEN_DONE = 3  # TX_RELEASE: nothing to wait for
+
+TxCommandFields = struct(TX_COMMAND)
+TxMeta = struct(TX_META)
 
 
 def tx_config(config: Config) -> Config:
@@ -47,6 +51,18 @@ class TxLayouts:
         self.key_bits = ceil_log2(config.flows + 2 * config.tx_flows)
         self.word_bits = self.front.word_bits
         self.byte_bits = self.front.byte_bits
+
+        self.work = data.StructLayout(
+            {
+                "is_command": 1,
+                "command": TxCommandFields,  # TX_FLOW_WRITE ends in the flow table
+                "packet": self.front.packet_desc,
+                "hit": 1,
+                "context": self.context_bits,  # valid if `hit`
+            }
+        )
+        """A frame of the host with its context, or a command between frames. The frame's metadata
+        (`TxMeta`) come to the walker in a queue of their own, in the same order."""
 
         self.clear_span = data.StructLayout({"start": 14, "end": 14})
         """Header and nonce bytes that the walker checked: offsets in the frame; end > start."""
