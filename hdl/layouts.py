@@ -61,6 +61,13 @@ class Layouts:
                 "tcp_flags": 8,  # CWR ECE URG ACK PSH RST SYN FIN, FIN in bit 0
                 "payload_offset": 14,  # from the frame's first byte
                 "payload_length": 14,  # by the IP length, padding left out
+                # Below: for transmit only; `frame_bytes` and `refused_tcp` also without `is_tcp`.
+                "frame_bytes": 14,
+                "refused_tcp": 1,  # no whole segment, but IP names TCP or may hide it
+                "tcp_offset": 14,  # of the TCP header, from the frame's first byte
+                "tcp_checksum": 16,  # as it stands in the header, first byte low
+                # 16-bit lanes of pseudo-header and segment, folded, first byte low; never 0.
+                "segment_sum": 16,
             }
         )
         """A whole frame in the ring and what the parser saw in it."""
