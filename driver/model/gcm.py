@@ -142,10 +142,60 @@ def record_aad(version: int, number: int, content_type: int, length: int) -> byt
 
 
 class Piece(NamedTuple):
-    """What a piece of a record comes to."""
+    """What a piece of a received record comes to."""
 
     plaintext: bytes  # of its text bytes
     x: bytes  # 16 bytes to XOR into the record's X, which ends at 0
+
+
+class SealedPiece(NamedTuple):
+    """What a piece of a record to be sent comes to."""
+
+    ciphertext: bytes  # of its text bytes
+    x: bytes  # 16 bytes to XOR into the record's X, which ends at the tag
+
+
+class _Record(NamedTuple):
+    """A record's nonce and sizes; what `open_piece` and `seal_piece` share."""
+
+    key: GcmKey
+    nonce: bytes
+    aad: bytes
+    n_text: int
+
+    @classmethod
+    def of(
+        cls, key: bytes, iv: bytes, version: int, number: int, nonce: bytes, kind: int, length: int
+    ) -> _Record:
+        return cls(
+            gcm_key(key), record_nonce(version, iv, number, nonce),
+            record_aad(version, number, kind, length), text_bytes(version, length),
+        )  # fmt: skip
+
+    def crypt(self, at: int, text: bytes) -> bytes:
+        """Text bytes from offset `at` on, XOR their keystream."""
+        block, skip = divmod(at, _BLOCK)
+        return self.key.ctr(self.nonce, 2 + block, bytes(skip) + text)[skip:] if text else b""
+
+    def weigh(self, at: int, ciphertext: bytes, tag_first: bool) -> int:
+        """Terms of ciphertext from offset `at` on and, `tag_first`, of what goes with tag byte 0.
+
+        The AAD's term goes with text byte 0, or with tag byte 0 if the record has no text;
+        E(K, J0) and the length block with tag byte 0.
+        """
+        hashed, x = b"", 0
+        if (ciphertext and at == 0) or (tag_first and self.n_text == 0):
+            hashed = self.aad.ljust(_BLOCK, b"\0")
+        if ciphertext:
+            block, skip = divmod(at, _BLOCK)
+            blocks = -(-self.n_text // _BLOCK) - block
+            hashed += (bytes(skip) + ciphertext).ljust(_BLOCK * blocks, b"\0")
+        if hashed:
+            x = self.key.weighted(hashed)
+        if tag_first:
+            x ^= self.key.length_term((8 * len(self.aad)) << 64 | 8 * self.n_text)
+            x ^= int.from_bytes(self.key.ctr(self.nonce, 1, bytes(_BLOCK)), "big")
+        return x
 
 
 def open_piece(
@@ -164,31 +214,36 @@ def open_piece(
     """Decrypts consecutive text and tag bytes of one record and weighs them to its end.
 
     iv: IV of TLS 1.3 or salt of TLS 1.2. nonce: the 8 explicit bytes, TLS 1.2 only. length: the
-    header's length field. text_offset: of the piece's first byte in the record's text. The AAD's
-    term belongs to text byte 0, or to tag byte 0 if the record has no text; E(K, J0) and the
-    length block to tag byte 0. The XOR of `x` over pieces that cover every byte once is 0 exactly
-    if the record authenticates.
+    header's length field. text_offset: of the piece's first byte in the record's text. The XOR of
+    `x` over pieces that cover every byte once is 0 exactly if the record authenticates.
     """
-    prepared = gcm_key(key)
-    nonce12 = record_nonce(version, iv, number, nonce)
-    n_text = text_bytes(version, length)
-    n = -(-n_text // _BLOCK)
-    aad = record_aad(version, number, content_type, length)
-    plaintext, hashed = b"", b""
-    if (text and text_offset == 0) or (tag and tag_offset == 0 and n_text == 0):
-        hashed = aad.ljust(_BLOCK, b"\0")
-    if text:
-        block, skip = divmod(text_offset, _BLOCK)
-        whole = bytes(skip) + text if skip else text
-        plaintext = prepared.ctr(nonce12, 2 + block, whole)[skip:]
-        hashed += whole.ljust(_BLOCK * (n - block), b"\0")
-    x = prepared.weighted(hashed) if hashed else 0
-    if tag:
-        x ^= int.from_bytes((bytes(tag_offset) + tag).ljust(_BLOCK, b"\0"), "big")
-        if tag_offset == 0:
-            x ^= prepared.length_term((8 * len(aad)) << 64 | 8 * n_text)
-            x ^= int.from_bytes(prepared.ctr(nonce12, 1, bytes(_BLOCK)), "big")
-    return Piece(plaintext, x.to_bytes(_BLOCK, "big"))
+    record = _Record.of(key, iv, version, number, nonce, content_type, length)
+    x = record.weigh(text_offset, text, bool(tag) and tag_offset == 0)
+    x ^= int.from_bytes((bytes(tag_offset) + tag).ljust(_BLOCK, b"\0"), "big")
+    return Piece(record.crypt(text_offset, text), x.to_bytes(_BLOCK, "big"))
+
+
+def seal_piece(
+    key: bytes,
+    iv: bytes,
+    version: int,
+    number: int,
+    nonce: bytes,
+    content_type: int,
+    length: int,
+    text_offset: int,
+    text: bytes,
+    tag_first: bool = False,
+) -> SealedPiece:
+    """Encrypts consecutive text bytes of one record and weighs the ciphertext to its end.
+
+    Parameters are those of `open_piece`; tag_first: tag byte 0 belongs to the piece. The XOR of
+    `x` over pieces that cover the text and tag byte 0 once is the record's tag.
+    """
+    record = _Record.of(key, iv, version, number, nonce, content_type, length)
+    ciphertext = record.crypt(text_offset, text)
+    x = record.weigh(text_offset, ciphertext, tag_first)
+    return SealedPiece(ciphertext, x.to_bytes(_BLOCK, "big"))
 
 
 def inner_type(plaintext: bytes) -> tuple[int, int] | None:
