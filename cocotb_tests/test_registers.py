@@ -8,17 +8,21 @@ from sealane.hdl.abi import registers as abi
 from sealane.hdl.abi.commands import COMMAND, STAGE_WORDS, Op
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.events import EVENT, EVENT_WORDS
+from sealane.hdl.abi.flowhash import rows
+from sealane.hdl.abi.tx import TX_COMMAND, TX_COUNTERS, TxCommand
 from sealane.hdl.registers import OKAY, SLVERR, Registers
 from sealane.sim.unit import build
 
 CONFIG = Config(flows=16, events=8)
+TRANSMIT = Config(flows=16, events=8, tx_flows=8)
+BOTH = pytest.mark.parametrize("config", [CONFIG, TRANSMIT], ids=["receive", "transmit"])
 
 
 class Bus:
     """An AXI4-Lite manager; `rng` delays each channel."""
 
-    def __init__(self, seed=0):
-        self.unit = build(Registers(CONFIG), "registers")
+    def __init__(self, seed=0, config=CONFIG):
+        self.unit = build(Registers(config), "registers")
         self.rng = random.Random(seed)
         self.unit.reset()
 
@@ -64,23 +68,27 @@ class Bus:
         self.unit.set(port, 0)
 
 
-def test_identity():
-    bus = Bus()
+@BOTH
+def test_identity(config):
+    bus = Bus(config=config)
     assert bus.read(abi.OFFSET["IDENT"]) == abi.IDENT_VALUE
     assert bus.read(abi.OFFSET["FLOWS"]) == CONFIG.flows
     assert bus.read(abi.OFFSET["RECORD_SLOTS"]) == CONFIG.record_slots
     assert bus.read(abi.OFFSET["RUNS"]) == CONFIG.runs
-    assert bus.read(abi.OFFSET["TX_FLOWS"]) == CONFIG.tx_flows
+    assert bus.read(abi.OFFSET["TX_FLOWS"]) == config.tx_flows
 
 
-def test_every_address_answers_and_only_registers_are_okay():
-    bus = Bus()
-    spans = {r.name: range(r.offset, r.offset + 4 * r.count, 4) for r in abi.REGISTERS}
-    readable = {a for r in abi.REGISTERS if r.access != "wo" for a in spans[r.name]}
-    writable = {a for r in abi.REGISTERS if r.access != "ro" for a in spans[r.name]}
+@BOTH
+def test_every_address_answers_and_only_registers_are_okay(config):
+    bus = Bus(config=config)
+    registers = abi.REGISTERS + (abi.TX_REGISTERS if config.tx_flows else ())
+    spans = {r.name: range(r.offset, r.offset + 4 * r.count, 4) for r in registers}
+    readable = {a for r in registers if r.access != "wo" for a in spans[r.name]}
+    writable = {a for r in registers if r.access != "ro" for a in spans[r.name]}
     for address in range(0, 1 << abi.ADDRESS_BITS, 4):
-        bus.read(address)
+        value = bus.read(address)
         assert bus.response == (OKAY if address in readable else SLVERR), hex(address)
+        assert address in readable or value == 0, hex(address)
         # The command is written as no command, which is refused.
         expected = address in writable and address != abi.OFFSET["COMMAND"]
         assert bus.write(address, 0) == (OKAY if expected else SLVERR), hex(address)
@@ -88,64 +96,94 @@ def test_every_address_answers_and_only_registers_are_okay():
     assert bus.read(abi.OFFSET["CMD_SEQ"]) == 0
 
 
+def give(bus, fields, flow_key):
+    """Write the fields of a command, of either direction; every register reads back."""
+    number, nonce = fields["number"], fields.get("nonce", 0)
+    writes = {
+        "CMD_CONTEXT": fields["context"] | fields["generation"] << 16 | fields["epoch"] << 24,
+        "CMD_FLAGS": (
+            fields["version"] | fields["key256"] << 1 | fields.get("refused", 0) << 2
+            | fields["valid"] << 3 | fields["table"] << 4 | fields["slot"] << 5
+            | fields.get("park", 0) << 8 | fields["row"] << 16
+        ),
+        "CMD_SEQ": fields["seq"],
+        "CMD_NUMBER_LO": number & 0xFFFFFFFF,
+        "CMD_NUMBER_HI": number >> 32,
+        "CMD_OPTIONS": fields.get("options", 0),
+    }
+    if "nonce" in fields:
+        writes |= {"CMD_NONCE_LO": nonce & 0xFFFFFFFF, "CMD_NONCE_HI": nonce >> 32}
+    for i in range(10):
+        writes[i] = flow_key >> 32 * i & 0xFFFFFFFF
+    for name, value in writes.items():
+        address = abi.OFFSET["FLOW_KEY"] + 4 * name if isinstance(name, int) else abi.OFFSET[name]
+        assert bus.write(address, value) == OKAY
+        assert bus.read(address) == value
+
+
+@BOTH
 @pytest.mark.parametrize("seed", range(5))
-def test_commands_carry_their_fields(seed):
-    bus = Bus(seed)
+def test_commands_carry_their_fields(seed, config):
+    bus = Bus(seed, config)
     rng = random.Random(seed)
-    for op in Op:
+    tx = config.tx_flows > 0
+    for op in [*Op, *(TxCommand if tx else ())]:
         if op is Op.NONE:
             continue
-        fields = {f.name: rng.getrandbits(f.width) for f in COMMAND}
-        fields.update(op=int(op), context=rng.randrange(CONFIG.flows), row=rng.randrange(8))
-        number = fields["number"]
-        writes = {
-            "CMD_CONTEXT": fields["context"] | fields["generation"] << 16 | fields["epoch"] << 24,
-            "CMD_FLAGS": (
-                fields["version"] | fields["key256"] << 1 | fields["refused"] << 2
-                | fields["valid"] << 3 | fields["table"] << 4 | fields["slot"] << 5
-                | fields["park"] << 8 | fields["row"] << 16
-            ),
-            "CMD_SEQ": fields["seq"],
-            "CMD_NUMBER_LO": number & 0xFFFFFFFF,
-            "CMD_NUMBER_HI": number >> 32,
-            "CMD_OPTIONS": fields["options"],
-        }
+        transmit = isinstance(op, TxCommand)
+        layout, prefix = (TX_COMMAND, "tx_") if transmit else (COMMAND, "")
+        flows = config.tx_flows if transmit else config.flows
+        fields = {f.name: rng.getrandbits(f.width) for f in layout}
+        fields.update(op=int(op), context=rng.randrange(flows), row=rng.randrange(rows(flows)))
         key = rng.getrandbits(289)
-        for i in range(10):
-            writes[i] = key >> 32 * i & 0xFFFFFFFF
-        for name, value in writes.items():
-            address = abi.OFFSET["FLOW_KEY"] + 4 * name if isinstance(name, int) else (
-                abi.OFFSET[name]
-            )
-            assert bus.write(address, value) == OKAY
-            assert bus.read(address) == value
+        give(bus, fields, key)
         assert bus.write(abi.OFFSET["COMMAND"], op) == OKAY
         assert bus.read(abi.OFFSET["STATUS"]) == 1
-        assert bus.unit.get("commands__valid")
-        assert COMMAND.unpack(bus.unit.get("commands__payload")) == fields
+        assert bus.unit.get(f"{prefix}commands__valid")
+        if tx:
+            assert not bus.unit.get("commands__valid" if transmit else "tx_commands__valid")
+        assert layout.unpack(bus.unit.get(f"{prefix}commands__payload")) == fields
         assert bus.unit.get("flow_key") == key
         # Nothing of it changes before it is done.
         assert bus.write(abi.OFFSET["CMD_SEQ"], 1) == SLVERR
+        assert bus.write(abi.OFFSET["CMD_NONCE_HI"], 1) == SLVERR
         assert bus.write(abi.OFFSET["COMMAND"], 1) == SLVERR
         assert bus.write(abi.OFFSET["STAGE"], 1) == SLVERR
-        bus.pulse("commands__ready")
-        assert not bus.unit.get("commands__valid")
+        bus.pulse(f"{prefix}commands__ready")
+        assert not bus.unit.get(f"{prefix}commands__valid")
         assert bus.read(abi.OFFSET["STATUS"]) == 1
-        bus.pulse("flow_write_done" if op is Op.FLOW_WRITE else "token_done")
+        ends = op in (Op.FLOW_WRITE, TxCommand.TX_FLOW_WRITE)
+        bus.pulse(prefix + ("flow_write_done" if ends else "token_done"))
         assert bus.read(abi.OFFSET["STATUS"]) == 0
-        assert COMMAND.unpack(bus.unit.get("commands__payload")) == fields
+        assert layout.unpack(bus.unit.get(f"{prefix}commands__payload")) == fields
 
 
-def test_commands_for_what_is_not_there_are_refused():
-    bus = Bus()
-    for context, row, op in (
-        (CONFIG.flows, 0, Op.CONTEXT_ADD), (1 << 15, 0, Op.GO_ON), (0, 8, Op.FLOW_WRITE),
-        (0, 0, max(Op) + 1), (0, 0, 15), (0, 0, Op.NONE),
-    ):
+RECEIVE_REFUSES = [
+    (CONFIG.flows, 0, Op.CONTEXT_ADD), (1 << 15, 0, Op.GO_ON), (0, 8, Op.FLOW_WRITE),
+    (0, 0, 14), (0, 0, 15), (0, 0, Op.NONE),
+]  # fmt: skip
+TRANSMIT_REFUSES = [
+    (TRANSMIT.tx_flows, 0, TxCommand.TX_ADD), (1 << 15, 0, TxCommand.TX_RELEASE),
+    (0, 4, TxCommand.TX_FLOW_WRITE), (TRANSMIT.tx_flows, 0, TxCommand.TX_FLOW_WRITE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "refused"),
+    [
+        (CONFIG, RECEIVE_REFUSES + [(0, 0, op) for op in TxCommand]),
+        (TRANSMIT, RECEIVE_REFUSES + TRANSMIT_REFUSES),
+    ],
+    ids=["receive", "transmit"],
+)
+def test_commands_for_what_is_not_there_are_refused(config, refused):
+    bus = Bus(config=config)
+    for context, row, op in refused:
         bus.write(abi.OFFSET["CMD_CONTEXT"], context)
         bus.write(abi.OFFSET["CMD_FLAGS"], row << 16)
-        assert bus.write(abi.OFFSET["COMMAND"], op) == SLVERR
-        assert not bus.unit.get("commands__valid")
+        assert bus.write(abi.OFFSET["COMMAND"], op) == SLVERR, (context, row, op)
+        for prefix in ("", "tx_") if config.tx_flows else ("",):
+            assert not bus.unit.get(f"{prefix}commands__valid")
         assert bus.read(abi.OFFSET["STATUS"]) == 0
 
 
@@ -194,25 +232,33 @@ def test_events_queue_up_and_the_overflow_is_counted():
     assert bus.read(abi.OFFSET["EVENT_STATUS"]) == 0
 
 
-def test_counters_count():
-    bus = Bus()
-    expected = dict.fromkeys((name for name, _ in abi.COUNTERS), 0)
+@BOTH
+def test_counters_count(config):
+    bus = Bus(config=config)
+    names = [name for name, _ in abi.COUNTERS + (TX_COUNTERS if config.tx_flows else ())]
+    expected = dict.fromkeys(names, 0)
     rng = random.Random(3)
+    pulses = {"frames": "frames", "evicted": "evicted", "stall": "stall_cycles"}
+    if config.tx_flows:
+        pulses |= {"tx_frames": "tx_frames", "tx_stall": "tx_stall_cycles"}
+    tx_fields = [name for name, _ in TX_COUNTERS if name not in pulses.values()]
     fields = {f: 10 if f == "records_verified" else 1 for f in
               ("marked", "records_verified", "tag_mismatch", "resync_requests", "resumed",
                "parked")}
     for _ in range(200):
         steps = {name: rng.getrandbits(width) for name, width in fields.items()}
         bus.unit.set_fields("counts", **steps)
-        for port, name in (("frames", "frames"), ("evicted", "evicted"),
-                           ("stall", "stall_cycles")):
+        if config.tx_flows:
+            tx_steps = {name: rng.getrandbits(1) for name in tx_fields}
+            bus.unit.set_fields("tx_counts", **tx_steps)
+            steps |= tx_steps
+        for port, name in pulses.items():
             steps[name] = rng.getrandbits(1)
             bus.unit.set(port, steps[name])
         bus.unit.tick()
         for name, step in steps.items():
             expected[name] += step
-    bus.unit.set("counts", 0)
-    for port in ("frames", "evicted", "stall"):
+    for port in ("counts", *pulses, *(["tx_counts"] if config.tx_flows else [])):
         bus.unit.set(port, 0)
     for name, value in expected.items():
         assert bus.read(abi.OFFSET["COUNT_" + name.upper()]) == value, name

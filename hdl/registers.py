@@ -11,9 +11,11 @@ from .abi.commands import FLOW_KEY, STAGE_WORDS, Op
 from .abi.config import Config
 from .abi.events import EVENT, EVENT_WORDS
 from .abi.flowhash import rows
+from .abi.tx import TX_COUNTERS, TxCommand
 from .commit import Counts
 from .fifo import StreamFIFO
 from .layouts import Command, Event, FlowKey
+from .tx_layouts import TxCommandFields, TxCounts
 
 OKAY = 0
 SLVERR = 2
@@ -42,8 +44,14 @@ AxiLite = Signature(
 """AXI4-Lite from the manager's side, 32 bits of data; without the PROT signals, which nothing
 here would look at."""
 
-_WORD = {r.name: r.offset // 4 for r in abi.REGISTERS}
+_WORD = {r.name: r.offset // 4 for r in abi.REGISTERS + abi.TX_REGISTERS}
+_NONCE = ("CMD_NONCE_LO", "CMD_NONCE_HI")
 _COUNT = {r.name: r.count for r in abi.REGISTERS}
+
+
+def _is_transmit(op):
+    """Whether the four bits of an operation are a `TxCommand`'s, or of none."""
+    return op >= int(min(TxCommand))
 
 
 class Registers(Component):
@@ -62,10 +70,23 @@ class Registers(Component):
     events: always ready; an event that finds the queue full is counted and lost.
     frames, evicted, stall: counted clocks. counts: see `Counts`.
     irq: level, an event is waiting.
+
+    Only with `Config.tx_flows`: tx_commands, tx_token_done, tx_flow_write_done, tx_frames,
+    tx_stall and tx_counts, the same for transmit. One command is under way at a time, of either
+    direction, so FLOW_KEY and the staging memory are shared. `TxCommand`s need a transmit context
+    or row; without `Config.tx_flows` they do not exist.
     """
 
     def __init__(self, config: Config):
         self._config = config
+        transmit = {
+            "tx_commands": Out(stream.Signature(TxCommandFields)),
+            "tx_token_done": In(1),
+            "tx_flow_write_done": In(1),
+            "tx_frames": In(1),
+            "tx_stall": In(1),
+            "tx_counts": In(TxCounts),
+        }
         super().__init__(
             {
                 "s_axil": In(AxiLite),
@@ -82,12 +103,14 @@ class Registers(Component):
                 "evicted": In(1),
                 "stall": In(1),
                 "counts": In(Counts),
+                **(transmit if config.tx_flows else {}),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         bus = self.s_axil
+        tx_flows = self._config.tx_flows
 
         # Write: address and data are taken together, done a clock later, then answered.
         write = Signal()
@@ -119,6 +142,16 @@ class Registers(Component):
         seq = Signal(32)
         flags = Signal(32)
         context = Signal(32)
+        fields = {
+            "CMD_CONTEXT": context,
+            "CMD_FLAGS": flags,
+            "CMD_SEQ": seq,
+            "CMD_NUMBER_LO": lo,
+            "CMD_NUMBER_HI": hi,
+            "CMD_OPTIONS": options,
+        }
+        if tx_flows:
+            fields |= {name: Signal(32, name=name.lower()) for name in _NONCE}
         key = Array(Signal(32, name=f"key{i}") for i in range(_COUNT["FLOW_KEY"]))
         m.d.comb += self.flow_key.eq(Cat(*key)[: FLOW_KEY.width])
 
@@ -136,14 +169,7 @@ class Registers(Component):
         start = Signal()
         with m.If(write & write_whole):
             with m.If(~busy):
-                for name, target in (
-                    ("CMD_CONTEXT", context),
-                    ("CMD_FLAGS", flags),
-                    ("CMD_SEQ", seq),
-                    ("CMD_NUMBER_LO", lo),
-                    ("CMD_NUMBER_HI", hi),
-                    ("CMD_OPTIONS", options),
-                ):
+                for name, target in fields.items():
                     with m.If(write_word == _WORD[name]):
                         m.d.comb += accepted.eq(1)
                         m.d.sync += target.eq(write_data)
@@ -181,18 +207,30 @@ class Registers(Component):
         new_op = write_data[:4]
         has_context = command.context < self._config.flows
         has_row = command.row < rows(self._config.flows)
+        exists = (
+            (new_op != Op.NONE) & (new_op <= max(Op)) & has_context
+            & (has_row | (new_op != Op.FLOW_WRITE))
+        )
+        done = self.token_done | self.flow_write_done
+        for_receive = 1
+        if tx_flows:
+            exists |= self._transmit_command(m, command, fields, new_op)
+            done |= self.tx_token_done | self.tx_flow_write_done
+            for_receive = ~_is_transmit(new_op)
         with m.If(write & write_whole & ~busy & (write_word == _WORD["COMMAND"])):
-            m.d.comb += start.eq(
-                (new_op != Op.NONE) & (new_op <= max(Op)) & has_context
-                & (has_row | (new_op != Op.FLOW_WRITE))
-            )
+            m.d.comb += start.eq(exists)
         with m.If(start):
-            m.d.sync += [busy.eq(1), op.eq(new_op), self.commands.valid.eq(1)]
+            m.d.sync += [busy.eq(1), op.eq(new_op), self.commands.valid.eq(for_receive)]
         with m.Else():
             with m.If(self.commands.ready):
                 m.d.sync += self.commands.valid.eq(0)
-            with m.If(self.token_done | self.flow_write_done):
+            with m.If(done):
                 m.d.sync += busy.eq(0)
+        if tx_flows:
+            with m.If(start):
+                m.d.sync += self.tx_commands.valid.eq(_is_transmit(new_op))
+            with m.Elif(self.tx_commands.ready):
+                m.d.sync += self.tx_commands.valid.eq(0)
 
         # Events.
         m.submodules.queue = queue = StreamFIFO(Event, self._config.events)
@@ -215,12 +253,17 @@ class Registers(Component):
             "stall_cycles": self.stall,
             "events_lost": self.events.valid & ~queue.i.ready,
         }
-        counters = []
-        for name, _ in abi.COUNTERS:
+        names = [name for name, _ in abi.COUNTERS]
+        counts = {name: self.counts[name] for name in Counts.members}
+        if tx_flows:
+            names += [name for name, _ in TX_COUNTERS]
+            steps |= {"tx_frames": self.tx_frames, "tx_stall_cycles": self.tx_stall}
+            counts |= {name: self.tx_counts[name] for name in TxCounts.members}
+        counters = {}
+        for name in names:
             counter = Signal(32, name=f"count_{name}")
-            step = steps[name] if name in steps else getattr(self.counts, name)
-            m.d.sync += counter.eq(counter + step)
-            counters.append(counter)
+            m.d.sync += counter.eq(counter + (steps | counts)[name])
+            counters[f"COUNT_{name.upper()}"] = counter
 
         # Read: the address is taken, looked up a clock later, answered.
         read = Signal()
@@ -233,23 +276,17 @@ class Registers(Component):
             "FLOWS": self._config.flows,
             "RECORD_SLOTS": self._config.record_slots,
             "RUNS": self._config.runs,
-            "TX_FLOWS": self._config.tx_flows,
+            "TX_FLOWS": tx_flows,
         }
         table = {_WORD[name]: value for name, value in constants.items()}
         table |= {
             _WORD["STATUS"]: busy,
-            _WORD["CMD_CONTEXT"]: context,
-            _WORD["CMD_FLAGS"]: flags,
-            _WORD["CMD_SEQ"]: seq,
-            _WORD["CMD_NUMBER_LO"]: lo,
-            _WORD["CMD_NUMBER_HI"]: hi,
-            _WORD["CMD_OPTIONS"]: options,
             _WORD["EVENT_STATUS"]: waiting,
         }
+        table |= {_WORD[name]: value for name, value in (fields | counters).items()}
         table |= {_WORD["FLOW_KEY"] + i: word for i, word in enumerate(key)}
         event = queue.o.payload.as_value() & queue.o.valid.replicate(EVENT.width)
         table |= {_WORD["EVENT"] + i: event[32 * i : 32 * i + 32] for i in range(EVENT_WORDS)}
-        table |= {_WORD["COUNT_FRAMES"] + i: counter for i, counter in enumerate(counters)}
         with m.If(read):
             m.d.sync += bus.rvalid.eq(1)
             with m.Switch(read_word):
@@ -261,3 +298,20 @@ class Registers(Component):
         with m.Elif(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
         return m
+
+    def _transmit_command(self, m, command, fields, new_op):
+        """The fields of `tx_commands`; whether `new_op` is a command that transmit has."""
+        tx_command = self.tx_commands.payload
+        m.d.comb += [
+            *(
+                tx_command[name].eq(command[name])
+                for name in TxCommandFields.members if name in Command.members
+            ),
+            tx_command.nonce.eq(Cat(fields[name] for name in _NONCE)),
+        ]
+        has_context = command.context < self._config.tx_flows
+        has_row = command.row < rows(self._config.tx_flows)
+        return (
+            _is_transmit(new_op) & (new_op <= max(TxCommand)) & has_context
+            & (has_row | (new_op != TxCommand.TX_FLOW_WRITE))
+        )

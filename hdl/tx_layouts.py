@@ -28,6 +28,20 @@ TX_TOKEN_DONE = 3  # TX_RELEASE: nothing to wait for
 TxCommandFields = struct(TX_COMMAND)
 TxMeta = struct(TX_META)
 
+TxCounts = data.StructLayout(
+    {
+        "tx_encrypted": 1,
+        "tx_wire": 1,
+        "tx_passed": 1,
+        "tx_dumped": 1,
+        "tx_dropped": 1,
+        "tx_orphans": 1,
+        "tx_tag_mismatch": 1,
+        "tx_tags": 1,
+    }
+)
+"""How far each counter of `abi.tx.TX_COUNTERS` that commit knows goes on in this clock."""
+
 
 def tx_config(config: Config) -> Config:
     """The parameters with which blocks of receive serve transmit: its flows and its ring."""
@@ -132,8 +146,6 @@ class TxLayouts:
             {
                 "drop": 1,  # read to the end and discarded
                 "encrypt": 1,
-                "ring_word": self.word_bits,
-                "oversize": 1,
                 "clears": 10,
                 "payload_at": 14,
                 "payload_end": 14,
