@@ -101,7 +101,7 @@ class Cipher(wiring.Component):
             keys.token.eq(self.spans.payload),
             prep.key_done.eq(keys.done),
             back.key_done.eq(keys.done),
-            keys.row_context.eq(prep.row_context),
+            keys.row_address.eq(prep.row_address),
             prep.row.eq(keys.row),
             keys.power_address.eq(prep.power_address),
             prep.power.eq(keys.power),

@@ -96,7 +96,7 @@ class Issue(wiring.Component):
                 rest.address.eq(job.address),
                 rest.mask.eq(head_mask & end_mask),
                 rest.inject.eq(Mux(first & job.aad_in_text, job.aad, 0)),
-                rest.power.eq(Cat(Mux(left > lanes, lanes - 1, left)[:3], job.context)),
+                rest.power.eq(Cat(Mux(left > lanes, lanes - 1, left)[:3], job.key_row)),
                 rest.fresh.eq(fresh != 0),
                 rest.tail.eq(left <= lanes),
                 rest.last.eq((left == 1) & ~tag_left),
@@ -108,7 +108,7 @@ class Issue(wiring.Component):
                 rest.inject.eq(
                     Mux(job.tag_first, lengths ^ Mux(job.aad_in_tag, job.aad, 0), 0)
                 ),
-                rest.power.eq(Cat(C(0, 3), job.context)),
+                rest.power.eq(Cat(C(0, 3), job.key_row)),
                 rest.fresh.eq(1),
                 rest.tail.eq(1),
                 rest.last.eq(1),

@@ -41,7 +41,7 @@ class CipherLayouts:
                 "key": 256,
                 "key256": 1,
                 "nonce": 96,
-                "context": layouts.context_bits,
+                "key_row": layouts.key_bits,
                 "blocks": 10,  # text slots
                 "address": layouts.byte_bits,  # of byte 0 of the first text block
                 "text_block": TEXT_BLOCK_BITS,  # index of the first text block

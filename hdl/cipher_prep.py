@@ -44,9 +44,9 @@ class Prep(wiring.Component):
                 "accepted": Out(1),  # a data span was taken
                 "key_start": Out(1),
                 "key_done": In(1),
-                "row_context": Out(layouts.context_bits),
+                "row_address": Out(layouts.key_bits),
                 "row": In(KeyRow),
-                "power_address": Out(layouts.context_bits + POWER_BITS),
+                "power_address": Out(layouts.key_bits + POWER_BITS),
                 "power": In(128),
             }
         )
@@ -68,7 +68,7 @@ class Prep(wiring.Component):
         span = Signal(self.layouts.span)
         with m.FSM(name="fetch"):
             with m.State("IDLE"):
-                m.d.comb += self.row_context.eq(self.spans.payload.context)
+                m.d.comb += self.row_address.eq(self.spans.payload.context)
                 m.d.sync += span.eq(self.spans.payload)
                 with m.If(self.spans.valid):
                     with m.If(self.spans.payload.kind == SPAN_DATA):
@@ -78,10 +78,10 @@ class Prep(wiring.Component):
                         m.d.comb += self.key_start.eq(1)
                         m.next = "KEY"
             with m.State("READ"):
-                m.d.comb += self.row_context.eq(span.context)
+                m.d.comb += self.row_address.eq(span.context)
                 m.next = "ROW"
             with m.State("ROW"):
-                m.d.comb += [self.row_context.eq(span.context), handed_on.eq(free)]
+                m.d.comb += [self.row_address.eq(span.context), handed_on.eq(free)]
                 with m.If(free):
                     m.next = "IDLE"
             with m.State("KEY"):
@@ -110,7 +110,7 @@ class Prep(wiring.Component):
         header = Cat(span.content_type, C(0x0303, 16))
         length = text_length | C(0, 16)
         m.d.sync += [
-            issue.context.eq(span.context),
+            issue.key_row.eq(span.context),
             issue.blocks.eq(Mux(has_text, end_block - first_block, 0)),
             issue.address.eq(span.ring_byte - span.text_offset[:4]),
             issue.text_block.eq(first_block),
@@ -182,7 +182,7 @@ class Prep(wiring.Component):
         r, value, raised = Signal(128), Signal(128), Signal(128)
         m.d.comb += [
             digit.eq(digits.word_select(place, 3)),
-            self.power_address.eq(Cat((digit - 1)[:POWER_BITS], job.retire.context)),
+            self.power_address.eq(Cat((digit - 1)[:POWER_BITS], job.issue.key_row)),
             value.eq(Mux(leading, self.power, Mux(used == 0, r, multiplier.p))),
             raised.eq(square(m, square(m, square(m, value)))),
             self.jobs.payload.eq(job),

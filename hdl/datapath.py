@@ -33,7 +33,7 @@ def slot_layouts(layouts: Layouts) -> tuple[data.StructLayout, data.StructLayout
             "address": layouts.byte_bits,  # of byte 0 of the block
             "mask": 16,  # bytes of the block that belong to the span
             "inject": 128,  # XORed into the block before its product; field order
-            "power": layouts.context_bits + POWER_BITS,
+            "power": layouts.key_bits + POWER_BITS,
             "fresh": 1,  # see Ghash
             "tail": 1,
             "last": 1,
@@ -68,7 +68,7 @@ class Datapath(wiring.Component):
                 "rest": In(self.rest_layout),
                 "ring_address": Out(layouts.byte_bits),
                 "ring_data": In(128),
-                "power_address": Out(layouts.context_bits + POWER_BITS),
+                "power_address": Out(layouts.key_bits + POWER_BITS),
                 "power_data": In(128),
                 "text_valid": Out(1),
                 "text_address": Out(layouts.byte_bits),

@@ -28,7 +28,7 @@ class Gcm(wiring.Component):
         super().__init__(
             {
                 "power_write": In(1),
-                "power_index": In(datapath.layouts.context_bits + POWER_BITS),
+                "power_index": In(datapath.layouts.key_bits + POWER_BITS),
                 "power_value": In(128),
                 "slot_valid": In(1),
                 "cipher": In(datapath.cipher_layout),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys and powers of H by context, and the way in for the driver's staged key."""
+"""Keys and powers of H by key row, and the way in for the driver's staged key."""
 
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
@@ -21,14 +21,14 @@ class KeyStore(wiring.Component):
     A write takes the 44 staged words and then clears them, about 90 clocks; a clear zeroes the row
     and the powers, 8 clocks.
     stage_addr -> stage_data: staged words, latency 1; stage_clear: zero the word at stage_addr.
-    row_context -> row, power_address -> power, weight_address -> weight: reads of latency 2;
-    powers are addressed {context, exponent - 1} and in field order.
+    row_address -> row, power_address -> power, weight_address -> weight: reads of latency 2;
+    powers are addressed {key row, exponent - 1} and in field order.
     """
 
     def __init__(self, config):
         layouts = Layouts(config)
-        self._flows = config.flows
-        powers = layouts.context_bits + POWER_BITS
+        self._rows = config.flows + 2 * config.tx_flows
+        powers = layouts.key_bits + POWER_BITS
         super().__init__(
             {
                 "start": In(1),
@@ -37,7 +37,7 @@ class KeyStore(wiring.Component):
                 "stage_addr": Out(6),
                 "stage_data": In(32),
                 "stage_clear": Out(1),
-                "row_context": In(layouts.context_bits),
+                "row_address": In(layouts.key_bits),
                 "row": Out(KeyRow),
                 "power_address": In(powers),
                 "power": Out(128),
@@ -49,13 +49,13 @@ class KeyStore(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # Plain bits: a row is written and read as a whole.
-        m.submodules.rows = rows = Memory(shape=KeyRow.size, depth=self._flows, init=[])
+        m.submodules.rows = rows = Memory(shape=KeyRow.size, depth=self._rows, init=[])
         m.submodules.powers = powers = Memory(
-            shape=128, depth=self._flows << POWER_BITS, init=[]
+            shape=128, depth=self._rows << POWER_BITS, init=[]
         )
         row_write, power_write = rows.write_port(), powers.write_port()
         m.d.comb += [
-            Value.cast(self.row).eq(read_in_two(m, rows, self.row_context)),
+            Value.cast(self.row).eq(read_in_two(m, rows, self.row_address)),
             self.power.eq(read_in_two(m, powers, self.power_address)),
             self.weight.eq(read_in_two(m, powers, self.weight_address)),
         ]

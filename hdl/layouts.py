@@ -45,6 +45,8 @@ class Layouts:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.context_bits = ceil_log2(config.flows)
+        # Key rows: one a context of receive, then two key slots a context of transmit.
+        self.key_bits = ceil_log2(config.flows + 2 * config.tx_flows)
         # One more than record slots: a candidate record whose number is a guess has the last.
         self.slot_bits = ceil_log2(config.record_slots + 1)
         self.word_bits = ceil_log2(config.ring_words)  # index of a word in the ring

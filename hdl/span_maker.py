@@ -9,6 +9,9 @@ from .abi.config import Config
 from .layouts import SPAN_DATA, Layouts
 from .walker_row import content_type, text_geometry
 
+PASSED_THROUGH = ("key_row", "tag_mode", "use_row")
+"""Fields that only the spans of transmit have."""
+
 
 class SpanMaker(Component):
     """Computes text and tag parts of spans and marks the last one of a packet.
@@ -22,11 +25,15 @@ class SpanMaker(Component):
     settled: no piece is being computed; `texts` and `any` hold for the packet so far.
     begin: strobe, sets `texts` and `any` back.
     keys: key spans (ready only between packets).
+
+    The spans of transmit have a layout of their own; what it adds (`PASSED_THROUGH`) is an input
+    beside the context fields and goes into each span as it is. Its `text_spans` are for nobody.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, span: data.StructLayout | None = None):
         layouts = Layouts(config)
-        self._layouts = layouts
+        self._span = span = span or layouts.span
+        self._passed = [name for name in PASSED_THROUGH if name in span.members]
         self.piece = data.StructLayout(
             {
                 "slot": layouts.slot_bits,
@@ -45,8 +52,8 @@ class SpanMaker(Component):
         super().__init__(
             {
                 "pieces": In(stream.Signature(self.piece)),
-                "keys": In(stream.Signature(layouts.span)),
-                "spans": Out(stream.Signature(layouts.span)),
+                "keys": In(stream.Signature(span)),
+                "spans": Out(stream.Signature(span)),
                 "text_spans": Out(stream.Signature(layouts.text_span)),
                 "context": In(layouts.context_bits),
                 "generation": In(8),
@@ -59,6 +66,7 @@ class SpanMaker(Component):
                 "texts": Out(10),
                 "any": Out(1),
             }
+            | {name: In(span.members[name]) for name in self._passed}
         )
 
     def elaborate(self, platform):
@@ -66,7 +74,7 @@ class SpanMaker(Component):
         piece = self.pieces.payload
 
         # First clock: how much of the record is text, and where the piece lies in the frame.
-        one = Signal(self._layouts.span)
+        one = Signal(self._span)
         one_valid = Signal()
         count = Signal(14)
         text = Signal(15)
@@ -91,6 +99,7 @@ class SpanMaker(Component):
                 one.first.eq(piece.first),
                 one.completes.eq(piece.completes),
                 one.probe.eq(piece.probe),
+                *(one[name].eq(getattr(self, name)) for name in self._passed),
                 count.eq(piece.count),
                 text.eq(piece.length - no_text),
                 offset.eq(piece.behind - front),
@@ -99,7 +108,7 @@ class SpanMaker(Component):
             ]
 
         # Second clock: the parts, into the place where a span waits for its successor.
-        kept = Signal(self._layouts.span)
+        kept = Signal(self._span)
         kept_valid = Signal()
         left = Signal(signed(16))
         in_text = Signal(14)

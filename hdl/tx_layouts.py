@@ -78,6 +78,20 @@ class TxLayouts:
         """A frame of the host with its context, or a command between frames. The frame's metadata
         (`TxMeta`) come to the walker in a queue of their own, in the same order."""
 
+        self.span = data.StructLayout(
+            {
+                # `context`: of transmit; `slot`: bit 0 is 0 for the stream, 1 for the side row;
+                # `generation`: name of the key; `number`: N - base; `probe`: 0.
+                **self.front.span.members,
+                "key_row": self.key_bits,  # flows + 2 * context + key slot
+                "tag_mode": 2,  # TxTags
+                "use_row": 1,  # the sum goes on from the X row and is kept there
+            }
+        )
+        """A span of `Layouts` and what transmit adds. Key tokens clear or write one key row each;
+        each gives a verdict of its own. `first`: begins with the record's first text or tag byte
+        (`at == H`), so there is nothing in the row. With GIVEN the sum is not wanted."""
+
         self.clear_span = data.StructLayout({"start": 14, "end": 14})
         """Header and nonce bytes that the walker checked: offsets in the frame; end > start."""
 
