@@ -20,22 +20,20 @@ from sealane.driver.ktls import (
 )
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.model.gcm import h_powers
-from sealane.driver.transport import Completion
 from sealane.hdl.abi.commands import (
     FLOW_KEY,
     STAGE_IV,
     STAGE_KEY,
     STAGE_POWERS,
-    STAGE_WORDS,
     Op,
 )
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
-from sealane.hdl.abi.events import EVENT, EVENT_WORDS, EventKind
+from sealane.hdl.abi.events import EVENT, EventKind
 from sealane.hdl.abi.meta import META
-from sealane.hdl.abi.registers import IDENT_VALUE, OFFSET
 
 from tests.ideal_card import KEY_UPDATE, TICKET, Stream, info
 from tests.reactions import react
+from tests.register_file import Registers, staged
 
 CONFIG = Config(flows=4)
 FLOW = Flow(ip_address("10.9.0.1"), ip_address("10.9.0.2"), 443, 40000)
@@ -43,62 +41,6 @@ FLOW = Flow(ip_address("10.9.0.1"), ip_address("10.9.0.2"), 443, 40000)
 
 def flow(port: int) -> Flow:
     return Flow(FLOW.src, FLOW.dst, FLOW.sport, port)
-
-
-class Registers:
-    """A register file that keeps a log of the commands rung and what was staged for them."""
-
-    def __init__(self, flows: int = 4, ident: int = IDENT_VALUE, busy: int = 3) -> None:
-        self.values = {OFFSET["IDENT"]: ident, OFFSET["FLOWS"]: flows}
-        self.stage = [0] * STAGE_WORDS
-        self.commands: list[tuple[Op, dict[str, int], list[int]]] = []
-        self.busy_reads, self._busy = busy, 0
-        self.events: list[int] = []
-        self.frames: list[bytes] = []
-
-    @property
-    def irq(self) -> bool:
-        return bool(self.events)
-
-    def read(self, address: int) -> int:
-        if address == OFFSET["STATUS"]:
-            self._busy -= 1
-            return int(self._busy >= 0)
-        word = (address - OFFSET["EVENT"]) // 4
-        if 0 <= word < EVENT_WORDS:
-            return self.events[0] >> 32 * word & 0xFFFFFFFF
-        return self.values.get(address, 0)
-
-    def write(self, address: int, value: int) -> None:
-        assert 0 <= value < 1 << 32 and address % 4 == 0
-        if address == OFFSET["EVENT_POP"]:
-            self.events.pop(0)
-        elif address == OFFSET["COMMAND"]:
-            assert self._busy <= 0, "rung while busy"
-            get = self.values.get
-            fields = {name: get(OFFSET[name], 0) for name in OFFSET if name.startswith("CMD_")}
-            fields["key"] = sum(get(OFFSET["FLOW_KEY"] + 4 * i, 0) << 32 * i for i in range(10))
-            self.commands.append((Op(value), fields, list(self.stage)))
-            self._busy = self.busy_reads
-        elif OFFSET["STAGE"] <= address < OFFSET["STAGE"] + 4 * STAGE_WORDS:
-            self.stage[(address - OFFSET["STAGE"]) // 4] = value
-        else:
-            self.values[address] = value
-
-    def post(self, frame: bytes) -> None:
-        self.frames.append(frame)
-
-    def poll(self, wait: bool = True) -> list[Completion]:
-        frames, self.frames = self.frames, []
-        meta = META.pack({"decrypted": 1, "payload_length": 100})
-        return [Completion(frame, meta) for frame in frames]
-
-    def close(self) -> None:
-        pass
-
-
-def staged(words: list[int], at: int, size: int) -> bytes:
-    return b"".join(word.to_bytes(4, "little") for word in words)[4 * at :][:size]
 
 
 @pytest.mark.parametrize("version, bits", [(VERSION_TLS12, 128), (VERSION_TLS13, 256)])
@@ -207,7 +149,7 @@ def test_no_context_left():
 
 
 def test_a_device_that_hangs_is_an_error(monkeypatch):
-    monkeypatch.setattr("sealane.driver.device.STATUS_POLLS", 50)
+    monkeypatch.setattr("sealane.driver.control.STATUS_POLLS", 50)
     device = Device(Registers(busy=10**9), CONFIG)
     with pytest.raises(DeviceError, match="CONTEXT_ADD does not end"):
         device.tls_dev_add(FLOW, info(VERSION_TLS13), 0)
