@@ -130,9 +130,7 @@ def test_a_verdict_comes_behind_the_tag_in_front_of_it(ring):
     unit.set("text_addr", 64)
     unit.set("text_mask", 0xFFFF)
     unit.set("outcomes__valid", 1)
-    unit.set_fields(
-        "outcomes__payload", address=24, mask=0x7FFE, tag=int.from_bytes(tag, "little")
-    )
+    unit.set_fields("outcomes__payload", address=24, mask=0x7FFE, tag=int.from_bytes(tag, "little"))
     unit.set("verdicts__ready", 1)
     for _ in range(5):
         assert not unit.get("outcomes__ready") and not unit.get("verdicts__valid")

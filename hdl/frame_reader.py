@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames out of the packet rings, one word a clock."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from .abi.config import Config
 from .fifo import StreamFIFO
 from .layouts import Layouts, Word
-
-JOBS = 4  # frames decided ahead of the one that leaves
-OUT_DEPTH = 8  # words between ring and output: the read loop of five clocks at full rate
+from .read_ahead import OUT_DEPTH, ReadAhead
 
 Job = data.StructLayout({"mark": 1, "texts": 10})
 """One frame: whether its text leaves from the shadow ring, and how many text spans it has."""
@@ -19,10 +17,8 @@ Job = data.StructLayout({"mark": 1, "texts": 10})
 class FrameReader(Component):
     """Reads the frames of the decided packets, in order, and puts the two rings together.
 
-    Frames lie behind one another in the ring and a frame's end is known only when its last word
-    has been read, so words are read ahead: each read remembers how many frames were decided when
-    it was issued. A word of a frame that was not decided then may be old (its shadow copy was not
-    written yet): it is dropped, with the reads behind it, and read again.
+    Words are read ahead of the frame's decision, see `ReadAhead`: a word that was read before it may
+    be old (its shadow copy was not written yet).
 
     Latency: the first word is offered six clocks after its job was taken. Throughput: a word a
     clock, frame after frame, while jobs come in time. Backpressure: a read is issued only when
@@ -57,33 +53,7 @@ class FrameReader(Component):
     def elaborate(self, platform):
         m = Module()
 
-        # Decided frames. `written` and `done` count modulo 8, so that they tell 0 from 4.
-        written = Signal(3)
-        done = Signal(3)
-        jobs = Array(Signal(Job, name=f"job{i}") for i in range(JOBS))
-        m.d.comb += self.jobs.ready.eq((written - done)[:3] != JOBS)
-        with m.If(self.jobs.valid & self.jobs.ready):
-            m.d.sync += [jobs[written[:2]].eq(self.jobs.payload), written.eq(written + 1)]
-
-        # Issue: a read takes a credit, which stands for its place in the output queue.
-        credit = Signal(range(OUT_DEPTH + 1), init=OUT_DEPTH)
-        next_word = Signal(self._bits)
-        epoch = Signal()  # reads of another epoch are dropped
-        issue = Signal()
-        m.d.comb += [
-            issue.eq((credit != 0) & (next_word != self.write_word) & (written != done)),
-            self.ring_word.eq(next_word),
-        ]
-        read = data.StructLayout({"valid": 1, "word": self._bits, "epoch": 1, "decided": 3})
-        under_way = Signal(read)
-        arrived = Signal(read)
-        m.d.sync += [
-            under_way.valid.eq(issue),
-            under_way.word.eq(next_word),
-            under_way.epoch.eq(epoch),
-            under_way.decided.eq(written),
-            arrived.eq(under_way),
-        ]
+        reads = ReadAhead(m, self, Job)
 
         # The frame that leaves.
         busy = Signal()
@@ -93,20 +63,12 @@ class FrameReader(Component):
         word = self.ring_data
         spans = self.text_spans
         take = Signal()  # the word that has arrived leaves
-        refuse = Signal()  # ... is read again
-        m.d.comb += [
-            take.eq(
-                arrived.valid & (arrived.epoch == epoch) & busy & (arrived.decided != done)
-                & (~mark | (texts == 0) | spans.valid)
-            ),
-            refuse.eq(arrived.valid & (arrived.epoch == epoch) & ~take),
-        ]
-        with m.If(refuse):
-            m.d.sync += [epoch.eq(~epoch), next_word.eq(arrived.word)]
-        with m.Elif(issue):
-            m.d.sync += next_word.eq(next_word + 1)
+        m.d.comb += take.eq(
+            reads.current & busy & reads.decided & (~mark | (texts == 0) | spans.valid)
+        )
+        reads.go_on(take)
         with m.If(take):
-            m.d.sync += [self.read_word.eq(arrived.word + 1), index.eq(index + 1)]
+            m.d.sync += index.eq(index + 1)
 
         # Text bytes of this word. At most one text span touches a word: between two lie a tag
         # and a header, 21 bytes or more.
@@ -126,15 +88,11 @@ class FrameReader(Component):
 
         # Frame to frame without a gap, if the next one is decided and no span is left over.
         finish = Signal()
-        candidate = Signal(3)
-        m.d.comb += [
-            finish.eq(take & word.last),
-            candidate.eq(done + finish),
-        ]
+        m.d.comb += finish.eq(take & word.last)
+        decided, job = reads.next_job(finish)
         with m.If(finish):
-            m.d.sync += [done.eq(candidate), index.eq(0), busy.eq(0)]
-        with m.If((finish | ~busy) & (written != candidate) & (texts_left == 0)):
-            job = jobs[candidate[:2]]
+            m.d.sync += [index.eq(0), busy.eq(0)]
+        with m.If((finish | ~busy) & decided & (texts_left == 0)):
             m.d.sync += [busy.eq(1), mark.eq(job.mark), texts.eq(job.texts)]
 
         # Two rings become one word; a register for the comparisons above.
@@ -162,7 +120,5 @@ class FrameReader(Component):
             self.frames.payload.eq(out.o.payload),
             out.o.ready.eq(self.frames.ready),
         ]
-        left = out.o.valid & out.o.ready
-        dropped = arrived.valid & ~take
-        m.d.sync += credit.eq(credit - issue + left + dropped)
+        reads.give_back(take, out.o.valid & out.o.ready)
         return m
