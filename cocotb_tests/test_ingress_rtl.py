@@ -99,6 +99,11 @@ def expected(frame):
         "tcp_flags": parsed.tcp_flags,
         "payload_offset": parsed.payload_offset,
         "payload_length": parsed.payload_length,
+        "frame_bytes": parsed.frame_bytes,
+        "refused_tcp": int(parsed.refused_tcp),
+        "tcp_offset": parsed.tcp_offset,
+        "tcp_checksum": parsed.tcp_checksum,
+        "segment_sum": parsed.segment_sum,
     }
 
 

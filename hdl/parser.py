@@ -25,7 +25,9 @@ from .layouts import Layouts, Word
 
 TPIDS = (0x8100, 0x88A8, 0x9100)  # IEEE 802.1Q, 802.1ad, and what preceded 802.1ad
 ETHERTYPE_IPV4, ETHERTYPE_IPV6 = 0x0800, 0x86DD
-HOP_BY_HOP, TCP, ROUTING, DESTINATION_OPTIONS = 0, 6, 43, 60  # IANA protocol numbers
+# IANA protocol numbers
+HOP_BY_HOP, TCP, ROUTING, FRAGMENT, DESTINATION_OPTIONS = 0, 6, 43, 44, 60
+IPV4_HEADER_BYTES = 20
 
 LATENCY = 8  # clocks from a frame's last word to `desc_valid`
 
@@ -141,8 +143,16 @@ class Parser(Component):
         segment = Signal(index_bits + 4)
         end = Signal(17)  # of the packet, by its own length field
         refused = Signal()
+        said = Signal()  # the header that ends at byte `said_end` names TCP, or may hide it
+        said_end = Signal(index_bits + 5)
         next_header, skip = Signal(8), Signal(8)  # skip: halves of words of an extension header
         m.d.comb += w_index.eq(Mux(w_first, 0, index + 1))
+
+        def may_be_tcp(protocol):
+            return Cat(
+                protocol == header
+                for header in (TCP, HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS)
+            ).any()
 
         state = (found, segment, refused, next_header, skip)
         for half in range(2):
@@ -166,7 +176,11 @@ class Parser(Component):
                 active = w_index > 2
             else:
                 active = w_index >= 2
+            hides = Signal()  # what follows is, or may lead to, a part of a segment
             with m.If(active & here):
+                m.d.comb += hides.eq((next_0 == FRAGMENT) | (next_0 == ROUTING) & ~known)
+                with m.If(w_en & is_ipv6 & (is_tcp | (hides & may_be_tcp(header[:8])))):
+                    m.d.sync += [said.eq(1), said_end.eq(Cat(Const(8 * half, 4), w_index) + 8)]
                 with m.If(is_tcp):
                     m.d.comb += [found_1.eq(1), segment_1.eq(Cat(Const(8 * half, 4), w_index))]
                 with m.Else():
@@ -192,6 +206,8 @@ class Parser(Component):
                     found.eq(~w_ipv6),
                     segment.eq(ihl << 2),
                     refused.eq(0),
+                    said.eq(~w_ipv6 & w_ipv4 & (version == 4) & (w_data[72:80] == TCP)),
+                    said_end.eq(IPV4_HEADER_BYTES),
                     next_header.eq(w_data[48:56]),
                     skip.eq(0),
                 ]
@@ -240,7 +256,7 @@ class Parser(Component):
                 m.d.comb += pseudo.eq(Mux(is_ipv6, 0x00FF, 0x0000))
 
         src, dst = Signal(128), Signal(128)
-        ports, seq, offset_flags = Signal(32), Signal(32), Signal(16)
+        ports, seq, offset_flags, checksum = Signal(32), Signal(32), Signal(16), Signal(16)
         with m.If(p_en):
             with m.Switch(index):
                 with m.Case(0):
@@ -260,7 +276,7 @@ class Parser(Component):
                     with m.If(is_ipv6):
                         m.d.sync += dst[:64].eq(number(p_data, 0, 8))
             # Rows of the TCP header (RFC 9293 section 3.1), 4 bytes each.
-            for row, field in ((0, ports), (1, seq), (3, offset_flags)):
+            for row, field in ((0, ports), (1, seq), (3, offset_flags), (4, checksum)):
                 place = Signal(len(segment) - 1, name=f"row_{row}")
                 m.d.comb += place.eq(segment[2:] + row)
                 value = p_data.word_select(place[:2], 32)
@@ -272,6 +288,7 @@ class Parser(Component):
         d_valid, d_ipv6 = Signal(), Signal()
         d_length, d_start = Signal(length_bits), Signal(layouts.word_bits)
         d_segment, d_packet_end, d_packet_at = Signal.like(segment), Signal(17), Signal(5)
+        d_said, d_said_end = Signal(), Signal.like(said_end)
         d_segment_data, d_header_data = Signal(128), Signal(128)
         m.d.sync += [
             d_en.eq(p_en),
@@ -285,6 +302,8 @@ class Parser(Component):
             d_segment.eq(segment),
             d_packet_end.eq(end),
             d_packet_at.eq(14 + (p_tags << 2)),
+            d_said.eq(said & Mux(is_ipv6, valid, 1)),
+            d_said_end.eq(said_end),
         ]
         for byte in range(WORD_BYTES):
             part = slice(8 * byte, 8 * byte + 8)
@@ -319,6 +338,10 @@ class Parser(Component):
             s_desc.eq(0),
             s_desc.ring_word.eq(d_start),
             s_desc.oversize.eq(d_over),
+            s_desc.frame_bytes.eq(Mux(d_end, d_length, 0)),
+            s_desc.refused_tcp.eq(
+                d_end & d_said & ~is_tcp & (d_packet_at + d_said_end <= d_length)
+            ),
         ]
         with m.If(is_tcp):
             m.d.sync += [
@@ -330,6 +353,8 @@ class Parser(Component):
                 s_desc.key.ipv6.eq(d_ipv6),
                 s_desc.seq.eq(seq),
                 s_desc.tcp_flags.eq(offset_flags[:8]),
+                s_desc.tcp_offset.eq(d_packet_at + d_segment),
+                s_desc.tcp_checksum.eq(Cat(checksum[8:], checksum[:8])),
                 s_desc.payload_offset.eq(d_packet_at + payload_at),
                 s_desc.payload_length.eq(d_packet_end - payload_at),
             ]
@@ -365,12 +390,18 @@ class Parser(Component):
         ]
 
         # ---- judge. A sum with a byte that is not 0 in it folds to all ones if it is good.
-        segment_good = (j_segment[:16] + j_segment[16:]) == 0xFFFF
+        segment_sum, segment_fold = Signal(17), Signal(16)
+        m.d.comb += [
+            segment_sum.eq(j_segment[:16] + j_segment[16:]),
+            segment_fold.eq(segment_sum[:16] + segment_sum[16]),
+        ]
+        segment_good = segment_sum == 0xFFFF
         header_good = (j_header[:16] + j_header[16:]) == 0xFFFF
         good = j_desc.is_tcp & segment_good & (j_ipv6 | header_good)
         m.d.comb += [
             self.desc_valid.eq(j_done),
             self.desc.eq(j_desc),
             self.desc.checksum_ok.eq(good),
+            self.desc.segment_sum.eq(Mux(j_desc.is_tcp, segment_fold, 0)),
         ]
         return m

@@ -5,7 +5,7 @@ import dpkt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sealane.driver.model.parser import NOT_TCP, Parsed, parse
+from sealane.driver.model.parser import Parsed, ones_complement_sum, parse
 from sealane.hdl.abi.commands import FLOW_KEY
 from sealane.hdl.abi.config import Config
 
@@ -49,6 +49,11 @@ def frame(packet, tags=b"", padding=b""):
     return MACS + tags + ethertype + packet + padding
 
 
+def refused(whole, may_be_tcp=True):
+    """What the parser says of a frame that is not a whole segment."""
+    return Parsed(frame_bytes=len(whole), refused_tcp=may_be_tcp)
+
+
 OPTIONS = bytes([1, 1, 8, 10]) + bytes(8)
 TAGS = (
     b"",
@@ -70,14 +75,36 @@ AH = (51, b"\x04" + bytes(22))
 @pytest.mark.parametrize("ip_options", [b"", b"\x01" * 4, b"\x01" * 40])
 def test_ipv4(tags, tcp_options, length, ip_options):
     data = bytes(i & 255 for i in range(length))
-    got = parse(frame(ipv4(tcp(data, tcp_options), ip_options), tags, bytes(6)), CONFIG)
-    offset = 14 + len(tags) + 20 + len(ip_options) + 20 + len(tcp_options)
+    whole = frame(ipv4(tcp(data, tcp_options), ip_options), tags, bytes(6))
+    got = parse(whole, CONFIG)
+    tcp_offset = 14 + len(tags) + 20 + len(ip_options)
+    offset = tcp_offset + 20 + len(tcp_options)
     key = {"src": int.from_bytes(SRC4, "big"), "dst": int.from_bytes(DST4, "big"),
            "sport": 40000, "dport": 443}
+    field = whole[tcp_offset + 16 : tcp_offset + 18]
     assert got == Parsed(
-        is_tcp=True, checksum_ok=True, key=FLOW_KEY.pack(key), **key, seq=0x01020304,
-        tcp_flags=0x18, payload_offset=offset, payload_length=length,
+        is_tcp=True, frame_bytes=len(whole), checksum_ok=True, key=FLOW_KEY.pack(key), **key,
+        seq=0x01020304, tcp_flags=0x18, payload_offset=offset, payload_length=length,
+        tcp_offset=tcp_offset, tcp_checksum=int.from_bytes(field, "little"), segment_sum=0xFFFF,
     )
+
+
+@pytest.mark.parametrize("field", [0, 1, 0x1234, 0xFFFE, 0xFFFF])
+@pytest.mark.parametrize("length", [6, 7])
+def test_segment_sum(field, length):
+    """With any checksum field the sum is that of pseudo-header and segment, first byte low."""
+    data = bytes(range(200, 200 + length))
+    right = ipv4(tcp(data))
+    packet = right[:36] + field.to_bytes(2, "little") + right[38:]
+    got = parse(frame(packet), CONFIG)
+    segment = packet[20:]
+    pseudo = SRC4 + DST4 + b"\0\6" + len(segment).to_bytes(2, "big")
+    total = ones_complement_sum(pseudo + segment).to_bytes(2, "big")
+    assert (got.tcp_checksum, got.segment_sum) == (field, int.from_bytes(total, "little"))
+    # The right field, out of what the device knows (RFC 1624).
+    rest = got.segment_sum + (field ^ 0xFFFF)
+    rest = (rest & 0xFFFF) + (rest >> 16)
+    assert (rest ^ 0xFFFF).to_bytes(2, "little") == right[36:38]
 
 
 @pytest.mark.parametrize("tags", TAGS, ids=["plain", "802.1Q", "802.1ad", "9100"])
@@ -96,10 +123,20 @@ def test_ipv6(tags, extensions):
 
 
 @pytest.mark.parametrize(
-    "extensions", [(ROUTE_LEFT,), (FRAGMENT,), (AH,), (HOP, FRAGMENT), ((59, bytes(7)),)]
+    ("extensions", "may_be_tcp"),
+    [
+        ((ROUTE_LEFT,), True),
+        ((FRAGMENT,), True),
+        ((HOP, FRAGMENT), True),
+        ((FRAGMENT, DEST), True),
+        ((FRAGMENT, AH), False),
+        ((AH,), False),
+        (((59, bytes(7)),), False),
+    ],
 )
-def test_ipv6_refused(extensions):
-    assert parse(frame(ipv6(tcp(), extensions)), CONFIG) == NOT_TCP
+def test_ipv6_refused(extensions, may_be_tcp):
+    whole = frame(ipv6(tcp(), extensions))
+    assert parse(whole, CONFIG) == refused(whole, may_be_tcp)
 
 
 def edit(packet, at, value):
@@ -123,7 +160,8 @@ def edit(packet, at, value):
 def test_ipv4_field_refused(at, value):
     whole = frame(ipv4(tcp()))
     assert parse(whole, CONFIG).is_tcp
-    assert parse(edit(whole, 14 + at, value), CONFIG) == NOT_TCP
+    may_be_tcp = (at, value) not in ((0, 0x65), (9, 17))
+    assert parse(edit(whole, 14 + at, value), CONFIG) == refused(whole, may_be_tcp)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +176,13 @@ def test_ipv4_field_refused(at, value):
 def test_ipv6_field_refused(at, value):
     whole = frame(ipv6(tcp(), (HOP,)))
     assert parse(whole, CONFIG).is_tcp
-    assert parse(edit(whole, 14 + at, value), CONFIG) == NOT_TCP
+    # Where the chain of headers leaves the frame, nothing of a segment is in it.
+    assert parse(edit(whole, 14 + at, value), CONFIG) == refused(whole, at == 5)
 
 
 def test_three_tags_refused():
-    assert parse(frame(ipv4(tcp()), b"\x81\x00\x00\x05" * 3), CONFIG) == NOT_TCP
+    whole = frame(ipv4(tcp()), b"\x81\x00\x00\x05" * 3)
+    assert parse(whole, CONFIG) == refused(whole, False)
 
 
 @pytest.mark.parametrize("at", [8, 20, 21, 24, 38, 46])
@@ -152,11 +192,14 @@ def test_bad_checksum(at):
     assert got.is_tcp and not got.checksum_ok
 
 
-@pytest.mark.parametrize("packet", [ipv4(tcp()), ipv6(tcp(), (HOP, DEST))])
-def test_every_truncation(packet):
+@pytest.mark.parametrize(
+    ("packet", "named_at"), [(ipv4(tcp()), 20), (ipv6(tcp(), (HOP, DEST)), 40 + 8 + 16 + 8)]
+)
+def test_every_truncation(packet, named_at):
     whole = frame(packet)
     for length in range(len(whole)):
-        assert parse(whole[:length], CONFIG) == NOT_TCP
+        part = whole[:length]
+        assert parse(part, CONFIG) == refused(part, length >= 14 + named_at)
 
 
 def test_oversize():
