@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is to be done with one segment of a transmit direction, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Way(StrEnum):
+    """How a segment gets encrypted."""
+
+    IN_ORDER = "in_order"  # by the device's stream, which is just there
+    SEEK = "seek"  # by the device where it lies; no bytes of a tag in it
+    TAG = "tag"  # the same, with tags that the device or software has computed before
+    REBUILD = "rebuild"  # by the device, behind bytes that are replayed only to be hashed
+    NEXT_RECORD = "next_record"  # by software until a record boundary, where the device goes on
+    SOFTWARE = "software"  # by software, from the record map
+
+
+class TxMode(StrEnum):
+    """Which way segments go that do not begin at the next expected byte, where that way can.
+
+    SEEK and TAG are for segments without and with bytes of tags, REBUILD for what lies below the
+    frontier; where the named way cannot apply, and with AUTO, the ordinary rules choose.
+    """
+
+    AUTO = "auto"
+    SEEK = "seek"
+    TAG = "tag"
+    REBUILD = "rebuild"
+    NEXT_RECORD = "next_record"
+    SOFTWARE = "software"
+
+
+class DropReason(StrEnum):
+    """Why a segment is not sent, by the name of the counter that counts it."""
+
+    BYPASS_REQ = "tx_tls_drop_bypass_req"
+    NO_SYNC_DATA = "tx_tls_drop_no_sync_data"
+    TAG_MISMATCH = "tag_mismatch"
+
+
+class Post(NamedTuple):
+    """A frame for the device with its packed metadata (`TX_META`)."""
+
+    frame: bytes
+    meta: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Frames to post, all of them or none, in order.
+
+    way: None for what needs no encryption by anybody. undo: to be called if nothing was posted,
+    while no later segment was transmitted; the segment can be offered again then.
+    """
+
+    posts: list[Post]
+    way: Way | None
+    undo: Callable[[], None] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The segment is not sent."""
+
+    reason: DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing can be decided before the tags of these records (N) have come back in completions;
+    the segment is to be offered again then."""
+
+    numbers: tuple[int, ...]
