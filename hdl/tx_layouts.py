@@ -23,7 +23,8 @@ ACTION_DROP = 3  # for the front's reason; its spans, if any, still run
 
 TX_TOKEN_ADD = 1  # TX_ADD, TX_REKEY: its verdict says that the key is in place
 TX_TOKEN_CLEAR = 2  # TX_KEY_CLEAR, TX_DELETE: the same
-TX_TOKEN_DONE = 3  # TX_RELEASE: nothing to wait for
+TX_TOKEN_DONE = 3  # TX_RELEASE, and what was refused: nothing to wait for
+TX_TOKEN_MORE = 4  # TX_DELETE: its first clear is in place, and the command is not done yet
 
 TxCommandFields = struct(TX_COMMAND)
 TxMeta = struct(TX_META)
