@@ -48,19 +48,8 @@ def fill_in(frame: bytes, head: Parsed) -> bytes | None:
 
     head: what a parser read in it, a TCP segment. Some stacks leave the IPv4 checksum as well, 0.
     """
-    ports = head.sport.to_bytes(2, "big") + head.dport.to_bytes(2, "big")
-    start = ports + head.seq.to_bytes(4, "big")
-    sizes = (n for n in range(20, 64, 4)
-             if frame[head.payload_offset - n :].startswith(start)
-             and frame[head.payload_offset - n + 12] >> 4 == n // 4)
-    size = next(sizes, None)
-    if size is None:
-        return None
-    at, end = head.payload_offset - size, head.payload_offset + head.payload_length
-    width = 16 if head.ipv6 else 4
-    addresses = head.src.to_bytes(width, "big") + head.dst.to_bytes(width, "big")
-    pseudo_header = addresses + (end - at).to_bytes(4, "big") + TCP.to_bytes(4, "big")
-    partial = ones_complement_sum(pseudo_header)
+    at, end = head.tcp_offset, head.payload_offset + head.payload_length
+    partial = pseudo_header_sum(head, end - at)
     if int.from_bytes(frame[at + 16 : at + 18], "big") != partial:
         return None
     whole = bytearray(frame)
@@ -71,6 +60,14 @@ def fill_in(frame: bytes, head: Parsed) -> bytes | None:
         if frame[ip + 10 : ip + 12] == b"\0\0":
             _put(whole, ip + 10, frame[ip : ip + (frame[ip] & 15) * 4])
     return bytes(whole)
+
+
+def pseudo_header_sum(head: Parsed, length: int) -> int:
+    """The sum over the pseudo-header of a TCP segment of `length` bytes, header included: what a
+    stack leaves in the checksum field for the card (RFC 9293 section 3.1, RFC 8200 section 8.1)."""
+    width = 16 if head.ipv6 else 4
+    addresses = head.src.to_bytes(width, "big") + head.dst.to_bytes(width, "big")
+    return ones_complement_sum(addresses + length.to_bytes(4, "big") + TCP.to_bytes(4, "big"))
 
 
 def _put(frame: bytearray, at: int, covered: bytes) -> None:
