@@ -6,30 +6,39 @@ finish before it posts the next one of that flow. Implements `driver.transport.T
 """
 
 from collections import deque
-from functools import lru_cache
 
 from sealane.hdl.abi import registers
-from sealane.hdl.abi.commands import OPTION_BITS, STAGE_IV, STAGE_KEY, STAGE_WORDS, Op, Option
+from sealane.hdl.abi.commands import (
+    FLOW_KEY,
+    OPTION_BITS,
+    STAGE_IV,
+    STAGE_KEY,
+    STAGE_WORDS,
+    Op,
+    Option,
+)
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.events import EVENT, EVENT_WORDS, EventKind
-from sealane.hdl.abi.flowhash import SLOTS, row
 from sealane.hdl.abi.meta import META, Reason
 from sealane.hdl.abi.registers import COUNTERS, OFFSET
+from sealane.hdl.abi.tx import TX_COUNTERS, TxCommand
 
 from ..seq import add
 from ..transport import Completion, TxOutput
 from . import walker
 from .engine import Cipher, Commit, CommitRow, KeyRow, Verdict
+from .flow_entries import FlowEntries
 from .parser import ACK, RST, SYN, URG, Parsed, parse
+from .tx_device import TxModel
 
 _KEY_WORDS = 10
-_row = lru_cache(1 << 14)(row)  # a packet's rows depend on its flow only
 _COUNTER_AT = {OFFSET["COUNT_" + name.upper()]: name for name, _ in COUNTERS}
+_TX_COUNTER_AT = {OFFSET["COUNT_" + name.upper()]: name for name, _ in TX_COUNTERS}
 _STAGE, _COMMAND, _EVENT_POP = OFFSET["STAGE"], OFFSET["COMMAND"], OFFSET["EVENT_POP"]
 
 
 class ModelTransport:
-    """A device that answers at once."""
+    """A device that answers at once. `tx`: its transmit, or None."""
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
@@ -42,13 +51,16 @@ class ModelTransport:
         }
         self._regs: dict[int, int] = {}
         self._stage = [0] * STAGE_WORDS
-        self._table: dict[tuple[int, int, int], tuple[int, int]] = {}  # place -> (key, context)
+        self._table = FlowEntries(self.config.flows)
         self._rows: dict[int, walker.Row] = {}
         self._cipher = Cipher()
         self._commit = Commit()
         self._events: deque[int] = deque()
         self._out: list[Completion] = []
         self._counts = dict.fromkeys((name for name, _ in COUNTERS), 0)
+        self.tx = TxModel(self.config) if self.config.tx_flows else None
+        # The fields of commands end with the flow key; with transmit the nonce follows.
+        self._fields_end = OFFSET["CMD_NONCE_LO"] + (8 if self.tx else 0)
 
     # --- transport ------------------------------------------------------------------------
 
@@ -68,6 +80,8 @@ class ModelTransport:
             return self._events[0] >> 32 * word & 0xFFFFFFFF if self._events else 0
         if address in _COUNTER_AT:
             return self._counts[_COUNTER_AT[address]] & 0xFFFFFFFF
+        if self.tx and address in _TX_COUNTER_AT:
+            return self.tx.counts[_TX_COUNTER_AT[address]] & 0xFFFFFFFF
         return self._regs.get(address, 0)
 
     def write(self, address: int, value: int) -> None:
@@ -80,14 +94,14 @@ class ModelTransport:
                 self._events.popleft()
         elif address == _COMMAND:
             self._command(value & 0xF)
-        elif OFFSET["CMD_CONTEXT"] <= address < OFFSET["FLOW_KEY"] + 4 * _KEY_WORDS:
+        elif OFFSET["CMD_CONTEXT"] <= address < self._fields_end:
             self._regs[address] = value
 
     def post(self, frame: bytes) -> None:
         """A frame from the wire."""
         parsed = parse(frame, self.config)
         self._counts["frames"] += 1
-        context = self._lookup(parsed) if parsed.is_tcp else None
+        context = self._table.lookup(parsed.key) if parsed.is_tcp else None
         flow = None if context is None else self._rows.get(context)
         meta: dict[str, int] = {}
         if parsed.is_tcp:
@@ -112,25 +126,20 @@ class ModelTransport:
         return out
 
     def post_tx(self, frame: bytes, meta: int) -> None:
-        """A frame of the host. Raises `ValueError`: this device has no transmit."""
-        raise ValueError("this device has no transmit: tx_flows is 0")
+        """A frame of the host with its packed `TX_META`. Raises `ValueError` on an empty frame
+        and where `tx_flows` is 0."""
+        if self.tx is None:
+            raise ValueError("this device has no transmit: tx_flows is 0")
+        self.tx.post(frame, meta)
 
     def poll_tx(self, wait: bool = True) -> TxOutput:
-        """What transmit has given out."""
-        return TxOutput([], [])
+        """What transmit has given out since the last call."""
+        return self.tx.poll() if self.tx else TxOutput([], [])
 
     def close(self) -> None:
         """Nothing to release."""
 
     # --- packets --------------------------------------------------------------------------
-
-    def _lookup(self, parsed: Parsed) -> int | None:
-        for table in (0, 1):
-            for slot in range(SLOTS):
-                entry = self._table.get((table, _row(parsed.key, table, self.config.flows), slot))
-                if entry and entry[0] == parsed.key:
-                    return entry[1]
-        return None
 
     @staticmethod
     def _before_walk(parsed: Parsed, flow: walker.Row | None) -> Reason:
@@ -217,6 +226,9 @@ class ModelTransport:
             self._events.append(EVENT.pack(event))
 
     def _command(self, op: int) -> None:
+        if op >= min(TxCommand):
+            self._tx_command(op)
+            return
         who = self._regs.get(OFFSET["CMD_CONTEXT"], 0)
         context, generation, epoch = who & 0xFFFF, who >> 16 & 0xFF, who >> 24
         context %= self.config.flows
@@ -259,18 +271,37 @@ class ModelTransport:
             if event:
                 self._report(context, generation, event)
 
+    def _tx_command(self, op: int) -> None:
+        """There are none without transmit, nor for contexts and rows that it does not have."""
+        if self.tx is None:
+            return
+        who, flags, seq, low, high, *nonce = (
+            self._regs.get(OFFSET["CMD_" + name], 0)
+            for name in
+            ("CONTEXT", "FLAGS", "SEQ", "NUMBER_LO", "NUMBER_HI", "NONCE_LO", "NONCE_HI")
+        )
+        fields = {
+            "op": op, "context": who & 0xFFFF, "generation": who >> 16 & 0xFF, "epoch": who >> 24,
+            "version": flags & 1, "key256": flags >> 1 & 1, "seq": seq, "number": high << 32 | low,
+            "nonce": nonce[1] << 32 | nonce[0], "table": flags >> 4 & 1, "slot": flags >> 5 & 1,
+            "row": flags >> 16, "valid": flags >> 3 & 1,
+        }  # fmt: skip
+        if self.tx.command(fields, self._flow_key(), self._staged()):
+            self._stage = [0] * STAGE_WORDS
+
+    def _flow_key(self) -> int:
+        words = (self._regs.get(OFFSET["FLOW_KEY"] + 4 * i, 0) for i in range(_KEY_WORDS))
+        return sum(word << 32 * i for i, word in enumerate(words)) & (1 << FLOW_KEY.width) - 1
+
     def _flow_write(self, flags: int, context: int) -> None:
-        key = 0
-        for word in range(_KEY_WORDS):
-            key |= self._regs.get(OFFSET["FLOW_KEY"] + 4 * word, 0) << 32 * word
         place = (flags >> 4 & 1, flags >> 16, flags >> 5 & 1)
-        if flags >> 3 & 1:
-            self._table[place] = (key, context)
-        else:
-            self._table.pop(place, None)
+        self._table.write(place, bool(flags >> 3 & 1), self._flow_key(), context)
+
+    def _staged(self) -> bytes:
+        return b"".join(word.to_bytes(4, "little") for word in self._stage)
 
     def _take_key(self, context: int, generation: int, version: int, key256: int) -> None:
-        staged = b"".join(word.to_bytes(4, "little") for word in self._stage)
+        staged = self._staged()
         key = staged[4 * STAGE_KEY :][: 32 if key256 else 16]
         iv = staged[4 * STAGE_IV :][:12]
         self._cipher.keys[context] = KeyRow(generation, version, key, iv)
