@@ -97,7 +97,7 @@ class TxStream:
         self.keys = [self.new_key(0)]
         self.cookie = 0
         if add:
-            self.write_flow(table or FlowTable(CONFIG.tx_flows))
+            self.write_flow(FlowTable(CONFIG.tx_flows) if table is None else table)
             self.stage(self.keys[0])
             command(
                 transport, TxCommand.TX_ADD, context=context, generation=generation, seq=start,
