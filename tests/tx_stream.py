@@ -7,16 +7,17 @@ transport. Keys are random and protect nothing.
 """
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sealane.driver.flowtable import FlowTable
+from sealane.driver.model.device import ModelTransport
 from sealane.driver.model.gcm import h_powers, record_aad, record_nonce
 from sealane.driver.model.parser import parse
 from sealane.hdl.abi.commands import FLOW_KEY, STAGE_IV, STAGE_POWERS
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config, header_bytes
 from sealane.hdl.abi.registers import OFFSET
-from sealane.hdl.abi.tx import TX_META, TX_STATUS, TxCommand, TxOp, TxReason, TxTags
+from sealane.hdl.abi.tx import TX_COUNTERS, TX_META, TX_STATUS, TxCommand, TxOp, TxReason, TxTags
 from tcp_frames import ACK, Segment, Side, Wire
 
 CONFIG = Config(tx_flows=4)
@@ -94,6 +95,7 @@ class TxStream:
         self.number = number  # of the next record
         self.first, self.nonce = number, self.rng.getrandbits(64)
         self.bits, self.records = bits, []
+        self._plain, self._wire, self._with_tags = b"", b"", b""
         self.keys = [self.new_key(0)]
         self.cookie = 0
         if add:
@@ -166,6 +168,9 @@ class TxStream:
         made = Record(self.number, self.end, head + text + ROOM * 16, head + sealed)
         self.number += 1
         self.records.append(made)
+        self._plain += made.plain
+        self._wire += made.wire
+        self._with_tags += made.plain[:-16] + made.tag
         return made
 
     def write(self, *sizes):
@@ -182,14 +187,14 @@ class TxStream:
         return next(r for r in self.records if r.start <= offset < r.end)
 
     def plain(self, a, b):
-        return b"".join(r.plain for r in self.records)[a:b]
+        return self._plain[a:b]
 
     def wire(self, a, b):
-        return b"".join(r.wire for r in self.records)[a:b]
+        return self._wire[a:b]
 
     def with_tags(self, a, b):
         """Plaintext with the right tags in the room."""
-        return b"".join(r.plain[:-16] + r.tag for r in self.records)[a:b]
+        return self._with_tags[a:b]
 
     # --- frames -------------------------------------------------------------------------------
 
@@ -265,8 +270,11 @@ def given(stream, a, b):
     return stream.send(a, b, stream.with_tags(a, b), **stream.side(a, TxTags.GIVEN))
 
 
-def other_ports(stream):
-    """A stream of the same host that is in no table."""
-    client = replace(stream.path.client, port=1)
-    stream.path = replace(stream.path, client=client)
-    return stream
+def stream(seed=0, **options):
+    """A stream on a model of its own."""
+    return TxStream(ModelTransport(CONFIG), seed, **options)
+
+
+def counters(tx):
+    """The device's transmit counters by name."""
+    return {name: tx.transport.read(OFFSET["COUNT_" + name.upper()]) for name, _ in TX_COUNTERS}
