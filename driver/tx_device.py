@@ -82,7 +82,7 @@ class TxPolled(NamedTuple):
 
 
 class _Posted(NamedTuple):
-    op: int
+    op: TxOp
     cookie: int
     context: int
     payload: int  # bytes, of ENCRYPT and DUMP
@@ -210,8 +210,8 @@ class TxDevice:
     def post(self, posts: Sequence[HostFrame]) -> None:
         """Gives frames to the device, all or none.
 
-        Raises `QueueFull` where there is no room for all and `ValueError` on an empty frame; then
-        none was posted.
+        Raises `QueueFull` where there is no room for all and `ValueError` on an empty frame or an
+        unknown operation; then none was posted.
         """
         if len(posts) > self.room:
             raise QueueFull(len(posts), self.room)
@@ -253,6 +253,8 @@ class TxDevice:
             raise DeviceError("a completion of another frame than the one that was posted")
         if status["tags"] != len(tags):
             raise DeviceError(f"{len(tags)} tags came, the status says {status['tags']}")
+        if status["reason"] > max(TxReason):
+            raise DeviceError(f"unknown reason {status['reason']}")
         reason = TxReason(status["reason"])
         sent = reason is TxReason.NONE
         if sent and posted.op == TxOp.ENCRYPT:
@@ -262,7 +264,7 @@ class TxDevice:
             self.counters.tx_tls_dump_packets += 1
             self.counters.tx_tls_dump_bytes += posted.payload
         return TxCompletion(
-            op=TxOp(status["op"]),
+            op=posted.op,
             reason=reason,
             cookie=status["cookie"],
             context=status["context"],
@@ -281,4 +283,4 @@ def _note(post: HostFrame) -> _Posted:
     elif meta["op"] == TxOp.ENCRYPT:
         with suppress(ValueError):  # the device drops it, and says why
             payload = len(split(post.frame).payload)
-    return _Posted(meta["op"], meta["cookie"], meta["context"], payload)
+    return _Posted(TxOp(meta["op"]), meta["cookie"], meta["context"], payload)

@@ -161,6 +161,8 @@ def test_posts_are_all_or_none():
     assert len(registers.tx) == 1 and tx.room == 1
     with pytest.raises(ValueError, match="at least one byte"):
         tx.post([Post(b"", 0)])
+    with pytest.raises(ValueError, match="5 is not a valid TxOp"):
+        tx.post([post(op=5)])
     assert len(registers.tx) == 1 and tx.room == 1
     tx.post([post(cookie=2)])
     assert tx.room == 0
@@ -242,8 +244,9 @@ def test_outstanding_counts_what_may_need_a_key():
         ([status(cookie=1)], "another frame"),
         ([status(op=TxOp.DUMP)], "another frame"),
         ([([bytes(16)], status()[1])], "1 tags came"),
+        ([status(31)], "unknown reason 31"),
     ],
-    ids=["none", "too many", "cookie", "op", "tags"],
+    ids=["none", "too many", "cookie", "op", "tags", "reason"],
 )
 def test_completions_that_do_not_fit_are_errors(completions, message):
     registers, tx = device()
