@@ -6,7 +6,7 @@ import random
 import pytest
 from sealane.hdl.tx_reader import TxReader
 from sealane.sim.unit import build
-from tx_bench import CONFIG, Bench, Frame, clear_spans, frames_of
+from tx_bench import CONFIG, Bench, frames_of, random_frame
 
 CHECKSUM = 0xBEEF
 
@@ -14,22 +14,6 @@ CHECKSUM = 0xBEEF
 @pytest.fixture(scope="module")
 def reader():
     return lambda: build(TxReader(CONFIG), "tx_reader")
-
-
-def make(rng, length=None, written=0.9):
-    """A frame with headers of 54 bytes or so, whose payload is partly written."""
-    length = length or rng.choice((60, 64, 75, rng.randrange(60, 400), rng.randrange(60, 1024)))
-    start = rng.choice([at for at in (54, 58, 66, 74, 86) if at <= length])
-    end = rng.choice((length, length, rng.randrange(start, length + 1)))
-    return Frame(
-        host=rng.randbytes(length),
-        text=rng.randbytes(length),
-        written=[int(rng.random() < written) for _ in range(length)],
-        payload_at=start,
-        payload_end=end,
-        checksum_at=start - 4,
-        spans=clear_spans(rng, start, end),
-    )
 
 
 def job_of(unit, frame, kind):
@@ -89,21 +73,21 @@ KINDS = ("encrypt", "encrypt", "encrypt", "pass", "drop", "drop_encrypt")
 @pytest.mark.parametrize(("idle", "stall"), [(0, 0), (0.9, 0), (0, 0.6), (0.3, 0.3), (0.95, 0.9)])
 def test_random_frames(reader, idle, stall):
     rng = random.Random(f"{idle} {stall}")
-    items = [(make(rng), rng.choice(KINDS)) for _ in range(120)]
+    items = [(random_frame(rng), rng.choice(KINDS)) for _ in range(120)]
     assert run(reader(), items, rng, idle, stall)[0] == expect(items)
 
 
 def test_every_length(reader):
     """Payloads that begin and end in every place of a word."""
     rng = random.Random(4)
-    items = [(make(rng, length), "encrypt") for length in range(54, 140) for _ in range(6)]
+    items = [(random_frame(rng, length), "encrypt") for length in range(54, 140) for _ in range(6)]
     assert run(reader(), items, rng)[0] == expect(items)
 
 
 def test_nothing_written_leaves_only_headers(reader):
     """Fail closed: with no text written not one byte of text leaves, whatever is in the rings."""
     rng = random.Random(5)
-    items = [(make(rng, written=0), "encrypt") for _ in range(40)]
+    items = [(random_frame(rng, written=0), "encrypt") for _ in range(40)]
     frames, _ = run(reader(), items, rng)
     for (frame, _), out in zip(items, frames, strict=True):
         clear = {at for start, end in frame.spans for at in range(start, end)}
@@ -115,9 +99,9 @@ def test_nothing_written_leaves_only_headers(reader):
 def test_a_frame_that_is_too_long_never_gets_back_to_its_front(reader):
     """Only dropped frames are longer than 16 KiB; if one were not, it would leave as zeros."""
     rng = random.Random(6)
-    frame = make(rng, 54 + 16 * 1100)
+    frame = random_frame(rng, 54 + 16 * 1100)
     frame.payload_at, frame.payload_end, frame.spans = 54, 1000, []
-    items = [(frame, "encrypt"), (make(rng), "encrypt")]
+    items = [(frame, "encrypt"), (random_frame(rng), "encrypt")]
     unit = reader()
     bench = Bench(unit, rng, {"jobs": 0.0, "clear_spans": 0.0}, {"frames": 0.0})
     # It is longer than the ring, so its job comes first, as that of an oversize frame does.
@@ -134,7 +118,7 @@ def test_a_frame_that_is_too_long_never_gets_back_to_its_front(reader):
 @pytest.mark.parametrize("length", [64, 500])
 def test_back_to_back(reader, kind, length):
     rng = random.Random(length)
-    items = [(make(rng, length), kind) for _ in range(40)]
+    items = [(random_frame(rng, length), kind) for _ in range(40)]
     frames, clocks = run(reader(), items, rng)
     assert frames == expect(items)
     # The source loads two words a clock, so the reader alone sets the pace.
@@ -144,7 +128,7 @@ def test_back_to_back(reader, kind, length):
 def test_nothing_is_lost_while_the_output_waits(reader):
     """An output that takes nothing for long fills the ring; then all of it leaves."""
     rng = random.Random(8)
-    items = [(make(rng), rng.choice(KINDS)) for _ in range(60)]
+    items = [(random_frame(rng), rng.choice(KINDS)) for _ in range(60)]
     unit = reader()
     bench = Bench(unit, rng, {"jobs": 0.0, "clear_spans": 0.0}, {"frames": 1.0})
     order = iter(items)

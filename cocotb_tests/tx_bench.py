@@ -50,6 +50,22 @@ def clear_spans(rng, start, end, longest=200):
     return spans
 
 
+def random_frame(rng, length=None, written=0.9):
+    """A frame whose payload begins where that of TCP may, and is partly written."""
+    length = length or rng.choice((60, 64, 75, rng.randrange(60, 400), rng.randrange(60, 1024)))
+    start = rng.choice([at for at in (54, 58, 66, 74, 86) if at <= length])
+    end = rng.choice((length, length, rng.randrange(start, length + 1)))
+    return Frame(
+        host=rng.randbytes(length),
+        text=rng.randbytes(length),
+        written=[int(rng.random() < written) for _ in range(length)],
+        payload_at=start,
+        payload_end=end,
+        checksum_at=start - 4,
+        spans=clear_spans(rng, start, end),
+    )
+
+
 class Source:
     """Offers payloads at an input stream; `idle`: chance of a clock without one."""
 
@@ -117,6 +133,7 @@ class Rings:
         self._loading = deque()
         self._behind = None
         self.waiting = deque()  # (frame, what to call when it is in the ring)
+        self.early = {}  # what to call when a frame begins, by the frame's id
 
     def load(self):
         """In front of the clock edge: what comes into the host ring."""
@@ -127,6 +144,7 @@ class Rings:
                 frame, self._behind = self.waiting.popleft()
                 frame.at = self._write
                 self._loading.extend(words(frame.host))
+                self.early.get(id(frame), lambda: None)()
             if (self._unit.get("read_word") - self._write - 1) % SIZE == 0:
                 break
             self._host[self._write] = self._loading.popleft()

@@ -17,7 +17,7 @@ Job = data.StructLayout({"mark": 1, "texts": 10})
 class FrameReader(Component):
     """Reads the frames of the decided packets, in order, and puts the two rings together.
 
-    Words are read ahead of the frame's decision, see `ReadAhead`: a word that was read before it may
+    Words are read ahead of the decision, see `ReadAhead`: a word that was read before it may
     be old (its shadow copy was not written yet).
 
     Latency: the first word is offered six clocks after its job was taken. Throughput: a word a
