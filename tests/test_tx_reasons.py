@@ -155,6 +155,7 @@ def test_the_marker_ends_when_the_stream_is_far_behind_it():
     assert row.passed
     frame = tx.frame((1 << 31) + 50, b"text")
     assert tx.post(frame, op=TxOp.NOTHING).reason == TxReason.ORPHAN
+    assert tx.send((1 << 31) + 50, (1 << 31) + 59, tx.plain(0, 9), sync=1, number=7).reason == 0
 
 
 def test_frames_without_payload_pass_unchanged():
