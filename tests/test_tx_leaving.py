@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.model.parser import ones_complement_sum, parse
 from sealane.driver.model.tx_engine import TxVerdict, lanes, leave
-from sealane.driver.model.tx_walker import Action, TxWalked
+from sealane.driver.model.tx_span import Action, TxWalked
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.registers import OFFSET
 from sealane.hdl.abi.tx import TX_COUNTERS, TxCommand, TxOp, TxReason, TxTags

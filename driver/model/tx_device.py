@@ -15,7 +15,8 @@ from .flow_entries import FlowEntries
 from .parser import parse
 from .tx_engine import TxEngine, TxKey, TxVerdict, decide, leave
 from .tx_row import KEY_SLOTS, command
-from .tx_walker import Action, TxWalker
+from .tx_span import Action
+from .tx_walker import TxWalker
 
 
 class TxModel:

@@ -14,7 +14,7 @@ from sealane.hdl.abi.tx import TxReason, TxTags
 
 from .gcm import seal_piece
 from .parser import Parsed
-from .tx_walker import TxSpan, TxWalked
+from .tx_span import TxSpan, TxWalked
 
 
 @dataclass(frozen=True)
