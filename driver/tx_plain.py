@@ -16,24 +16,16 @@ from sealane.hdl.abi.config import (
     HEADER_BYTES,
     NONCE_BYTES,
     TAG_BYTES,
-    VERSION_TLS12,
     VERSION_TLS13,
 )
 
 from .host import crypto_info
 from .keys import CryptoInfo
-from .model.gcm import record_aad, record_nonce
+from .ktls.tx_records import ROOM
+from .model.gcm import record_aad
 from .oracle import DirectionTruth
 from .tls.records import Outcome, Record
 from .tls.sides import InstallKeys
-
-# Not zero, and no bytes of the stream: should room for a tag leave as it is, it shows.
-ROOM = b"\xa5" * TAG_BYTES
-
-# Why no plaintext is known of bytes behind `PlainDirection.end`.
-UNKNOWN = "unknown_plaintext"  # no whole and good record, or none at all
-NONCES = "nonce_not_sequential"  # TLS 1.2: an explicit nonce that does not count up
-RENEGOTIATED = "renegotiated"  # TLS 1.2: a second handshake, whose keys no card gets
 
 
 @dataclass(frozen=True)
@@ -68,25 +60,29 @@ class PlainRecord:
         return self.end - TAG_BYTES
 
     @property
+    def nonce(self) -> bytes:
+        """Explicit nonce, 8 bytes in TLS 1.2."""
+        return self.header[HEADER_BYTES:]
+
+    @property
     def host(self) -> bytes:
         """The record as the kernel gives it to TCP."""
         return self.header + self.text + ROOM
 
     def sealed(self) -> bytes:
         """The record as software encrypts it."""
-        nonce = self.header[HEADER_BYTES:]
-        version, body = self.info.version, len(nonce) + len(self.text) + TAG_BYTES
+        body = len(self.header) - HEADER_BYTES + len(self.text) + TAG_BYTES
         return self.header + AESGCM(self.info.key).encrypt(
-            record_nonce(version, self.info.iv, self.number, nonce), self.text,
-            record_aad(version, self.number, self.header[0], body),
+            self.info.nonce(self.number, self.nonce), self.text,
+            record_aad(self.info.version, self.number, self.header[0], body),
         )  # fmt: skip
 
 
 class PlainDirection:
     """The records of one direction from the first that its kernel could make.
 
-    keys: of each epoch; records: gapless from stream offset `start` to `end`; stopped: why nothing
-    behind `end` is known. Raises `ValueError` where the truth has no keys for a card.
+    keys: of each epoch. records: gapless from stream offset `start` to `end`; behind it no whole
+    and good record is known. Raises `ValueError` where the truth has no keys of AES-GCM.
     """
 
     def __init__(self, truth: DirectionTruth) -> None:
@@ -96,30 +92,28 @@ class PlainDirection:
         self.keys = [first]
         self.start = first.offset
         self.records: list[PlainRecord] = []
-        self.stopped = self._read(truth)
+        self._read(truth)
         self.end = self.records[-1].end if self.records else self.start
         self._starts = [record.start for record in self.records]
         self._sealed = lru_cache(maxsize=64)(self._seal)
 
-    def _read(self, truth: DirectionTruth) -> str:
-        """Takes records while they are what a kernel makes; returns why it ends."""
+    def _read(self, truth: DirectionTruth) -> None:
+        """Takes records while they are known."""
         changes, at, base = list(truth.installs[1:]), self.start, 0
         for record in truth.records:
             if record.offset < self.start:
                 continue
             if changes and record.offset >= changes[0].offset:
-                if not self.keys[0].tls13 or not changes[0].suite.offloadable:
-                    return RENEGOTIATED
+                if not changes[0].suite.offloadable:
+                    return
                 base = self.records[-1].count + 1 if self.records else self.keys[0].number
                 self.keys.append(changes.pop(0))
             if record.outcome is not Outcome.OK or record.offset != at:
-                return UNKNOWN
-            made = _plain(record, base, len(self.keys) - 1, crypto_info(self.keys[-1]))
-            if self.records and not _counts(self.records[0], made):
-                return NONCES
-            self.records.append(made)
+                return
+            self.records.append(
+                _plain(record, base, len(self.keys) - 1, crypto_info(self.keys[-1]))
+            )
             at = record.end
-        return RENEGOTIATED if changes and not self.keys[0].tls13 else UNKNOWN
 
     @property
     def first_keys(self) -> InstallKeys:
@@ -128,8 +122,18 @@ class PlainDirection:
 
     @property
     def first_nonce(self) -> bytes:
-        """TLS 1.2: explicit nonce of the first record; b"" in TLS 1.3 or without any record."""
-        return self.records[0].header[HEADER_BYTES:] if self.records else b""
+        """TLS 1.2: explicit nonce of the first record, zero without any; b"" in TLS 1.3."""
+        if self.first_keys.tls13:
+            return b""
+        return self.records[0].nonce if self.records else bytes(NONCE_BYTES)
+
+    @property
+    def nonces_count_up(self) -> bool:
+        """Whether the explicit nonces count up, if any: from the first record to the second."""
+        if self.first_keys.tls13 or len(self.records) < 2 or self.records[1].epoch:
+            return True
+        first, second = (int.from_bytes(record.nonce) for record in self.records[:2])
+        return second == (first + 1) % (1 << 64)
 
     def index(self, offset: int) -> int:
         """Which of `records` holds a stream offset in [start, end)."""
@@ -182,10 +186,3 @@ def _plain(record: Record, base: int, epoch: int, info: CryptoInfo) -> PlainReco
         record.inner_type, record.plaintext, record.padding, record.plaintext + inner, epoch, info,
     )
 
-
-def _counts(first: PlainRecord, record: PlainRecord) -> bool:
-    """TLS 1.2: the explicit nonce is the first one plus the records since, modulo 2^64."""
-    if first.info.version != VERSION_TLS12:
-        return True
-    nonces = [int.from_bytes(r.header[-NONCE_BYTES:]) for r in (first, record)]
-    return (nonces[1] - nonces[0] - (record.count - first.count)) % (1 << 64) == 0

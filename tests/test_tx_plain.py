@@ -9,11 +9,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from replays import CAPTURES, NAMES
 from sealane.driver.capture import Packet, read_capture
 from sealane.driver.keylog import Keylog
+from sealane.driver.ktls.tx_records import ROOM
 from sealane.driver.model.parser import parse
 from sealane.driver.oracle import HOST, DirectionTruth, decode_capture
 from sealane.driver.tcp import ConnectionTable
 from sealane.driver.tls.records import Outcome
-from sealane.driver.tx_plain import NONCES, RENEGOTIATED, ROOM, UNKNOWN, PlainDirection
+from sealane.driver.tx_plain import PlainDirection
 from sealed import Tls13
 from tcp_frames import conversation, frames
 from tls_traffic import TlsRun
@@ -78,7 +79,7 @@ def test_captures_sealed_again(name):
         for way in WAYS:
             plain = PlainDirection(truth[way])
             is_the_stream(plain, bytes(streams[truth.tcp.index, way]))
-            assert plain.end == truth[way].stream_bytes and plain.stopped == UNKNOWN
+            assert plain.end == truth[way].stream_bytes
             counts = [record.count for record in plain.records]
             assert counts == list(range(plain.first_keys.number, counts[-1] + 1))
             assert [r.epoch for r in plain.records] == sorted(r.epoch for r in plain.records)
@@ -126,45 +127,39 @@ def test_openssl(version, suite):
         assert len(plain.first_nonce) == (8 if version == "1.2" else 0)
 
 
-def test_renegotiation_ends_it():
-    """TLS 1.2: nothing is known behind the keys of a second handshake."""
+def test_renegotiation():
+    """TLS 1.2: the ChangeCipherSpec under the old keys, then record 0 under new ones."""
     run = TlsRun("1.2").handshake().send("c2s", b"one").renegotiate("c2s").send("c2s", b"two")
     for plain, stream in directions_of(run.flights, run.keylog).values():
-        assert plain.stopped == RENEGOTIATED and plain.end < len(stream)
-        assert plain.wire_bytes(plain.start, plain.end) == stream[plain.start : plain.end]
-        assert plain.records[-1].content_type == 20  # ChangeCipherSpec, under the old keys
+        is_the_stream(plain, stream)
+        assert plain.end == len(stream) and len(plain.keys) == 2
+        (change,) = [r for r in plain.records if r.content_type == 20]
+        following = plain.records[change.count + 1 - plain.first_keys.number]
+        assert (change.epoch, following.epoch, following.number) == (0, 1, 0)
 
 
-@pytest.mark.parametrize("first", [0, 5, 2**64 - 2])
-@pytest.mark.parametrize("wrong", [0, 1])
-def test_nonces_that_do_not_count(first, wrong):
-    """TLS 1.2: from the first nonce on that is not one more than the last, modulo 2^64."""
-    key, salt = bytes(range(16)), bytes(4)
+@pytest.mark.parametrize("first", [0, 5, 2**64 - 1])
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_nonces_that_do_not_count(first, step):
+    """TLS 1.2: whether the second explicit nonce is one more than the first, modulo 2^64."""
     run = TlsRun("1.2", "aes128").handshake().send("c2s", b"only the keys are of interest")
     truth = decode_capture(packets_of(run.flights), Keylog.parse(run.keylog))[0]["c2s"]
     install = truth.installs[0]
-    records, at = [], install.offset
-    for i in range(6):
-        explicit = ((first + i + wrong * (i >= 4)) % 2**64).to_bytes(8)
-        records.append(
-            replace(
-                truth.accepted(True)[0],
-                offset=at,
-                wire_length=5 + 8 + 3 + 16,
-                plaintext=b"abc",
-                number=install.number + i,
-                explicit_nonce=explicit,
-            )
+    records = [
+        replace(
+            truth.accepted(True)[0], offset=install.offset + 32 * i, wire_length=5 + 8 + 3 + 16,
+            plaintext=b"abc", number=install.number + i,
+            explicit_nonce=((first + step * i) % 2**64).to_bytes(8),
         )
-        at += 32
+        for i in range(3)
+    ]  # fmt: skip
     plain = PlainDirection(replace(truth, records=records))
-    assert len(plain.records) == (4 if wrong else 6)
-    assert plain.stopped == (NONCES if wrong else UNKNOWN)
-    record = replace(plain.records[3], info=replace(plain.records[3].info, key=key, iv=salt))
-    nonce = ((first + 3) % 2**64).to_bytes(8)
+    assert plain.nonces_count_up == (step == 1) and len(plain.records) == 3
+    record, keys = plain.records[2], plain.first_keys.keys
+    nonce = ((first + step * 2) % 2**64).to_bytes(8)
     aad = record.number.to_bytes(8) + b"\x17\3\3\0\3"
-    assert record.sealed() == record.header + AESGCM(key).encrypt(salt + nonce, b"abc", aad)
     assert record.header == b"\x17\3\3\0\x1b" + nonce
+    assert record.sealed() == record.header + AESGCM(keys.key).encrypt(keys.iv + nonce, b"abc", aad)
 
 
 def test_a_bad_record_ends_it():
@@ -177,7 +172,7 @@ def test_a_bad_record_ends_it():
     tls.write("s2c", tls.server.seal(b"whole") + tls.server.seal(b"cut in the middle")[:-3])
     for plain, stream in directions_of(tls.flights, tls.keylog_text).values():
         assert [r.content for r in plain.records] in ([b"good"], [b"whole"])
-        assert plain.stopped == UNKNOWN and plain.end < len(stream)
+        assert plain.end < len(stream)
         for start, end in ((plain.start, plain.end + 1), (plain.start - 1, plain.end)):
             for known in (plain.host_bytes, plain.wire_bytes):
                 with pytest.raises(ValueError, match="not known"):
