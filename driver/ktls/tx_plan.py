@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from sealane.hdl.abi.tx import TxReason
 
 
 class Way(StrEnum):
@@ -76,3 +78,20 @@ class Hold:
     the segment is to be offered again then."""
 
     numbers: tuple[int, ...]
+
+
+class Completed(Protocol):
+    """What became of a frame that was posted."""
+
+    @property
+    def cookie(self) -> int:
+        """Of the frame's metadata."""
+
+    @property
+    def reason(self) -> TxReason:
+        """Why it did not leave."""
+
+    @property
+    def tags(self) -> Mapping[int, bytes]:
+        """By record number N, of the records whose first tag byte is in the frame; worth nothing
+        unless the reason is NONE."""
