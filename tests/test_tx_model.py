@@ -120,6 +120,27 @@ def test_a_cut_tag_is_compared_where_it_is():
 
 
 @VERSIONS
+def test_a_side_frame_goes_on_only_where_its_record_was_hashed(version):
+    """Another offset, record or header than the side row has: no tag is computed."""
+    tx = stream(version=version)
+    first, second = tx.write(200, 200)
+    tx.in_order()
+    at = 60
+    for fields in ({"offset": at + 1}, {"number": second.number}, {"record_length": 99}):
+        tx.dump(0, at, **tx.side(0, TxTags.COMPUTE))
+        named = tx.side(at, TxTags.COMPUTE) | fields
+        assert tx.send(at, first.end, **named).reason in (
+            TxReason.NO_SYNC_DATA, TxReason.OUT_OF_ORDER
+        )  # fmt: skip
+    gap = tx.send(at + 1, first.end, **tx.side(at + 1, TxTags.COMPUTE))
+    assert gap.reason == TxReason.NO_SYNC_DATA
+    there = second.start + at
+    result = tx.send(there, tx.end, **tx.side(there, TxTags.COMPUTE))
+    assert result.reason == TxReason.NO_SYNC_DATA
+    assert tx.sent(at, first.end, tx.send(at, first.end, **tx.side(at, TxTags.COMPUTE)))
+
+
+@VERSIONS
 def test_dump_in_the_stream(version):
     """A frame was lost on its way here: what it held is hashed, and the stream goes on."""
     tx = stream(version=version)

@@ -75,11 +75,12 @@ class TxEngine:
                 key.key, key.iv, key.version, span.number, span.nonce, span.content_type,
                 span.length, span.text_offset, text, span.tag_bytes > 0 and span.tag_offset == 0,
             )  # fmt: skip
-            for at, written in _words(span.at, piece.ciphertext):
-                if lost_writes:
-                    lost_writes -= 1
-                else:
-                    self._write(verdict, at, frame, written)
+            at = span.at
+            while lost_writes and at < text_end:  # a write is a word's part of the span
+                at = (at // WORD_BYTES + 1) * WORD_BYTES
+                lost_writes -= 1
+            if at < text_end:
+                self._write(verdict, at, frame, piece.ciphertext[at - span.at :])
             x = self._row(context, span, int.from_bytes(piece.x, "big"), alone=span.first)
             tag = x.to_bytes(TAG_BYTES, "big")
             if span.gives_tag:
@@ -106,13 +107,6 @@ class TxEngine:
         verdict.written += len(out)
         change = lanes(at, out) - lanes(at, frame[at : at + len(out)])
         verdict.difference = (verdict.difference + change) % 0xFFFF
-
-
-def _words(at: int, text: bytes) -> list[tuple[int, bytes]]:
-    """Text from offset `at` of the frame on, cut where the words of the ring end."""
-    cuts = [0, *range(-at % WORD_BYTES or WORD_BYTES, len(text), WORD_BYTES), len(text)]
-    pairs = zip(cuts, cuts[1:], strict=False)
-    return [(at + a, text[a:b]) for a, b in pairs if b > a]
 
 
 def decide(walked: TxWalked, verdict: TxVerdict) -> TxReason:
