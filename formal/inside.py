@@ -111,13 +111,15 @@ class Opened:
 
     keep: "Memory" makes its memories `OneRow`s. without: names of parts replaced by `Anything`.
 
-    module: to be put among submodules. signals: by name. memories: `OneRow`s, in order of making.
+    module: to be put among submodules. signals: by name. memories: `OneRow`s, parts: what stands
+    for the parts replaced, each in order of making.
     """
 
     def __init__(self, component, source, *, keep=(), without=()):
         component._MustUse__silence = True  # its module is used, not itself
         recorder = Recorder()
         self.memories = []
+        self.parts = []
         patches = {"Signal": recorder}
         if "Memory" in keep:
             patches["Memory"] = self._memory
@@ -130,7 +132,8 @@ class Opened:
     def _anything(self, part, *args):
         original = part(*args)
         original._MustUse__silence = True
-        return Anything(original)
+        self.parts.append(Anything(original))
+        return self.parts[-1]
 
     def _memory(self, shape, depth, init):
         memory = OneRow(shape, depth)
