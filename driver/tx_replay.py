@@ -1,0 +1,510 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replays what a capture's senders sent through transmit, and compares it with the capture.
+
+Both directions are transmit flows of one card: each is replayed as if the card sat at its sender.
+A capture point sees what TCP did, so that losses and retransmissions of the capture decide which
+way each segment goes. Every frame of the capture is given to the device, in its order: segments of
+offloaded directions as the host had them, plaintext and room for tags, all others as they are.
+
+Frames are in the device together where no decision depends on what they come to; which those are
+does not depend on the engine, so that every engine gets the same frames and commands.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from sealane.hdl.abi.config import Config
+from sealane.hdl.abi.tx import TX_META, TxOp, TxReason
+
+from .batches import Pair, ends, pair_of
+from .capture import Packet
+from .contexts import OffloadRefused
+from .descriptors import Handle
+from .device import Flow
+from .flowtable import FlowTableError
+from .host import crypto_info
+from .host_connection import NO_SYN
+from .keylog import Keylog
+from .keys import CryptoInfo
+from .ktls.tx import KtlsTx
+from .ktls.tx_plan import Drop, DropReason, Hold, Plan, Post, TxMode
+from .ktls.tx_rekey import InstallKey, KeyAction, RekeyMode
+from .model.parser import RST, Parsed
+from .oracle import HOST, ConnectionTruth, decode_capture
+from .tcp import ACK, DIRECTIONS, ConnectionTable, Endpoint, TcpConnection, peer
+from .tls.connection import Connection, InstallKeys
+from .transport import Transport
+from .tx_device import TxCompletion, TxDevice
+from .tx_plain import PlainDirection, PlainRecord
+from .tx_sender import BAD_CHECKSUM, BEFORE_MARKER, OVERSIZE, RANDOM_NONCES, Outgoing, Sender
+from .wire import as_on_wire
+
+SCHEMA = "sealane.replay/1"
+ACK_DELAY = 0.05  # seconds
+HELD = "held"  # waits for a completion that does not come
+BATCH = 32  # frames in the device together
+IDLE = 60.0  # seconds of silence after which a context may be given to another connection
+
+
+@dataclass(frozen=True)
+class TxTrace:
+    """A segment with payload of an offloaded direction.
+
+    packet: its number in the capture, from 0. time: seconds since the first packet. offset: of its
+    first byte in the stream. outcome: its way, `wire` or `dropped`; reason: of the latter two.
+    """
+
+    packet: int
+    time: float
+    connection: int
+    way: str
+    seq: int
+    offset: int
+    length: int
+    outcome: str
+    reason: str
+    identical: bool
+
+
+@dataclass
+class _Posted:
+    """A frame in the device. sender: whose plan it is of. out: the segment, if it is its frame.
+    final: why it was posted with the capture's own bytes."""
+
+    op: TxOp
+    packet: int
+    frame: bytes
+    sender: Sender | None = None
+    out: Outgoing | None = None
+    plan: Plan | None = None
+    final: str | None = None
+
+
+class SendingConnection:
+    """A connection with its two senders. offloaded: one of them had a context."""
+
+    def __init__(
+        self, tcp: TcpConnection, truth: ConnectionTruth, keylog: Keylog,
+        sessions: dict[bytes, bytes],
+    ) -> None:  # fmt: skip
+        self.tcp = tcp
+        self.tls = Connection(keylog, sessions, hand_over=tcp.has_syn)
+        self.offloaded = False
+        self._truth = truth
+        self.senders: dict[str, Sender] = {}
+        for way in DIRECTIONS:
+            ends = (tcp.client, tcp.server) if way == "c2s" else (tcp.server, tcp.client)
+            plain = None
+            if truth.tls.offloadable and truth[way].installs:
+                plain = PlainDirection(truth[way])
+            self.senders[way] = Sender(way, _flow(*ends), tcp.streams[way], plain)
+
+    @property
+    def heard(self) -> float:
+        """When its last segment came."""
+        return max(sender.heard for sender in self.senders.values())
+
+    @property
+    def reason(self) -> str | None:
+        """Why the connection was not offloaded, or not in both directions."""
+        senders = self.senders.values()
+        if not self.tcp.has_syn or self.tls.reason:
+            return self.tls.reason or NO_SYN
+        if self.tls.version is None:
+            return "no ServerHello in the capture"
+        refusal = next((s.refusal for s in senders if s.refusal), None)
+        if refusal is None and not all(s.kernel for s in senders):
+            return "the handshake is not complete in the capture"
+        return refusal
+
+    def report(self) -> dict[str, Any]:
+        """The connection's member of the report."""
+        tcp, tls = self.tcp, self.tls
+        return {
+            "index": tcp.index,
+            "client": tcp.client.host, "client_port": tcp.client.port,
+            "server": tcp.server.host, "server_port": tcp.server.port,
+            "version": tls.version, "cipher": tls.cipher,
+            "offloaded": self.offloaded, "reason": self.reason,
+            **{way: {"tx": sender.report()} for way, sender in self.senders.items()},
+        }  # fmt: skip
+
+
+class TxReplay:
+    """One capture through one device's transmit.
+
+    mode: forces a way. rekey: how the device gets new keys. ack_delay: seconds until an
+    acknowledgement in the capture has reached the sender, where it releases records.
+    completion_delay: segments of a direction that pass before the driver looks at completions.
+    """
+
+    def __init__(
+        self, transport: Transport, keylog: Keylog, config: Config | None = None, *,
+        mode: TxMode = TxMode.AUTO, rekey: RekeyMode = RekeyMode.EPOCHS,
+        ack_delay: float = ACK_DELAY, completion_delay: int = 0,
+    ) -> None:  # fmt: skip
+        self.trace: list[TxTrace] = []
+        self.errors: list[str] = []
+        self.device = TxDevice(transport, config)
+        self._keylog = keylog
+        self._mode = mode
+        self._rekey_mode = rekey
+        self._ack_delay = ack_delay
+        self._completion_delay = completion_delay
+        self._table = ConnectionTable()
+        self._connections: list[SendingConnection] = []
+        self._by_pair: dict[Pair, SendingConnection] = {}
+        self._posted: deque[_Posted] = deque()
+        self._late: deque[tuple[int, Sender, TxCompletion]] = deque()
+        self._segments = 0  # that were handed over
+        self._sessions: dict[bytes, bytes] = {}
+        self._events: list[dict[str, Any]] = []
+        self._packets: Sequence[Packet] = ()
+        self._parsed: Sequence[Parsed] = ()
+        self._truths: Sequence[ConnectionTruth] = ()
+        self._packet = 0
+        self._time = 0.0
+
+    # --- running ----------------------------------------------------------------------------
+
+    def run(
+        self, packets: Sequence[Packet], progress: Callable[[int], None] = lambda done: None
+    ) -> None:
+        """Everything. `progress` is told how many packets have been processed.
+
+        Raises what the transport and the device raise: `TimeoutError`, `DeviceError`.
+        """
+        self.begin(packets)
+        for start in range(0, len(packets), BATCH):
+            end = min(start + BATCH, len(packets))
+            self.send(start, end)
+            progress(end)
+        self.finish()
+
+    def begin(self, packets: Sequence[Packet]) -> None:
+        """Reads a capture; then `send` all of its packets, and `finish`."""
+        self._packets, self._parsed, notes = as_on_wire(packets, HOST, self.device.config)
+        self.errors += notes
+        self._truths = decode_capture(self._packets, self._keylog, self._parsed)
+
+    def send(self, start: int, end: int) -> None:
+        """Packets [start, end) go to the device; some may still be in it."""
+        for packet, head in zip(self._packets[start:end], self._parsed[start:end], strict=True):
+            self._packet = packet.index
+            self._time = max(self._time, packet.time - self._packets[0].time)
+            self._one(packet, head)
+
+    def finish(self) -> None:
+        """Waits for what is in the device."""
+        self._poll()
+
+    # --- one packet -------------------------------------------------------------------------
+
+    def _one(self, packet: Packet, head: Parsed) -> None:
+        segment = self._table.accept(packet.index, head, packet.frame)
+        for tcp in self._table.connections[len(self._connections) :]:
+            self._open(tcp)
+        connection = self._by_pair.get(pair_of(head)) if head.is_tcp else None
+        if segment is not None:
+            connection = self._connections[segment.connection.index]
+        if connection is None:
+            self._post_as_it_is(packet)
+            return
+        for sender in connection.senders.values():
+            self._acknowledge(sender)
+        way = connection.tcp.direction(ends(head)[0])
+        sender = connection.senders[way]
+        sender.heard = self._time
+        if head.payload_length and sender.kernel is not None:
+            offset = segment.offset if segment is not None else sender.stream.offset(head.seq)
+            out = Outgoing(
+                packet.index, self._time, connection.tcp.index, packet.frame, head, offset
+            )
+            self._segment(sender, out)
+        else:
+            self._post_as_it_is(packet)
+        if segment is None:
+            return
+        if head.tcp_flags & ACK:
+            other = connection.senders[peer(way)]
+            other.acknowledge(self._ack_of(packet, head), self._time + self._ack_delay)
+        if segment.pieces:
+            connection.tls.hand_over = connection.tcp.has_syn
+            data = b"".join(piece.data for piece in segment.pieces)
+            for event in connection.tls.feed(way, data):
+                if isinstance(event, InstallKeys):
+                    self._install(connection, connection.senders[event.direction])
+        if head.tcp_flags & RST and sender.stream.reset:
+            self._release(connection)
+
+    def _ack_of(self, packet: Packet, head: Parsed) -> int:
+        at = head.tcp_offset + 8
+        return int.from_bytes(packet.frame[at : at + 4], "big")
+
+    def _post_as_it_is(self, packet: Packet) -> None:
+        """A frame without text of an offloaded direction. What no card carries goes around it."""
+        if 0 < len(packet.frame) <= self.device.config.max_frame:
+            meta = TX_META.pack({"op": TxOp.NOTHING})
+            posted = _Posted(TxOp.NOTHING, packet.index, packet.frame)
+            self._post([Post(packet.frame, meta)], [posted])
+
+    def _segment(self, sender: Sender, out: Outgoing) -> None:
+        """A segment with payload behind the installation of its direction's keys."""
+        counts, kernel = sender.counts, sender.kernel
+        assert kernel is not None
+        counts.segments += 1
+        self._segments += 1
+        if len(out.frame) > self.device.config.max_frame:
+            self._dropped(sender, out, OVERSIZE)
+            return
+        final = BAD_CHECKSUM if not out.head.checksum_ok else sender.why_final(out)
+        if final is not None:
+            meta = TX_META.pack({"op": TxOp.WIRE})
+            posted = _Posted(TxOp.WIRE, out.packet, out.frame, sender, out, None, final)
+            self._post([Post(out.frame, meta)], [posted])
+            return
+        if out.end <= sender.highest:
+            counts.retransmitted += 1
+            counts.retransmitted_bytes += out.head.payload_length
+        sender.highest = max(sender.highest, out.end)
+        sender.push(out.end, lambda record: self._rekey(sender, record))
+        if kernel.offset(out.head.seq) != kernel.expected:
+            self._poll()
+        got = kernel.transmit(sender.host_frame(out))
+        if isinstance(got, Hold):
+            self._look_at(all_of_them=True)
+            got = kernel.transmit(sender.host_frame(out))
+        if isinstance(got, Plan) and len(got.posts) > self.device.room:
+            got.undo()
+            self._poll()
+            got = kernel.transmit(sender.host_frame(out))
+        if not isinstance(got, Plan):
+            self._dropped(sender, out, got.reason if isinstance(got, Drop) else HELD)
+            return
+        frames = [
+            _Posted(TxOp(TX_META.unpack(post.meta)["op"]), out.packet, b"", sender)
+            for post in got.posts
+        ]
+        frames[-1] = replace(frames[-1], out=out, plan=got)
+        self._post(got.posts, frames)
+        if len(kernel.keys.epochs) > 1:
+            self._poll()  # what is done about keys depends on completions
+
+    # --- the device -------------------------------------------------------------------------
+
+    def _post(self, posts: Sequence[Post], frames: Iterable[_Posted]) -> None:
+        """Gives frames to the device, all together."""
+        self.device.post(posts)
+        self._posted += frames
+        if len(self._posted) >= BATCH:
+            self._poll()
+
+    def _poll(self) -> None:
+        """Waits for all frames in the device, and looks at what has become of them."""
+        if self._posted:
+            output = self.device.poll()
+            frames = iter(output.frames)
+            for completion in output.completions:
+                posted = self._posted.popleft()
+                if completion.sent and posted.op is not TxOp.DUMP:
+                    self._left(posted, next(frames))
+                elif not completion.sent:
+                    self._kept(posted, completion.reason)
+                if posted.plan is not None or posted.op is TxOp.DUMP:
+                    assert posted.sender is not None
+                    due = self._segments + self._completion_delay
+                    self._late.append((due, posted.sender, completion))
+            if next(frames, None) is not None:
+                self.errors.append("more frames left the device than were given to it")
+        self._look_at()
+
+    def _look_at(self, all_of_them: bool = False) -> None:
+        """Tells the kernels of completions whose time has come."""
+        while self._late and (all_of_them or self._late[0][0] <= self._segments):
+            _, sender, completion = self._late.popleft()
+            assert sender.kernel is not None
+            self._do(sender, sender.kernel.completed(completion))
+
+    def _left(self, posted: _Posted, frame: bytes) -> None:
+        """A frame that is on the wire."""
+        sender, out = posted.sender, posted.out
+        if sender is None or out is None:
+            if frame != posted.frame:
+                self.errors.append(f"packet {posted.packet} has no text and left changed")
+            return
+        same = sender.compare(out, frame)
+        if posted.plan is not None and posted.plan.way is not None:
+            sender.counts.by_way[posted.plan.way] += 1
+            self._trace(sender, out, posted.plan.way, "", same)
+            return
+        why = posted.final or BEFORE_MARKER
+        sender.counts.wire += 1
+        sender.counts.wire_reasons[why] += 1
+        self._trace(sender, out, "wire", why, same)
+
+    def _kept(self, posted: _Posted, reason: TxReason) -> None:
+        """A frame that the device dropped."""
+        name = reason.name.lower()
+        if posted.sender is None:
+            self.errors.append(f"packet {posted.packet} did not leave: {name}")
+        elif posted.out is None:
+            self.errors.append(f"packet {posted.packet}: not hashed: {name}")
+        else:
+            self._dropped(posted.sender, posted.out, name)
+
+    def _dropped(self, sender: Sender, out: Outgoing, reason: str) -> None:
+        sender.counts.dropped += 1
+        sender.counts.reasons[reason] += 1
+        sender.counts.tag_mismatch += reason == DropReason.TAG_MISMATCH
+        self._trace(sender, out, "dropped", reason, False)
+
+    def _trace(
+        self, sender: Sender, out: Outgoing, outcome: str, reason: str, same: bool
+    ) -> None:  # fmt: skip
+        self.trace.append(TxTrace(
+            out.packet, out.time, out.connection, sender.way, out.head.seq, out.offset,
+            out.head.payload_length, str(outcome), str(reason), same,
+        ))  # fmt: skip
+
+    # --- contexts and keys ------------------------------------------------------------------
+
+    def _open(self, tcp: TcpConnection) -> None:
+        connection = SendingConnection(
+            tcp, self._truths[tcp.index], self._keylog, self._sessions
+        )  # fmt: skip
+        self._connections.append(connection)
+        pair = (min(tcp.client, tcp.server), max(tcp.client, tcp.server))
+        former = self._by_pair.get(pair)
+        if former is not None:
+            self._release(former)
+        self._by_pair[pair] = connection
+
+    def _install(self, connection: SendingConnection, sender: Sender) -> None:
+        """The direction's keys are known from here on: its kernel begins, and the device."""
+        plain = sender.plain
+        if plain is None or sender.kernel is not None or not connection.tcp.has_syn:
+            return
+        first, info = plain.first_keys, crypto_info(plain.first_keys)
+        if plain.nonces_count_up:
+            sender.handle = self._add(sender, info)
+        else:
+            sender.refusal = RANDOM_NONCES
+        sender.kernel = KtlsTx(
+            info, sender.marker_seq, sender.handle, first.number, plain.first_nonce,
+            mode=self._mode, rekey_mode=self._rekey_mode, netdev=self.device.counters,
+            stat=self.device.stat,
+        )  # fmt: skip
+        if sender.handle is not None:
+            connection.offloaded = True
+            self._event(connection.tcp.index, sender, "tx_installed", plain.start)
+
+    def _add(self, sender: Sender, info: CryptoInfo) -> Handle | None:
+        plain = sender.plain
+        assert plain is not None
+        while True:
+            try:
+                return self.device.add(
+                    sender.flow, info, sender.marker_seq, plain.first_keys.number,
+                    plain.first_nonce,
+                )  # fmt: skip
+            except OffloadRefused as error:
+                sender.refusal = str(error)
+                return None
+            except FlowTableError as error:
+                if not self._release_idle():
+                    sender.refusal = f"flow table full: {error}"
+                    return None
+
+    def _release_idle(self) -> bool:
+        """Ends the offload of the connection that needs it least, if there is one: a capture need
+        not hold the end of a connection."""
+        held = [c for c in self._connections if any(s.handle for s in c.senders.values())]
+        for connection in sorted(held, key=lambda c: c.heard):
+            if connection.tcp.closed or self._time - connection.heard >= IDLE:
+                self._release(connection)
+                return True
+        return False
+
+    def _release(self, connection: SendingConnection) -> None:
+        """Ends the offload of both directions; software sends what may still come."""
+        self._poll()
+        self._look_at(all_of_them=True)
+        for sender in connection.senders.values():
+            if sender.handle is not None and sender.kernel is not None:
+                sender.kernel.deleted()
+                self.device.delete(sender.handle)
+                self.device.release(sender.handle)  # all frames are completed
+                sender.handle = None
+
+    def _rekey(self, sender: Sender, record: PlainRecord) -> None:
+        """The kernel gets new keys, from this record on."""
+        assert sender.kernel is not None
+        self._poll()
+        self._do(sender, sender.kernel.rekey(record.info, record.nonce))
+
+    def _acknowledge(self, sender: Sender) -> None:
+        if sender.kernel is None:
+            return
+        seq = sender.acknowledged(self._time)
+        if seq is not None:
+            if len(sender.kernel.keys.epochs) > 1:
+                self._poll()
+            self._do(sender, sender.kernel.acked(seq))
+
+    def _do(self, sender: Sender, actions: Iterable[KeyAction]) -> None:
+        """Carries out what the kernel wants done about keys."""
+        due = deque(actions)
+        while due and sender.handle is not None and sender.kernel is not None:
+            action = due.popleft()
+            if isinstance(action, InstallKey):
+                epoch = action.epoch
+                self.device.rekey(sender.handle, action.slot, epoch.info, epoch.base)
+                due += sender.kernel.key_installed(True)
+            else:
+                self.device.key_clear(sender.handle, action.slot)
+
+    def _event(self, connection: int, sender: Sender, kind: str, offset: int) -> None:
+        self._events.append({
+            "packet": self._packet, "time": round(self._time, 6), "connection": connection,
+            "dir": sender.way, "kind": kind, "lost_at": None, "guess": None, "proven_by": None,
+            "resumed_at": offset,
+        })  # fmt: skip
+
+    # --- results ----------------------------------------------------------------------------
+
+    def report(self, capture: str, engine: str, warnings: Iterable[str] = ()) -> dict[str, Any]:
+        """The report; `warnings` are what the capture's reader had to say."""
+        netdev, stat = self.device.counters.as_dict(), self.device.stat.as_dict()
+        return {
+            "schema": SCHEMA, "capture": capture, "engine": engine,
+            "tx_mode": self._mode.value, "tx_rekey": self._rekey_mode.value,
+            "ack_delay": self._ack_delay,
+            "errors": [*warnings, *self.errors], "events": self._events,
+            "counters": {
+                name: count for name, count in {**netdev, **stat}.items()
+                if name.startswith(("tx_", "TlsTx", "TlsCurrTx"))
+            },
+            "connections": [c.report() for c in self._connections],
+        }  # fmt: skip
+
+    @property
+    def offloaded_payload(self) -> int:
+        """Bytes of payload, retransmissions included, of the segments of offloaded connections."""
+        offloaded = {c.tcp.index for c in self._connections if c.offloaded}
+        return sum(s.length for s in self.trace if s.connection in offloaded)
+
+    def plaintext(self) -> dict[tuple[int, str], bytes]:
+        """The application bytes that went through transmit by connection and direction."""
+        return {
+            (connection.tcp.index, way): sender.application_bytes
+            for connection in self._connections
+            for way, sender in connection.senders.items()
+        }
+
+
+def _flow(source: Endpoint, target: Endpoint) -> Flow:
+    address = IPv6Address if source.ipv6 else IPv4Address
+    return Flow(address(source.address), address(target.address), source.port, target.port)
