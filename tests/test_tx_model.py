@@ -137,6 +137,7 @@ def test_a_side_frame_goes_on_only_where_its_record_was_hashed(version):
     there = second.start + at
     result = tx.send(there, tx.end, **tx.side(there, TxTags.COMPUTE))
     assert result.reason == TxReason.NO_SYNC_DATA
+    given(tx, 10, 150)  # hashes nothing
     assert tx.sent(at, first.end, tx.send(at, first.end, **tx.side(at, TxTags.COMPUTE)))
 
 

@@ -2,7 +2,6 @@
 """What transmit does not send, and what passes it unchanged: every reason, on the model."""
 
 import pytest
-from sealane.driver.flowtable import FlowTable
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.tx import TxCommand, TxOp, TxReason, TxTags
 from tcp_frames import ACK, FIN, PSH
@@ -28,7 +27,7 @@ def no_context(tx):
 
 
 def wrong_flow(tx):
-    other = TxStream(tx.transport, 1, context=2, table=FlowTable(CONFIG.tx_flows))
+    other = TxStream(tx.transport, 1, context=2, table=tx.table)
     return tx.send(0, 50, context=2, generation=other.generation)
 
 
@@ -288,6 +287,15 @@ def test_a_header_under_way_cannot_be_told_otherwise():
     tx.in_order(150)
 
 
+@pytest.mark.parametrize("fields", [{"record_length": 16641}, {"record_type": 24}], ids=str)
+def test_a_named_header_that_tls_does_not_allow(fields):
+    tx = stream()
+    tx.write(50, 60)
+    tx.in_order()
+    result = tx.send(20, 40, **tx.side(20, TxTags.GIVEN) | fields)
+    assert result.reason == TxReason.BAD_HEADER
+
+
 def test_a_side_frame_that_leads_elsewhere():
     """A length of its own leads a side frame past the header of the record under way."""
     tx = stream()
@@ -306,7 +314,7 @@ def test_nonces_of_tls12_count_up(byte):
     tx = stream(3, version=VERSION_TLS12, add=False)
     tx.nonce = 2**64 - 2  # it wraps
     tx.stage(tx.keys[0])
-    tx.write_flow(FlowTable(CONFIG.tx_flows))
+    tx.write_flow(tx.table)
     tx.command(TxCommand.TX_ADD, seq=tx.start, number=tx.number, nonce=tx.nonce)
     tx.write(20, 30, 40, 50)
     third = tx.records[2]

@@ -98,8 +98,9 @@ class TxStream:
         self._plain, self._wire, self._with_tags = b"", b"", b""
         self.keys = [self.new_key(0)]
         self.cookie = 0
+        self.table = FlowTable(CONFIG.tx_flows) if table is None else table
         if add:
-            self.write_flow(FlowTable(CONFIG.tx_flows) if table is None else table)
+            self.write_flow(self.table)
             self.stage(self.keys[0])
             command(
                 transport, TxCommand.TX_ADD, context=context, generation=generation, seq=start,
