@@ -217,6 +217,18 @@ def test_rekey_with_two_key_slots(bits):
     tx.in_order(from_here)
 
 
+def test_records_of_a_cleared_key_have_no_other():
+    """Without the newer key its records are not sealed with the older one."""
+    tx = stream()
+    first = tx.record(50)
+    tx.rekey(1)
+    second = tx.record(60)
+    tx.in_order(b=second.start)
+    tx.command(TxCommand.TX_KEY_CLEAR, epoch=1)
+    assert tx.send(second.start, tx.end).reason == TxReason.NO_KEY
+    assert tx.sent(0, first.end, given(tx, 0, first.end))
+
+
 def test_rekey_is_refused():
     """Of another generation, in TLS 1.2, of a deleted context: no key changes."""
     tx = stream()
