@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What transmit does not send, and what passes it unchanged: every reason, on the model."""
 
+from dataclasses import replace
+
 import pytest
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.tx import TxCommand, TxOp, TxReason, TxTags
@@ -74,8 +76,9 @@ def tag_mismatch(tx):
 
 
 def stale_key(tx):
-    """A token that overtakes a span; the gateware's order of tokens leaves none."""
-    tx.transport.tx.engine.keys.clear()
+    """A key that overtakes a span; the order in which keys go through the gateware leaves none."""
+    keys = tx.transport.tx.engine.keys
+    keys[tx.context, 0] = replace(keys[tx.context, 0], name=200)
     return tx.send(0, tx.end)
 
 
@@ -98,6 +101,18 @@ def test_reason(scenario):
     result = scenario(tx)
     assert (result.reason.name, result.left) == (scenario.__name__.upper(), None)
     assert counters(tx)["tx_dropped"] == (scenario is broken) + (scenario is not bad_nonce)
+
+
+def test_a_stale_frame_has_as_many_tags_as_its_status_says():
+    """The key is gone: the tags are zeros, and what is hashed next starts anew."""
+    tx = stream()
+    tx.write(50, 60)
+    keys = dict(tx.transport.tx.engine.keys)
+    tx.transport.tx.engine.keys.clear()
+    result = tx.send(0, tx.end)
+    assert (result.reason, result.tags) == (TxReason.STALE_KEY, [bytes(16)] * 2)
+    tx.transport.tx.engine.keys.update(keys)
+    assert tx.sent(0, tx.end, tx.send(0, tx.end, **tx.side(0, TxTags.COMPUTE)))
 
 
 def test_there_is_a_scenario_of_every_reason():
