@@ -84,8 +84,9 @@ def test_packet_straddling_the_start_marker(transports, marker):
 
 @MARKERS
 @VERSIONS
-def test_packet_behind_the_start_marker(transports, marker, version):
-    w = world(transports, version, marker=marker)
+@pytest.mark.parametrize("bits", [128, 256])
+def test_packet_behind_the_start_marker(transports, marker, version, bits):
+    w = world(transports, version, marker=marker, bits=bits)
     all_in_order(w, 97)
     assert w.device.counters.tx_tls_encrypted_bytes == w.end == len(w.on_wire)
     assert w.device.counters.tx_tls_ooo == 0
@@ -243,6 +244,7 @@ def test_local_drop_then_a_jump_forward(transports, version, mode):
         assert w.send(low, min(low + 300, w.end)).left
     assert len(w.on_wire) == w.end
     assert w.device.counters.tx_tls_ooo > 0
+    assert (w.ktls.counters.by_way.get(Way.NEXT_RECORD, 0) > 0) == (mode is TxMode.NEXT_RECORD)
 
 
 def test_pure_ack_while_out_of_sync(transports):
@@ -310,6 +312,10 @@ def test_orphaned_packet(transports):
         sent = w.send(low, high, encrypt=False)
         assert sent.frames == [] and sent.reasons == [TxReason.ORPHAN]
     assert w.ktls.counters.orphans == 4
+    # A fragment's ports cannot be seen; it may be of any flow.
+    frame = bytearray(w.frame(300, 600, w.plain))
+    frame[20] |= 0x20  # more fragments
+    assert w.post(bytes(frame), w.meta(TxOp.NOTHING)).reasons == [TxReason.ORPHAN]
     assert w.send(300, 600).way is Way.IN_ORDER
 
 
@@ -328,7 +334,7 @@ def test_device_error_in_mid_packet(transports, version, writes):
     assert w.ktls.counters.device_drops == 1
     # The tags of that frame are worth nothing: TCP's retransmission computes them anew.
     again = w.send(third.offset + 100, third.end + 50)
-    assert again.left
+    assert again.left and again.way is Way.REBUILD
     for low in range(third.end + 50, w.end, 500):
         assert w.send(low, min(low + 500, w.end)).left
     assert len(w.on_wire) == w.end
@@ -357,6 +363,30 @@ def test_plaintext_changed_between_transmission_and_retransmission(transports, v
             assert sent.dropped is DropReason.TAG_MISMATCH
     if mode is not TxMode.AUTO:
         assert w.ktls.counters.tag_mismatch == 5
+
+
+@VERSIONS
+@pytest.mark.parametrize("mode", [TxMode.AUTO, TxMode.REBUILD])
+def test_a_tag_that_software_sent_first_is_the_only_one(transports, version, mode):
+    """Software sends a record that the device's stream skips, and starts later."""
+    w = TxWorld(transports, version, mode=TxMode.NEXT_RECORD)
+    w.write(text(100))
+    content = bytearray(text(700))
+    record = w.write(content, frozen=False)
+    after = w.write(text(300))
+    assert w.send(0, 50).left
+    w.ktls.tls_offload_tx_resync_request()
+    assert w.send(record.offset, record.end).way is Way.NEXT_RECORD
+    assert w.send(after.offset, after.end).left
+    w.ktls.mode = mode
+    again = w.send(record.offset, record.end)
+    assert again.left and again.way is (Way.TAG if mode is TxMode.AUTO else Way.REBUILD)
+    content[300] ^= 1
+    w.change(record.offset + header_bytes(version) + 300)
+    w.strict = False
+    sent = w.send(record.offset, record.end)
+    if mode is TxMode.REBUILD:
+        assert sent.reasons == [TxReason.TAG_MISMATCH]
 
 
 def test_a_tag_on_its_way_is_waited_for(transports):

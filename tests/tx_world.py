@@ -70,12 +70,14 @@ class TxWorld:
 
     Positions are stream offsets: 0 is the marker, and `BEFORE` lies in front of it. transports:
     makes the device. number: N of the first record. queue: frames that fit into the device's queue.
+    posts: frames that one segment may take.
     """
 
     def __init__(
         self, transports: Transports, version: int = VERSION_TLS13, *, bits: int = 128,
         marker: int = 0xFFFF_FC00, number: int = 3, queue: int = 64, config: Config = CONFIG,
         mode: TxMode = TxMode.AUTO, rekey_mode: RekeyMode = RekeyMode.EPOCHS, mtu: int = 1500,
+        posts: int = 32,
     ) -> None:  # fmt: skip
         self.path = Wire(client=Side("10.9.0.2", 40000, tcp.add(marker, -1)))
         self.flow = Flow(ip_address("10.9.0.2"), ip_address("10.9.0.1"), 40000, 443)
@@ -90,10 +92,12 @@ class TxWorld:
         self.handle = self.device.add(self.flow, keys, marker, number, nonce)
         self.ktls = KtlsTx(
             keys, marker, self.handle, number, nonce, device=self.device, mode=mode,
-            rekey_mode=rekey_mode, mtu=mtu, netdev=self.device.counters, stat=self.device.stat,
+            rekey_mode=rekey_mode, mtu=mtu, queue=posts, netdev=self.device.counters,
+            stat=self.device.stat,
         )  # fmt: skip
         self.cookie = 0
         self.on_wire: dict[int, int] = {}  # stream offset -> byte
+        self.refuse_keys = False  # the device takes no further key
         self.strict = True  # what leaves must be what the software sender would have sent
 
     @property
@@ -184,7 +188,9 @@ class TxWorld:
 
     def _carry_out(self, actions: Iterable[KeyAction]) -> None:
         for action in actions:
-            if isinstance(action, InstallKey):
+            if isinstance(action, InstallKey) and self.refuse_keys:
+                self._carry_out(self.ktls.key_installed(False))
+            elif isinstance(action, InstallKey):
                 self.device.rekey(self.handle, action.slot, action.epoch.info, action.epoch.base)
                 self._carry_out(self.ktls.key_installed(True))
             else:
