@@ -70,9 +70,11 @@ class Replay:
     # --- running ----------------------------------------------------------------------------
 
     def run(
-        self, packets: Sequence[Packet], progress: Callable[[int], None] = lambda done: None
+        self, packets: Sequence[Packet], progress: Callable[[int], None] = lambda done: None,
+        in_front: Callable[[int, int], None] = lambda start, end: None,
     ) -> None:
-        """Everything. `progress` is told how many packets have been processed.
+        """Everything. `progress` is told how many packets have been processed, `in_front` which
+        ones [start, end) the device is given next.
 
         Raises what the transport and the device raise: `TimeoutError`, `DeviceError`.
         """
@@ -83,6 +85,7 @@ class Replay:
         at = 0
         while at < len(packets):
             end = batches.end(at)
+            in_front(at, end)
             delivered = self._through(packets[at:end])
             events = _by_packet(self._device.events(), delivered)
             for i, (packet, head) in enumerate(zip(packets[at:end], parsed[at:end], strict=True)):

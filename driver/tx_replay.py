@@ -282,7 +282,7 @@ class TxReplay:
             self._poll()
             got = kernel.transmit(sender.host_frame(out))
         if not isinstance(got, Plan):
-            self._dropped(sender, out, got.reason if isinstance(got, Drop) else HELD)
+            self._dropped(sender, out, got.reason.value if isinstance(got, Drop) else HELD)
             return
         frames = [
             _Posted(TxOp(TX_META.unpack(post.meta)["op"]), out.packet, b"", sender)
@@ -338,7 +338,7 @@ class TxReplay:
         same = sender.compare(out, frame)
         if posted.plan is not None and posted.plan.way is not None:
             sender.counts.by_way[posted.plan.way] += 1
-            self._trace(sender, out, posted.plan.way, "", same)
+            self._trace(sender, out, posted.plan.way.value, "", same)
             return
         why = posted.final or BEFORE_MARKER
         sender.counts.wire += 1
@@ -358,7 +358,7 @@ class TxReplay:
     def _dropped(self, sender: Sender, out: Outgoing, reason: str) -> None:
         sender.counts.dropped += 1
         sender.counts.reasons[reason] += 1
-        sender.counts.tag_mismatch += reason == DropReason.TAG_MISMATCH
+        sender.counts.tag_mismatch += reason == DropReason.TAG_MISMATCH.value
         self._trace(sender, out, "dropped", reason, False)
 
     def _trace(
@@ -366,7 +366,7 @@ class TxReplay:
     ) -> None:  # fmt: skip
         self.trace.append(TxTrace(
             out.packet, out.time, out.connection, sender.way, out.head.seq, out.offset,
-            out.head.payload_length, str(outcome), str(reason), same,
+            out.head.payload_length, outcome, reason, same,
         ))  # fmt: skip
 
     # --- contexts and keys ------------------------------------------------------------------
@@ -479,7 +479,7 @@ class TxReplay:
         """The report; `warnings` are what the capture's reader had to say."""
         netdev, stat = self.device.counters.as_dict(), self.device.stat.as_dict()
         return {
-            "schema": SCHEMA, "capture": capture, "engine": engine,
+            "schema": SCHEMA, "capture": capture, "engine": engine, "direction": "tx",
             "tx_mode": self._mode.value, "tx_rekey": self._rekey_mode.value,
             "ack_delay": self._ack_delay,
             "errors": [*warnings, *self.errors], "events": self._events,

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sealane replay`: a capture through the device, its report, plaintext, waves and picture."""
+"""`sealane replay`: a capture through the device, its report, plaintext, waves and picture.
+
+With `--direction tx` what the capture's senders sent goes through transmit and is compared with
+the capture; the device then has as many transmit contexts as it has for receive.
+"""
 
 import argparse
 import contextlib
 import csv
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +22,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sealane.driver.capture import CaptureError, read_capture
 from sealane.driver.device import DeviceError
 from sealane.driver.keylog import Keylog, KeylogError
+from sealane.driver.ktls.tx_plan import TxMode
+from sealane.driver.ktls.tx_rekey import RekeyMode
 from sealane.driver.replay import Replay
+from sealane.driver.replay_both import ReplayBoth
 from sealane.driver.trace import PacketTrace
 from sealane.driver.transport import Transport
+from sealane.driver.tx_replay import ACK_DELAY, TxReplay, TxTrace
+from sealane.hdl.abi.config import Config
 
-from .config_arguments import add_flow_options, flow_options_of
+from .config_arguments import add_flow_options, flag, flow_options_of
 from .outputs import UsageError, check_outputs
 from .replay_tables import directions, heading, reasons, resync_table, resyncs, shares
+from .replay_tx_tables import tx_tables
 
 PACKET_COLUMNS = (
     "packet", "time", "connection", "dir", "seq", "offset", "length", "marked", "reason",
+)
+TX_PACKET_COLUMNS = (
+    "packet", "time", "connection", "dir", "seq", "offset", "length", "way", "reason", "identical",
 )
 
 
@@ -37,34 +52,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("rtl", "model"), default="rtl",
                         help="the simulated gateware (default) or the behavioural model")
     parser.add_argument("--direction", choices=("rx", "tx", "both"), default="rx",
-                        help="which offload; transmit does not exist yet")
+                        help="what the device does: receive (default), transmit, or both at once")
     parser.add_argument("--confirm-delay", type=int, default=0, metavar="SEGMENTS",
                         help="segments of a direction before the driver's answers take effect")
     parser.add_argument("--report", type=Path, metavar="OUT.json", help="write the report")
     parser.add_argument("--packets", type=Path, metavar="OUT.csv",
                         help="write what became of each packet: its number from 0, time, "
                         "connection, direction, TCP sequence number, offset in the stream, payload "
-                        "bytes, mark (0 or 1) and the reason of an unmarked one")
+                        "bytes, mark (0 or 1) and the reason of an unmarked one; with --direction "
+                        "tx, of each segment, the way that it went (or wire, dropped), the reason "
+                        "of the latter two and whether it left identical instead of mark and "
+                        "reason")
     parser.add_argument("--plaintext", type=Path, metavar="DIR",
-                        help="write recovered application bytes to DIR/INDEX.c2s.bin and .s2c.bin")
+                        help="write application bytes to DIR/INDEX.c2s.bin and .s2c.bin: those "
+                        "recovered or, with --direction tx, those sent")
     parser.add_argument("--waves", type=Path, metavar="FILE", help="write waves (FST), rtl only")
-    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw a picture")
+    parser.add_argument("--plot", type=Path, metavar="OUT.png",
+                        help="draw a picture of receive")
+    add_transmit_arguments(parser)
     add_flow_options(parser)
 
 
-def open_transport(engine: str, waves: Path | None) -> Transport:
+def add_transmit_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that only transmit has."""
+    group = parser.add_argument_group("transmit, with --direction tx or both")
+    group.add_argument("--tx-mode", choices=[mode.value for mode in TxMode],
+                       help="the way of segments that do not begin where the device's stream "
+                       "goes on, wherever it can apply. seek: encrypted where they lie; tag: with "
+                       "tags that are known; rebuild: behind the record's beginning, replayed; "
+                       "next_record: by software until a record begins; software; auto (default): "
+                       "the cheapest that can")
+    group.add_argument("--tx-rekey", choices=[mode.value for mode in RekeyMode],
+                       help="how the device gets a new key: epochs (default), beside the old one "
+                       "and at once; gap, as Linux does, when all records under the old key are "
+                       "acknowledged, software until then")
+    group.add_argument("--ack-delay", type=float, metavar="MS",
+                       help="milliseconds from an acknowledgement in the capture to its arrival at "
+                       f"the sender, which then forgets records (default {ACK_DELAY * 1000:g})")
+
+
+def open_transport(engine: str, waves: Path | None, config: Config) -> Transport:
     """The device: the model, or the simulator, which is built if need be."""
     if engine == "model":
         if waves is not None:
             raise UsageError("--waves needs --engine rtl")
         from sealane.driver.model.device import ModelTransport
 
-        return ModelTransport()
+        return ModelTransport(config)
     # Not at the top: the model must work where no simulator can be built.
     from sealane.sim.transport import RtlTransport
 
     with waiting("starting the simulator, which is built the first time (one to three minutes)"):
-        return RtlTransport(waves=waves)
+        return RtlTransport(config, waves)
 
 
 @contextlib.contextmanager
@@ -99,11 +138,14 @@ def show(report: dict[str, Any], console: Console) -> None:
     if not report["connections"]:
         console.print("no TCP connection in the capture")
         return
-    tables = {"Decrypted by the hardware": shares(report)}
+    tables = {}
+    if any(directions(report)):
+        tables["Decrypted by the hardware"] = shares(report)
     if any(rx["reasons"] for _, rx in directions(report)):
         tables["Data packets that passed untouched"] = reasons(report)
     if resyncs(report["events"]):
         tables["Resyncs (positions in bytes of the stream)"] = resync_table(report["events"])
+    tables |= tx_tables(report)
     for title, table in tables.items():
         console.print(f"\n{title}", style="bold", highlight=False)
         console.print(table)
@@ -120,6 +162,52 @@ def write_packets(path: Path, packets: Iterable[PacketTrace]) -> None:
                             p.length, int(p.marked), p.reason))
 
 
+def write_segments(path: Path, segments: Iterable[TxTrace]) -> None:
+    """The same for transmit: a line for each segment of an offloaded direction."""
+    with path.open("w", newline="") as out:
+        lines = csv.writer(out, lineterminator="\n")
+        lines.writerow(TX_PACKET_COLUMNS)
+        for s in segments:
+            lines.writerow((s.packet, f"{s.time:.6f}", s.connection, s.way, s.seq, s.offset,
+                            s.length, s.outcome, s.reason, int(s.identical)))
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises `UsageError` on values and combinations that mean nothing."""
+    if args.confirm_delay < 0:
+        raise UsageError("--confirm-delay: 0 or more segments")
+    if args.ack_delay is not None and not 0 <= args.ack_delay < math.inf:
+        raise UsageError("--ack-delay: 0 or more milliseconds")
+    if args.direction == "rx":
+        for name in ("tx_mode", "tx_rekey", "ack_delay"):
+            if getattr(args, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')}: needs --direction tx or both")
+    if args.direction == "tx":
+        only_receive = {"--confirm-delay": args.confirm_delay, "--plot": args.plot}
+        only_receive |= {f"--{flag(option)}": True for option in flow_options_of(args)}
+        for name, value in only_receive.items():
+            if value:
+                raise UsageError(f"{name}: needs --direction rx or both")
+    if args.direction == "both" and args.packets is not None:
+        raise UsageError("--packets: needs --direction rx or tx, whose columns differ")
+
+
+def make_replay(
+    args: argparse.Namespace, transport: Transport, config: Config, keylog: Keylog
+) -> tuple[Replay | None, TxReplay | None]:
+    """The replays of the sides that were asked for."""
+    receive = transmit = None
+    if args.direction != "tx":
+        receive = Replay(transport, keylog, args.confirm_delay, config, flow_options_of(args))
+    if args.direction != "rx":
+        delay = ACK_DELAY if args.ack_delay is None else args.ack_delay / 1000
+        transmit = TxReplay(
+            transport, keylog, config, mode=TxMode(args.tx_mode or TxMode.AUTO),
+            rekey=RekeyMode(args.tx_rekey or RekeyMode.EPOCHS), ack_delay=delay,
+        )  # fmt: skip
+    return receive, transmit
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     try:
@@ -134,10 +222,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.direction != "rx":
-        raise UsageError(f"--direction {args.direction}: transmit offload does not exist yet")
-    if args.confirm_delay < 0:
-        raise UsageError("--confirm-delay: 0 or more segments")
+    check_arguments(args)
     capture = read_capture(args.capture)
     keylog = Keylog.read(args.keylog)
     check_outputs(
@@ -146,36 +231,44 @@ def _run(args: argparse.Namespace) -> int:
     )
     if args.plaintext is not None:
         args.plaintext.mkdir(parents=True, exist_ok=True)
-    transport = open_transport(args.engine, args.waves)
+    config = Config()
+    if args.direction != "rx":
+        config = replace(config, tx_flows=config.flows)
+    transport = open_transport(args.engine, args.waves, config)
     try:
-        replay = Replay(transport, keylog, confirm_delay=args.confirm_delay,
-                        options=flow_options_of(args))
+        receive, transmit = make_replay(args, transport, config, keylog)
+        runner: Replay | TxReplay | ReplayBoth | None = receive or transmit
+        if receive is not None and transmit is not None:
+            runner = ReplayBoth(receive, transmit)
+        assert runner is not None
         began = time.perf_counter()
         with progress_bar(len(capture.packets)) as progress:
-            replay.run(capture.packets, progress)
+            runner.run(capture.packets, progress)
         seconds = time.perf_counter() - began
     finally:
         transport.close()
     # A name that is no text in this locale's encoding must not break the report.
     name = args.capture.name.encode(errors="replace").decode()
-    report = replay.report(name, args.engine, capture.warnings)
+    report = runner.report(name, args.engine, capture.warnings)
     if args.report:
         args.report.write_text(json.dumps(report, indent=1) + "\n")
-    if args.packets:
-        write_packets(args.packets, replay.trace.packets)
+    if args.packets and receive is not None:
+        write_packets(args.packets, receive.trace.packets)
+    elif args.packets and transmit is not None:
+        write_segments(args.packets, transmit.trace)
     if args.plaintext:
-        for (index, way), data in replay.plaintext().items():
+        for (index, way), data in runner.plaintext().items():
             (args.plaintext / f"{index}.{way}.bin").write_bytes(data)
-    if args.plot:
+    if args.plot and receive is not None:
         # Matplotlib takes a second to import.
         from .picture import draw
 
-        draw(report, replay.trace, args.plot)
+        draw(report, receive.trace, args.plot)
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)
     show(report, console)
-    payload = replay.offloaded_payload
+    payload = runner.offloaded_payload
     print(f"{payload} bytes of TCP payload of offloaded connections in {seconds:.2f} s, "
           f"{payload / seconds / 1000:.0f} kB/s")
     for error in report["errors"]:

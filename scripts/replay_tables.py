@@ -11,6 +11,7 @@ from rich.table import Table
 from .config_arguments import flags_of
 
 WAYS = ("c2s", "s2c")
+SIDES = {"rx": "receive", "tx": "transmit", "both": "receive and transmit"}
 MAX_RESYNCS = 24  # printed; the report has all
 
 
@@ -18,7 +19,8 @@ def heading(report: dict[str, Any]) -> Iterator[str]:
     """Lines that say what was replayed: the capture, and each connection."""
     # A file's name may hold line ends and what terminals obey.
     name = "".join(c if c.isprintable() else "?" for c in report["capture"])
-    yield f"{name}: receive, {report['engine']} engine {flags_of(report)}".rstrip()
+    side = SIDES[report.get("direction", "rx")]
+    yield f"{name}: {side}, {report['engine']} engine{asked(report)}"
     for connection in report["connections"]:
         line = (
             f"connection {connection['index']}: "
@@ -34,9 +36,25 @@ def heading(report: dict[str, Any]) -> Iterator[str]:
 
 def directions(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and `rx` member of each direction."""
+    return sides(report, "rx")
+
+
+def sides(report: dict[str, Any], member: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and `rx` or `tx` member of each direction that has one."""
     for connection in report["connections"]:
         for way in WAYS:
-            yield f"{connection['index']} {way}", connection[way]["rx"]
+            if member in connection[way]:
+                yield f"{connection['index']} {way}", connection[way][member]
+
+
+def asked(report: dict[str, Any]) -> str:
+    """The options that are not what they usually are."""
+    names = [flags_of(report).removeprefix("with ")]
+    for name, usual in (("tx_mode", "auto"), ("tx_rekey", "epochs")):
+        value = report.get(name, usual)
+        names.append(f"{name.replace('_', '-')} {value}" if value != usual else "")
+    said = ", ".join(filter(None, names))
+    return f" with {said}" if said else ""
 
 
 def share(part: int, whole: int) -> str:
@@ -56,7 +74,7 @@ SUMMED = (
 
 def shares(report: dict[str, Any]) -> Table:
     """Of each direction and of all: records, packets and bytes that the hardware decrypted."""
-    out = _table()
+    out = direction_table()
     for name in ("app\nrecords", "\nwhole", "\npart", "\nnone", "data\npackets", "de-\ncrypted",
                  "app\nbytes", "de-\ncrypted", "in whole\nrecords"):
         out.add_column(name, justify="right", overflow="fold")
@@ -81,7 +99,7 @@ def _shares(rx: dict[str, int] | Counter[str]) -> list[str]:
 
 def reasons(report: dict[str, Any]) -> Table:
     """Why data packets were not decrypted, the most frequent reason first."""
-    out = _table()
+    out = direction_table()
     out.add_column("packets", justify="right", no_wrap=True)
     out.add_column("not decrypted because")
     total: Counter[str] = Counter()
@@ -137,7 +155,7 @@ def resyncs(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def resync_table(events: Iterable[dict[str, Any]]) -> Table:
     """A line for each resync, `MAX_RESYNCS` at most; positions are bytes of the stream."""
     every = resyncs(events)
-    out = _table()
+    out = direction_table()
     for name in ("packet", "time", "lost at", "guess", "proven by", "in packet", "resumed at"):
         out.add_column(name, justify="left" if name == "proven by" else "right", no_wrap=True)
     for one in every[:MAX_RESYNCS]:
@@ -154,7 +172,7 @@ def resync_table(events: Iterable[dict[str, Any]]) -> Table:
     return out
 
 
-def _table() -> Table:
+def direction_table() -> Table:
     """A table whose first column names the direction."""
     out = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
                 caption_justify="left")

@@ -88,12 +88,6 @@ def test_report_follows_the_schema(tmp_path):
     assert all(list(event) == EVENT for event in got["events"])
 
 
-@pytest.mark.parametrize("direction", ["tx", "both"])
-def test_transmit_is_refused_in_one_line(direction):
-    line = refused(CAPTURE, "--keylog", KEYS, "--direction", direction)
-    assert "transmit" in line
-
-
 def test_missing_capture():
     assert "nowhere.pcap" in refused("nowhere.pcap", "--keylog", KEYS, "--engine", "model")
 
