@@ -28,6 +28,7 @@ from sealane.hdl.verilog import to_verilog
 from .errors import BuildError
 
 HARNESS = Path(__file__).parent / "harness.cpp"
+STREAMS = Path(__file__).parent / "streams.h"
 WAIVERS = Path(__file__).parent / "waivers.vlt"
 TOP = "sealane"
 
@@ -92,7 +93,8 @@ def build(config: Config, waves: bool = False) -> Path:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     tools = (
-        HARNESS.read_text(), Path(__file__).read_text(), repr((verilate, optimize)), _processor(),
+        HARNESS.read_text(), STREAMS.read_text(), Path(__file__).read_text(),
+        repr((verilate, optimize)), _processor(),
         (root / "include" / "verilated_config.h").read_text(),
     )  # fmt: skip
     # Elaboration takes ten seconds, so what its sources came to the last time is remembered.
@@ -109,7 +111,9 @@ def build(config: Config, waves: bool = False) -> Path:
             if not library.exists():
                 if waves:
                     _need_headers("zlib.h", "lz4.h")
-                _compile(verilog, Path(scratch), root, verilate, optimize, waves).rename(library)
+                compile_device(
+                    verilog, Path(scratch), verilate, optimize, waves, config.tx_flows > 0
+                ).rename(library)
             note = Path(scratch) / "sources"
             note.write_text(library.name)
             note.rename(known)
@@ -149,10 +153,15 @@ def _need_headers(*names: str) -> None:
             raise BuildError(f"waves need {name}: install zlib1g-dev and liblz4-dev")
 
 
-def _compile(
-    verilog: str, scratch: Path, root: Path, verilate: list[str], optimize: list[str],
-    waves: bool,
+def compile_device(
+    verilog: str, scratch: Path, verilate: list[str], optimize: list[str], waves: bool,
+    transmit: bool,
 ) -> Path:  # fmt: skip
+    """The shared library of a device's Verilog, in `scratch`. Raises `BuildError`.
+
+    transmit: it has the ports of transmit.
+    """
+    root = verilator_root()
     for tool in ("perl", "g++"):
         if shutil.which(tool) is None:
             raise BuildError(f"the simulator needs {tool}")
@@ -171,6 +180,7 @@ def _compile(
     sources.sort(key=lambda path: path.stat().st_size, reverse=True)
     flags = [
         *COMPILE, *optimize, f"-DVM_TRACE={int(waves)}", f"-DVM_TRACE_FST={int(waves)}",
+        f"-DSEALANE_TX={int(transmit)}", f"-I{STREAMS.parent}",
         f"-I{scratch}", f"-I{include}", f"-I{include / 'vltstd'}",
     ]  # fmt: skip
 

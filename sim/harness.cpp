@@ -2,19 +2,17 @@
 // The simulated device behind a small C interface, for ctypes.
 //
 // Everything that happens in every clock is here: frames into s_axis, frames and metadata out of
-// m_axis and m_meta, single accesses on s_axil, and a check of each output stream's rules
-// (AMBA AXI-Stream, ARM IHI 0051, 2.2: once valid, a payload stays until it is taken).
+// m_axis and m_meta, single accesses on s_axil, and a check of each output stream's rules; in a
+// device with transmit (SEALANE_TX) also frames and metadata into s_tx_axis and s_tx_meta, frames
+// and completions out of m_tx_axis and m_tx_comp.
 // Python hands over frames and takes completions, many at a time.
 
-#include <array>
+#include <algorithm>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
-#include <deque>
-#include <string>
-#include <vector>
 
 #include "Vsealane.h"
+#include "streams.h"
 #include "verilated.h"
 #if VM_TRACE
 #include "verilated_fst_c.h"
@@ -22,7 +20,7 @@
 
 namespace {
 
-using Meta = std::array<uint32_t, 16>;
+using streams::Fault;
 
 // Counters that Python reads as an array of uint64_t; the order is that of sim/transport.py.
 struct Stats {
@@ -35,19 +33,17 @@ struct Stats {
     uint64_t frames_in = 0;      // frames wholly in, ever
     uint64_t frames_out = 0;     // frames wholly out, ever
     uint64_t frames_posted = 0;  // ever
+    // The same of transmit; a frame that does not leave is never out.
+    uint64_t tx_first_in = 0, tx_last_out = 0, tx_words_in = 0, tx_words_out = 0;
+    uint64_t tx_stall_cycles = 0;
+    uint64_t tx_frames_in = 0, tx_frames_out = 0, tx_frames_posted = 0;
+    uint64_t tx_completions = 0;  // whole ones, ever
 };
 
-// Splitmix64 (public domain, Sebastiano Vigna): bubbles and backpressure by seed.
-struct Random {
-    uint64_t state = 0;
-    uint64_t next() {
-        uint64_t z = (state += 0x9E3779B97F4A7C15ull);
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-        return z ^ (z >> 31);
-    }
-    bool chance(unsigned per_256) { return per_256 && (next() & 255) < per_256; }
-};
+enum Output { M_AXIS = 1, M_META = 2, M_TX_AXIS = 4, M_TX_COMP = 8 };
+
+// TX_STATUS: `reason` in bits 4:0, `op` in bits 7:5. A frame leaves for reason NONE, but DUMP.
+bool leaves(uint32_t status) { return (status & 31) == 0 && (status >> 5 & 7) != 3; }
 
 struct Device {
     VerilatedContext context;
@@ -56,25 +52,24 @@ struct Device {
     VerilatedFstC* trace = nullptr;
 #endif
     Stats stats;
-    Random random;
+    Fault fail{stats.cycles};
+    streams::Random random;
     unsigned idle = 0, stall = 0;  // per 256 clocks
+    unsigned hold = 0;             // of Output: never ready
 
-    std::deque<std::vector<uint8_t>> input;
-    size_t input_at = 0;  // bytes of input.front() that have gone in
-    bool input_shown = false;
+    streams::FrameSource input;
+    streams::FrameSink frames;
+    streams::WordSink<16> metas;
+    streams::FrameSource tx_input;
+    streams::WordSource<8> tx_metas;
+    streams::FrameSink tx_frames;
+    streams::WordSink<4> completions;
+    uint64_t tx_leaving = 0;  // frames that left or will, as completions say
+    uint64_t progress = 0;    // clock of the latest transfer
 
-    std::vector<uint8_t> bytes;  // of all frames out
-    std::vector<uint32_t> ends;  // end of each whole frame in `bytes`
-    std::vector<Meta> metas;     // not taken by Python yet
-    uint64_t metas_out = 0;
-    uint64_t progress = 0;  // clock of the latest word or metadata
-    std::string error;
-
-    // What stood at an output in the clock before and was not taken.
-    bool frame_held = false, meta_held = false, b_held = false, r_held = false;
-    std::array<uint32_t, 4> held_data{};
-    uint32_t held_keep = 0, held_last = 0, held_rdata = 0, held_rresp = 0, held_bresp = 0;
-    Meta held_meta{};
+    // What stood at s_axil in the clock before and was not taken.
+    bool b_held = false, r_held = false;
+    uint32_t held_rdata = 0, held_rresp = 0, held_bresp = 0;
 
     explicit Device(const char* waves) {
         context.randReset(0);
@@ -88,6 +83,24 @@ struct Device {
         }
 #else
         (void)waves;
+#endif
+        input.ports = {&top->s_axis_tdata, &top->s_axis_tvalid, &top->s_axis_tready,
+                       &top->s_axis_tlast, &top->s_axis_tkeep};
+        frames.ports = {&top->m_axis_tdata, &top->m_axis_tvalid, &top->m_axis_tready,
+                        &top->m_axis_tlast, &top->m_axis_tkeep};
+        metas.ports = {&top->m_meta_tdata, &top->m_meta_tvalid, &top->m_meta_tready};
+        frames.name = "m_axis";
+        metas.name = "m_meta";
+#if SEALANE_TX
+        tx_input.ports = {&top->s_tx_axis_tdata, &top->s_tx_axis_tvalid, &top->s_tx_axis_tready,
+                          &top->s_tx_axis_tlast, &top->s_tx_axis_tkeep};
+        tx_metas.ports = {&top->s_tx_meta_tdata, &top->s_tx_meta_tvalid, &top->s_tx_meta_tready};
+        tx_frames.ports = {&top->m_tx_axis_tdata, &top->m_tx_axis_tvalid, &top->m_tx_axis_tready,
+                           &top->m_tx_axis_tlast, &top->m_tx_axis_tkeep};
+        completions.ports = {&top->m_tx_comp_tdata, &top->m_tx_comp_tvalid,
+                             &top->m_tx_comp_tready, &top->m_tx_comp_tlast};
+        tx_frames.name = "m_tx_axis";
+        completions.name = "m_tx_comp";
 #endif
         top->rst = 1;
         for (int i = 0; i < 4; i++) edge();
@@ -124,130 +137,98 @@ struct Device {
 #endif
     }
 
-    void fail(const std::string& what) {
-        if (error.empty()) error = what + " in clock " + std::to_string(stats.cycles);
+    bool ready(Output output) { return !random.chance(stall) && !(hold & output); }
+
+    // One clock. Inputs are set, logic settles, transfers are noted, then comes the edge.
+    void clock() {
+        input.drive(random, idle);
+        frames.drive(ready(M_AXIS));
+        metas.drive(ready(M_META));
+        if (SEALANE_TX) {
+            tx_input.drive(random, idle);
+            tx_metas.drive(random, idle);
+            tx_frames.drive(ready(M_TX_AXIS));
+            completions.drive(ready(M_TX_COMP));
+        }
+        top->eval();
+        bool moved = receive();
+        if (SEALANE_TX) moved |= transmit();
+        check_registers();
+        finish_edge();
+        if (moved) progress = stats.cycles;
+        stats.frames_in += input.advance();
+        if (SEALANE_TX) {
+            stats.tx_frames_in += tx_input.advance();
+            tx_metas.advance();
+        }
     }
 
-    void show_input() {
-        const auto& frame = input.front();
-        size_t left = frame.size() - input_at;
-        size_t count = left < 16 ? left : 16;
-        uint32_t word[4] = {0, 0, 0, 0};
-        std::memcpy(word, frame.data() + input_at, count);
-        for (int i = 0; i < 4; i++) top->s_axis_tdata[i] = word[i];
-        top->s_axis_tkeep = (1u << count) - 1;
-        top->s_axis_tlast = left <= 16;
-        top->s_axis_tvalid = 1;
-        input_shown = true;
+    // Whether anything moves at the ports of receive.
+    bool receive() {
+        bool moved = input.sample();
+        if (moved && stats.words_in++ == 0) stats.first_in = stats.cycles;
+        stats.stall_cycles += input.waits();
+        moved |= metas.sample(fail);
+        bool offered = *frames.ports.valid;
+        if (offered && metas.packets + metas.now.held <= frames.frames)
+            fail("a frame's word came before its metadata");
+        if (frames.sample(fail)) {
+            moved = true;
+            stats.words_out++;
+            stats.last_out = stats.cycles;
+            stats.frames_out = frames.frames;
+        }
+        return moved;
     }
 
-    void check_outputs() {
-        if (frame_held) {
-            bool same = top->m_axis_tvalid && top->m_axis_tkeep == held_keep
-                        && top->m_axis_tlast == held_last;
-            for (int i = 0; i < 4; i++) same &= top->m_axis_tdata[i] == held_data[i];
-            if (!same) fail("m_axis did not hold its payload");
+    // Whether anything moves at the ports of transmit.
+    bool transmit() {
+        bool moved = tx_input.sample();
+        if (moved && stats.tx_words_in++ == 0) stats.tx_first_in = stats.cycles;
+        stats.tx_stall_cycles += tx_input.waits();
+        moved |= tx_metas.sample();
+        if (tx_frames.sample(fail)) {
+            moved = true;
+            stats.tx_words_out++;
+            stats.tx_last_out = stats.cycles;
+            stats.tx_frames_out = tx_frames.frames;
         }
-        if (meta_held) {
-            bool same = top->m_meta_tvalid;
-            for (int i = 0; i < 16; i++) same &= top->m_meta_tdata[i] == held_meta[i];
-            if (!same) fail("m_meta did not hold its payload");
+        if (completions.sample(fail)) {
+            moved = true;
+            if (completions.now.last) tx_leaving += leaves(completions.now.data[0]);
+            stats.tx_completions = completions.packets;
         }
+        if (stats.tx_completions == stats.tx_frames_posted && tx_frames.frames > tx_leaving)
+            fail("a frame left whose completion says that it did not");
+        if (stats.tx_completions > stats.tx_frames_posted) fail("a completion of no frame");
+        return moved;
+    }
+
+    void check_registers() {
         if (b_held && !(top->s_axil_bvalid && top->s_axil_bresp == held_bresp))
             fail("s_axil B did not hold its payload");
         if (r_held && !(top->s_axil_rvalid && top->s_axil_rdata == held_rdata
                         && top->s_axil_rresp == held_rresp))
             fail("s_axil R did not hold its payload");
-    }
-
-    // One clock. Inputs are set, logic settles, transfers are noted, then comes the edge.
-    void clock() {
-        if (!input_shown) {
-            if (!input.empty() && !random.chance(idle)) show_input();
-            else top->s_axis_tvalid = 0;
-        }
-        bool ready = !random.chance(stall);
-        top->m_axis_tready = ready;
-        top->m_meta_tready = stall ? !random.chance(stall) : 1;
-        top->eval();
-        check_outputs();
-
-        bool taken = false;
-        if (top->s_axis_tvalid) {
-            if (top->s_axis_tready) {
-                taken = true;
-                if (stats.words_in++ == 0) stats.first_in = stats.cycles;
-            } else {
-                stats.stall_cycles++;
-            }
-        }
-        if (top->m_meta_tvalid) {
-            meta_held = !top->m_meta_tready;
-            Meta meta;
-            for (int i = 0; i < 16; i++) meta[i] = top->m_meta_tdata[i];
-            held_meta = meta;
-            if (!meta_held) {
-                metas.push_back(meta);
-                metas_out++;
-                progress = stats.cycles;
-            }
-        } else {
-            meta_held = false;
-        }
-        if (top->m_axis_tvalid) {
-            frame_held = !ready;
-            for (int i = 0; i < 4; i++) held_data[i] = top->m_axis_tdata[i];
-            held_keep = top->m_axis_tkeep;
-            held_last = top->m_axis_tlast;
-            if (metas_out + top->m_meta_tvalid * meta_held <= stats.frames_out)
-                fail("a frame's word came before its metadata");
-            if (ready) take_output();
-        } else {
-            frame_held = false;
-        }
         b_held = top->s_axil_bvalid && !top->s_axil_bready;
         r_held = top->s_axil_rvalid && !top->s_axil_rready;
         held_bresp = top->s_axil_bresp;
         held_rdata = top->s_axil_rdata;
         held_rresp = top->s_axil_rresp;
-
-        finish_edge();
-        if (taken) {
-            progress = stats.cycles;
-            input_shown = false;
-            input_at += 16;
-            if (input_at >= input.front().size()) {
-                input.pop_front();
-                input_at = 0;
-                stats.frames_in++;
-            }
-        }
-    }
-
-    void take_output() {
-        uint32_t count = __builtin_popcount(held_keep);
-        if (held_keep == 0 || held_keep != (1u << count) - 1 || (!held_last && count != 16))
-            fail("m_axis tkeep is wrong");
-        const uint8_t* data = reinterpret_cast<const uint8_t*>(held_data.data());
-        bytes.insert(bytes.end(), data, data + count);
-        stats.words_out++;
-        stats.last_out = progress = stats.cycles;
-        if (held_last) {
-            ends.push_back(bytes.size());
-            stats.frames_out++;
-        }
     }
 
     bool done() const {
-        return stats.frames_out == stats.frames_posted && metas_out == stats.frames_posted;
+        return frames.frames == stats.frames_posted && metas.packets == stats.frames_posted
+               && tx_input.queue.empty() && completions.packets == stats.tx_frames_posted
+               && tx_frames.frames == tx_leaving;
     }
 
-    // 0: done; 1: `bound` clocks without a word in or out; 2: see `error`.
+    // 0: done; 1: `bound` clocks without a transfer; 2: see `fail`.
     int run(uint64_t bound) {
         progress = stats.cycles;
         while (!done()) {
             clock();
-            if (!error.empty()) return 2;
+            if (!fail.text.empty()) return 2;
             if (stats.cycles - progress > bound) return 1;
         }
         return 0;
@@ -305,13 +286,19 @@ void sealane_options(Device* d, uint64_t seed, unsigned idle, unsigned stall) {
     d->idle = idle;
     d->stall = stall;
 }
+void sealane_hold(Device* d, unsigned outputs) { d->hold = outputs; }
 void sealane_post(Device* d, const uint8_t* bytes, uint32_t length) {
-    d->input.emplace_back(bytes, bytes + length);
+    d->input.queue.emplace_back(bytes, bytes + length);
     d->stats.frames_posted++;
+}
+void sealane_post_tx(Device* d, const uint8_t* bytes, uint32_t length, const uint8_t* meta) {
+    d->tx_input.queue.emplace_back(bytes, bytes + length);
+    std::memcpy(d->tx_metas.queue.emplace_back().data(), meta, 32);
+    d->stats.tx_frames_posted++;
 }
 int sealane_run(Device* d, uint64_t bound) { return d->run(bound); }
 void sealane_clocks(Device* d, uint64_t count) {
-    while (count-- && d->error.empty()) d->clock();
+    while (count-- && d->fail.text.empty()) d->clock();
 }
 int sealane_write(Device* d, uint32_t address, uint32_t value, uint64_t bound) {
     return d->write(address, value, bound);
@@ -323,27 +310,39 @@ int sealane_irq(Device* d) {
     d->top->eval();
     return d->top->irq;
 }
-const char* sealane_error(Device* d) { return d->error.c_str(); }
+const char* sealane_error(Device* d) { return d->fail.text.c_str(); }
 const uint64_t* sealane_stats(Device* d) { return reinterpret_cast<const uint64_t*>(&d->stats); }
 void sealane_clear(Device* d) {
     d->stats.first_in = d->stats.last_out = 0;
     d->stats.words_in = d->stats.words_out = d->stats.stall_cycles = 0;
+    d->stats.tx_first_in = d->stats.tx_last_out = 0;
+    d->stats.tx_words_in = d->stats.tx_words_out = d->stats.tx_stall_cycles = 0;
 }
 
-// Completions are taken in two steps: how many there are, then a copy of them all.
+// What came out is taken in two steps: how much there is, then a copy of it all.
 uint32_t sealane_waiting(Device* d, uint32_t* length) {
-    size_t count = d->ends.size() < d->metas.size() ? d->ends.size() : d->metas.size();
-    *length = count ? d->ends[count - 1] : 0;
+    size_t count = std::min(d->frames.ends.size(), d->metas.ends.size());
+    *length = d->frames.length(count);
     return count;
 }
 void sealane_take(Device* d, uint32_t count, uint8_t* bytes, uint32_t* ends, uint32_t* metas) {
-    uint32_t length = count ? d->ends[count - 1] : 0;
-    std::memcpy(bytes, d->bytes.data(), length);
-    std::memcpy(ends, d->ends.data(), count * sizeof(uint32_t));
-    std::memcpy(metas, d->metas.data(), count * sizeof(Meta));
-    d->bytes.erase(d->bytes.begin(), d->bytes.begin() + length);
-    d->ends.erase(d->ends.begin(), d->ends.begin() + count);
-    for (auto& end : d->ends) end -= length;
-    d->metas.erase(d->metas.begin(), d->metas.begin() + count);
+    d->frames.take(count, bytes, ends);
+    d->metas.take(count, metas, nullptr);
+}
+uint32_t sealane_waiting_tx(Device* d, uint32_t* length) {
+    size_t count = d->tx_frames.ends.size();
+    *length = d->tx_frames.length(count);
+    return count;
+}
+void sealane_take_tx(Device* d, uint32_t count, uint8_t* bytes, uint32_t* ends) {
+    d->tx_frames.take(count, bytes, ends);
+}
+uint32_t sealane_waiting_completions(Device* d, uint32_t* beats) {
+    size_t count = d->completions.ends.size();
+    *beats = d->completions.length(count);
+    return count;
+}
+void sealane_take_completions(Device* d, uint32_t count, uint32_t* beats, uint32_t* ends) {
+    d->completions.take(count, beats, ends);
 }
 }
