@@ -11,6 +11,7 @@ from sealane.hdl.abi.events import EVENT, EVENT_WORDS
 from sealane.hdl.abi.flowhash import rows
 from sealane.hdl.abi.tx import TX_COMMAND, TX_COUNTERS, TxCommand
 from sealane.hdl.registers import OKAY, SLVERR, Registers
+from sealane.hdl.tx_commit import Counts
 from sealane.sim.unit import build
 
 CONFIG = Config(flows=16, events=8)
@@ -240,8 +241,7 @@ def test_counters_count(config):
     rng = random.Random(3)
     pulses = {"frames": "frames", "evicted": "evicted", "stall": "stall_cycles"}
     if config.tx_flows:
-        pulses |= {"tx_frames": "tx_frames", "tx_stall": "tx_stall_cycles"}
-    tx_fields = [name for name, _ in TX_COUNTERS if name not in pulses.values()]
+        pulses["tx_stall"] = "tx_stall_cycles"
     fields = {f: 10 if f == "records_verified" else 1 for f in
               ("marked", "records_verified", "tag_mismatch", "resync_requests", "resumed",
                "parked")}
@@ -249,9 +249,10 @@ def test_counters_count(config):
         steps = {name: rng.getrandbits(width) for name, width in fields.items()}
         bus.unit.set_fields("counts", **steps)
         if config.tx_flows:
-            tx_steps = {name: rng.getrandbits(1) for name in tx_fields}
+            widths = {name: 10 if name == "tags" else 1 for name in Counts.members}
+            tx_steps = {name: rng.getrandbits(width) for name, width in widths.items()}
             bus.unit.set_fields("tx_counts", **tx_steps)
-            steps |= tx_steps
+            steps |= {f"tx_{name}": step for name, step in tx_steps.items()}
         for port, name in pulses.items():
             steps[name] = rng.getrandbits(1)
             bus.unit.set(port, steps[name])

@@ -15,7 +15,8 @@ from .abi.tx import TX_COUNTERS, TxCommand
 from .commit import Counts
 from .fifo import StreamFIFO
 from .layouts import Command, Event, FlowKey
-from .tx_layouts import TxCommandFields, TxCounts
+from .tx_commit import Counts as TxCounts
+from .tx_layouts import TxCommandFields
 
 OKAY = 0
 SLVERR = 2
@@ -71,10 +72,10 @@ class Registers(Component):
     frames, evicted, stall: counted clocks. counts: see `Counts`.
     irq: level, an event is waiting.
 
-    Only with `Config.tx_flows`: tx_commands, tx_token_done, tx_flow_write_done, tx_frames,
-    tx_stall and tx_counts, the same for transmit. One command is under way at a time, of either
-    direction, so FLOW_KEY and the staging memory are shared. `TxCommand`s need a transmit context
-    or row; without `Config.tx_flows` they do not exist.
+    Only with `Config.tx_flows`: tx_commands, tx_token_done, tx_flow_write_done, tx_stall and
+    tx_counts (see `tx_commit.Counts`), the same for transmit. One command is under way at a time,
+    of either direction, so FLOW_KEY and the staging memory are shared. `TxCommand`s need a transmit
+    context or row; without `Config.tx_flows` they do not exist.
     """
 
     def __init__(self, config: Config):
@@ -83,7 +84,6 @@ class Registers(Component):
             "tx_commands": Out(stream.Signature(TxCommandFields)),
             "tx_token_done": In(1),
             "tx_flow_write_done": In(1),
-            "tx_frames": In(1),
             "tx_stall": In(1),
             "tx_counts": In(TxCounts),
         }
@@ -257,8 +257,8 @@ class Registers(Component):
         counts = {name: self.counts[name] for name in Counts.members}
         if tx_flows:
             names += [name for name, _ in TX_COUNTERS]
-            steps |= {"tx_frames": self.tx_frames, "tx_stall_cycles": self.tx_stall}
-            counts |= {name: self.tx_counts[name] for name in TxCounts.members}
+            steps["tx_stall_cycles"] = self.tx_stall
+            counts |= {f"tx_{name}": self.tx_counts[name] for name in TxCounts.members}
         counters = {}
         for name in names:
             counter = Signal(32, name=f"count_{name}")

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device: receive pipeline, registers and their ports."""
+"""The device: receive pipeline, registers and their ports; transmit is `tx_top`."""
 
-from amaranth.hdl import Module, Mux
-from amaranth.lib.wiring import Component, In, Out, Signature, connect, flipped
+from amaranth.hdl import Module
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from .abi.config import Config
-from .abi.meta import META_BITS
 from .cipher import Cipher
 from .commit import Commit
 from .fifo import StreamFIFO
 from .flow_table import FlowTable
 from .ingress import Ingress
 from .layouts import Layouts
+from .ports import CompletionStream, FrameStream, MetaStream, TxMetaStream, frames_in, frames_out
 from .registers import AxiLite, Registers
 from .ring import PacketRing, ShadowRing
+from .tx_top import Transmit
 from .walker import Walker
 
 SPANS = 16
@@ -22,21 +23,6 @@ ENTRIES = 64
 VERDICTS = 32
 # At least one for each entry on its way: commit must never wait for the walker.
 FEEDBACK = 128
-
-FrameStream = Signature(
-    {
-        "tdata": Out(128),
-        "tkeep": Out(16),
-        "tlast": Out(1),
-        "tvalid": Out(1),
-        "tready": In(1),
-    }
-)
-"""AXI4-Stream of frames without preamble and check sequence, 16 bytes a clock, byte 0 lowest.
-`tkeep` is all ones but in a frame's last word, where it has no gaps and at least one byte."""
-
-MetaStream = Signature({"tdata": Out(META_BITS), "tvalid": Out(1), "tready": In(1)})
-"""AXI4-Stream of packet metadata (`abi.meta.META`), one a frame."""
 
 
 def text_spans(config: Config) -> int:
@@ -47,16 +33,26 @@ def text_spans(config: Config) -> int:
 
 
 class Device(Component):
-    """Inline TLS decryption between a MAC and the host.
+    """Inline TLS between a MAC and the host: decryption, and with `Config.tx_flows` encryption.
 
     Frames go in at `s_axis` and leave at `m_axis` in the same order, each with one payload of
     `m_meta` that is offered no later than the frame's first word. `s_axil` and `irq`: see
     `Registers`. Clock `clk`, synchronous active-high reset `rst`. Backpressure: while the outputs
     wait the packet ring fills, then `s_axis.tready` falls; nothing is ever dropped.
+
+    Only with `Config.tx_flows`: `s_tx_axis`, `s_tx_meta`, `m_tx_axis` and `m_tx_comp`, see
+    `Transmit`. The directions share the cipher and the registers; a host that takes nothing from
+    one of them does not hold up the other.
     """
 
     def __init__(self, config: Config):
         self._config = config
+        transmit = {
+            "s_tx_axis": In(FrameStream),
+            "s_tx_meta": In(TxMetaStream),
+            "m_tx_axis": Out(FrameStream),
+            "m_tx_comp": Out(CompletionStream),
+        }
         super().__init__(
             {
                 "s_axis": In(FrameStream),
@@ -64,6 +60,7 @@ class Device(Component):
                 "m_meta": Out(MetaStream),
                 "s_axil": In(AxiLite),
                 "irq": Out(1),
+                **(transmit if config.tx_flows else {}),
             }
         )
 
@@ -87,13 +84,8 @@ class Device(Component):
             connect(m, fifo.o, sink)
 
         # Frames in.
-        word = ingress.frames.payload
         m.d.comb += [
-            word.data.eq(self.s_axis.tdata),
-            word.last.eq(self.s_axis.tlast),
-            word.bytes.eq(sum(self.s_axis.tkeep)),
-            ingress.frames.valid.eq(self.s_axis.tvalid),
-            self.s_axis.tready.eq(ingress.frames.ready),
+            *frames_in(self.s_axis, ingress.frames),
             ring.write_en.eq(ingress.write_en),
             ring.write_word.eq(ingress.write_word),
             ring.write_data.eq(ingress.write_data),
@@ -129,7 +121,6 @@ class Device(Component):
         ]
 
         # Back: what leaves.
-        out = commit.frames.payload
         m.d.comb += [
             ring.commit_word.eq(commit.commit_word),
             commit.commit_data.eq(ring.commit_data),
@@ -137,11 +128,7 @@ class Device(Component):
             commit.shadow_data.eq(shadow.read_data),
             commit.write_word.eq(ingress.write_word),
             ingress.read_word.eq(commit.read_word),
-            self.m_axis.tdata.eq(out.data),
-            self.m_axis.tlast.eq(out.last),
-            self.m_axis.tkeep.eq(Mux(out.bytes[4], 0xFFFF, (1 << out.bytes[:4]) - 1)),
-            self.m_axis.tvalid.eq(commit.frames.valid),
-            commit.frames.ready.eq(self.m_axis.tready),
+            *frames_out(commit.frames, self.m_axis),
             self.m_meta.tdata.eq(commit.metas.payload),
             self.m_meta.tvalid.eq(commit.metas.valid),
             commit.metas.ready.eq(self.m_meta.tready),
@@ -159,4 +146,29 @@ class Device(Component):
             registers.stall.eq(ingress.stall),
             registers.counts.eq(commit.counts),
         ]
+        if config.tx_flows:
+            self._transmit(m, cipher, registers)
         return m
+
+    def _transmit(self, m, cipher, registers):
+        """Transmit between its ports, the cipher and the registers."""
+        m.submodules.transmit = transmit = Transmit(self._config)
+        for port in ("s_tx_axis", "s_tx_meta", "m_tx_axis", "m_tx_comp"):
+            connect(m, flipped(getattr(self, port)), getattr(transmit, port))
+        connect(m, registers.tx_commands, transmit.commands)
+        connect(m, transmit.spans, cipher.tx_spans)
+        connect(m, cipher.tx_outcomes, transmit.outcomes)
+        connect(m, cipher.tx_tags, transmit.tags)
+        m.d.comb += [
+            transmit.cipher_addr.eq(cipher.tx_ring_addr),
+            cipher.tx_ring_data.eq(transmit.cipher_data),
+            transmit.text_en.eq(cipher.tx_text_en),
+            transmit.text_addr.eq(cipher.tx_text_addr),
+            transmit.text_data.eq(cipher.tx_text_data),
+            transmit.text_mask.eq(cipher.tx_text_mask),
+            transmit.flow_key.eq(registers.flow_key),
+            registers.tx_flow_write_done.eq(transmit.flow_write_done),
+            registers.tx_token_done.eq(transmit.token_done),
+            registers.tx_stall.eq(transmit.stall),
+            registers.tx_counts.eq(transmit.counts),
+        ]

@@ -29,20 +29,6 @@ TX_TOKEN_MORE = 4  # TX_DELETE: its first clear is in place, and the command is 
 TxCommandFields = struct(TX_COMMAND)
 TxMeta = struct(TX_META)
 
-TxCounts = data.StructLayout(
-    {
-        "tx_encrypted": 1,
-        "tx_wire": 1,
-        "tx_passed": 1,
-        "tx_dumped": 1,
-        "tx_dropped": 1,
-        "tx_orphans": 1,
-        "tx_tag_mismatch": 1,
-        "tx_tags": 1,
-    }
-)
-"""How far each counter of `abi.tx.TX_COUNTERS` that commit knows goes on in this clock."""
-
 
 def tx_config(config: Config) -> Config:
     """The parameters with which blocks of receive serve transmit: its flows and its ring."""
