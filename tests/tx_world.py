@@ -206,13 +206,16 @@ class TxWorld:
 
     def side(self, start: int, **fields: int) -> dict[str, int]:
         """The fields that name the position `start` of a side frame."""
-        records = self.stream.records
-        index = next(i for i, record in enumerate(records) if start < record.end)
-        record = records[index]
+        records, record = self.stream.records, self.record_at(start)
+        number = records[0].number + records.index(record)
         return {
-            "side": 1, "number": records[0].number + index, "offset": start - record.offset,
+            "side": 1, "number": number, "offset": start - record.offset,
             "record_length": len(record.wire) - 5, "record_type": record.wire[0], **fields,
         }  # fmt: skip
+
+    def record_at(self, offset: int) -> Record:
+        """The record that holds the byte at `offset`."""
+        return next(record for record in self.stream.records if offset < record.end)
 
     def with_tags(self, start: int, end: int) -> bytes:
         """The host's frame with [start, end) and its tags in their room."""
@@ -236,12 +239,16 @@ class TxWorld:
         """One frame that nothing is said about; whether it left."""
         return self.post(self.frame(start, end, self.plain), self.meta(TxOp.NOTHING)).left
 
+    @property
+    def has_faults(self) -> bool:
+        """Whether `lose` works."""
+        return hasattr(getattr(self.transport, "tx", None), "fail_next")
+
     def lose(self, writes: int) -> None:
         """The next frame loses writes of text in the device, if the device can be made to."""
-        model = getattr(self.transport, "tx", None)
-        if model is None:
+        if not self.has_faults:
             pytest.skip("this device has no fault to switch on")
-        model.fail_next(writes)
+        self.transport.tx.fail_next(writes)
 
     # --- the wire -------------------------------------------------------------------------------
 
