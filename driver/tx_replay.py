@@ -55,6 +55,8 @@ class TxTrace:
 
     packet: its number in the capture, from 0. time: seconds since the first packet. offset: of its
     first byte in the stream. outcome: its way, `wire` or `dropped`; reason: of the latter two.
+    retransmitted: nothing in it is new. reread: bytes replayed only to be hashed for it. cpu:
+    bytes that software encrypted, or read for a tag, for it.
     """
 
     packet: int
@@ -67,6 +69,9 @@ class TxTrace:
     outcome: str
     reason: str
     identical: bool
+    retransmitted: bool = False
+    reread: int = 0
+    cpu: int = 0
 
 
 @dataclass
@@ -267,12 +272,14 @@ class TxReplay:
             self._post([Post(out.frame, meta)], [posted])
             return
         if out.end <= sender.highest:
+            out.retransmitted = True
             counts.retransmitted += 1
             counts.retransmitted_bytes += out.head.payload_length
         sender.highest = max(sender.highest, out.end)
         sender.push(out.end, lambda record: self._rekey(sender, record))
         if kernel.offset(out.head.seq) != kernel.expected:
             self._poll()
+        read = sum(kernel.counters.cpu_bytes.values())
         got = kernel.transmit(sender.host_frame(out))
         if isinstance(got, Hold):
             self._look_at(all_of_them=True)
@@ -284,6 +291,8 @@ class TxReplay:
         if not isinstance(got, Plan):
             self._dropped(sender, out, got.reason.value if isinstance(got, Drop) else HELD)
             return
+        out.reread = sum(len(post.frame) for post in got.posts[:-1])
+        out.cpu = sum(kernel.counters.cpu_bytes.values()) - read
         frames = [
             _Posted(TxOp(TX_META.unpack(post.meta)["op"]), out.packet, b"", sender)
             for post in got.posts
@@ -366,7 +375,8 @@ class TxReplay:
     ) -> None:  # fmt: skip
         self.trace.append(TxTrace(
             out.packet, out.time, out.connection, sender.way, out.head.seq, out.offset,
-            out.head.payload_length, outcome, reason, same,
+            out.head.payload_length, outcome, reason, same, out.retransmitted, out.reread,
+            out.cpu,
         ))  # fmt: skip
 
     # --- contexts and keys ------------------------------------------------------------------

@@ -65,7 +65,7 @@ class Outgoing:
 
     packet, time: number in the capture and seconds since its first packet. connection: index in
     the report. frame, head: as the capture has it. offset: of the first payload byte in the
-    direction's stream.
+    direction's stream. retransmitted, reread, cpu: see `tx_replay.TxTrace`.
     """
 
     packet: int
@@ -74,6 +74,9 @@ class Outgoing:
     frame: bytes
     head: Parsed
     offset: int
+    retransmitted: bool = False
+    reread: int = 0
+    cpu: int = 0
 
     @property
     def end(self) -> int:

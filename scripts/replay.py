@@ -41,6 +41,7 @@ PACKET_COLUMNS = (
 )
 TX_PACKET_COLUMNS = (
     "packet", "time", "connection", "dir", "seq", "offset", "length", "way", "reason", "identical",
+    "reread",
 )
 
 
@@ -60,9 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="write what became of each packet: its number from 0, time, "
                         "connection, direction, TCP sequence number, offset in the stream, payload "
                         "bytes, mark (0 or 1) and the reason of an unmarked one; with --direction "
-                        "tx, of each segment, the way that it went (or wire, dropped), the reason "
-                        "of the latter two and whether it left identical instead of mark and "
-                        "reason")
+                        "tx, of each segment, instead of the last two, its way (or wire, dropped), "
+                        "the reason of the latter, whether it left identical (0 or 1) and bytes "
+                        "replayed for it")
     parser.add_argument("--plaintext", type=Path, metavar="DIR",
                         help="write application bytes to DIR/INDEX.c2s.bin and .s2c.bin: those "
                         "recovered or, with --direction tx, those sent")
@@ -169,7 +170,7 @@ def write_segments(path: Path, segments: Iterable[TxTrace]) -> None:
         lines.writerow(TX_PACKET_COLUMNS)
         for s in segments:
             lines.writerow((s.packet, f"{s.time:.6f}", s.connection, s.way, s.seq, s.offset,
-                            s.length, s.outcome, s.reason, int(s.identical)))
+                            s.length, s.outcome, s.reason, int(s.identical), s.reread))
 
 
 def check_arguments(args: argparse.Namespace) -> None:
