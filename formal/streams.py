@@ -18,12 +18,16 @@ from sealane.hdl.frame_reader import FrameReader
 from sealane.hdl.ingress import Ingress
 from sealane.hdl.layouts import Layouts
 from sealane.hdl.span_maker import SpanMaker
+from sealane.hdl.tx_commit import TxCommit
+from sealane.hdl.tx_reader import TxReader
+from sealane.hdl.tx_ring import TextRing
 from sealane.hdl.verdict import Verdicts
 from sealane.hdl.walker import Walker
 
 from .bench import Bench
 from .inside import Opened
 from .mark import SMALL
+from .tx_commit import SMALL as TX_SMALL
 
 
 class AnyProduct(Component):
@@ -71,6 +75,9 @@ COMPONENTS = {
     "verdicts": Verdicts,
     "commit": Commit,
     "frame_reader": FrameReader,
+    "text_ring": lambda _: TextRing(TX_SMALL),
+    "tx_commit": lambda _: TxCommit(TX_SMALL),
+    "tx_reader": lambda _: TxReader(TX_SMALL),
 }
 """Every component with an output stream but `Registers`; `Cipher` and `Device` only join them."""
 
