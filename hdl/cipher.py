@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cipher: decrypts and authenticates spans of TLS records in any order.
+"""The cipher: AES-GCM on spans of TLS records in any order, for receive and for transmit.
 
-    spans -> prep -> issue -> AES-CTR, GHASH -> fold -> X rows -> verdicts
-              |                  |      |
-              keys          ring -+      +-> shadow ring
+    spans --------+                                        +-> X rows -> verdicts
+                  +-> prep -> issue -> AES-CTR, GHASH -> fold
+    tx_spans -----+    |                |      |           +-> tags -> tx_outcomes, tx_tags
+                     keys       rings --+      +-> shadow ring, text ring
 
 A span's share in its record's GHASH is weighted to the record's end, so segments are independent:
-see `datapath`, `ghash`, `fold` and `verdict` for one piece each of
+see `datapath`, `ghash`, `fold`, `verdict` and `tx_tags` for one piece each of
 
     X = A*H^(n+2) + sum C_i*H^(n-i+2) + L*H + E(K, J0) + tag,    i = 1 .. n
+
+which is 0 for an authentic record; without the last term it is the tag to be sent.
 """
 
 from amaranth.hdl import Module, Signal
@@ -16,15 +19,19 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from .cipher_arbiter import SpanArbiter
 from .cipher_issue import Issue
 from .cipher_layouts import CipherLayouts
 from .cipher_prep import Prep
 from .datapath import Datapath
 from .fifo import StreamFIFO
-from .fold import Fold
+from .fold import Fold, SharedFold
 from .inner_type import InnerTypeTracker
 from .key_store import KeyStore
 from .layouts import Layouts
+from .tx_delta import TxDelta
+from .tx_layouts import TxLayouts
+from .tx_tags import TxTags
 from .verdict import Verdicts
 
 JOB_DEPTH = 3
@@ -33,7 +40,7 @@ SPANS_PER_ROUND_REGISTER = 32
 
 
 class Cipher(wiring.Component):
-    """Spans in; plaintext into the shadow ring; a verdict for each packet's last span, in order.
+    """Spans in; text into the rings; a verdict for each packet's last span, in order.
 
     One slot (16-byte block) a clock, back to back across spans, records, packets and flows; a span
     takes as many slots as text blocks it touches, one more if it has tag bytes, and at least 3
@@ -46,13 +53,21 @@ class Cipher(wiring.Component):
     cipher_addr -> cipher_data: ring, 16 bytes at any byte address, latency 2.
     shadow_en, shadow_addr, shadow_data, shadow_mask: byte i goes to shadow_addr + i if mask[i].
     stage_addr -> stage_data: staging memory, latency 1; stage_clear: zero the word at stage_addr.
+
+    With transmit the directions take turns span by span, and a direction's host that takes nothing
+    holds up that direction alone. Key tokens wait for the spans of their own direction only.
+    tx_spans: see `TxLayouts.span`. tx_outcomes, tx_tags: see `TxTags`; a verdict comes after its
+    frame's last write to the text ring and behind its last tag.
+    tx_ring_addr -> tx_ring_data: the host's frames, as at cipher_addr.
+    tx_text_en, tx_text_addr, tx_text_data, tx_text_mask: ciphertext into the text ring.
     """
 
     def __init__(self, config):
         self.config = config
         layouts = Layouts(config)
         super().__init__(
-            {
+            self._transmit_ports()
+            | {
                 "spans": In(stream.Signature(layouts.span)),
                 "verdicts": Out(stream.Signature(layouts.verdict)),
                 "cipher_addr": Out(layouts.byte_bits),
@@ -66,6 +81,22 @@ class Cipher(wiring.Component):
                 "stage_clear": Out(1),
             }
         )
+
+    def _transmit_ports(self):
+        if not self.config.tx_flows:
+            return {}
+        layouts = TxLayouts(self.config)
+        return {
+            "tx_spans": In(stream.Signature(layouts.span)),
+            "tx_outcomes": Out(stream.Signature(layouts.outcome)),
+            "tx_tags": Out(stream.Signature(128)),
+            "tx_ring_addr": Out(layouts.byte_bits),
+            "tx_ring_data": In(128),
+            "tx_text_en": Out(1),
+            "tx_text_addr": Out(layouts.byte_bits),
+            "tx_text_data": Out(128),
+            "tx_text_mask": Out(16),
+        }
 
     def elaborate(self, platform):
         m = Module()
@@ -81,10 +112,9 @@ class Cipher(wiring.Component):
         m.submodules.inner = inner = InnerTypeTracker(datapath.sum_delay)
         # A sum's span is still in `retires`; this queue holds as many and cannot overflow.
         m.submodules.sums = sums = StreamFIFO(own.sum, flying + 2)
-        m.submodules.fold = fold = Fold(config)
+        m.submodules.fold = fold = (SharedFold if config.tx_flows else Fold)(config)
         m.submodules.back = back = Verdicts(config)
 
-        wiring.connect(m, wiring.flipped(self.spans), prep.spans)
         wiring.connect(m, prep.jobs, jobs.i)
         wiring.connect(m, jobs.o, issue.jobs)
         wiring.connect(m, issue.retires, retires.i)
@@ -94,13 +124,34 @@ class Cipher(wiring.Component):
         wiring.connect(m, back.verdicts, wiring.flipped(self.verdicts))
 
         under_way = Signal(ceil_log2(under_way_limit + 1))
-        m.d.sync += under_way.eq(under_way + prep.accepted - back.retired)
+        drained = (under_way == 0) & ~back.key_pending
+        if config.tx_flows:
+            of_tx = prep.spans.payload.tx
+            m.d.sync += under_way.eq(under_way + (prep.accepted & ~of_tx) - back.retired)
+            m.d.comb += back.key_done.eq(keys.done & ~of_tx)
+            arbiter = self._transmit(m, prep, keys, issue, datapath, fold, flying)
+            m.d.comb += [
+                arbiter.rx_open.eq(under_way < flying),
+                arbiter.rx_drained.eq(drained),
+                prep.drained.eq(1),  # the arbiter has seen to it
+                self.shadow_en.eq(datapath.text_valid & ~datapath.text_tx),
+                inner.last.eq(datapath.text_last & ~datapath.text_tx),
+                sums.i.valid.eq(datapath.sum_valid & ~datapath.sum_tx),
+            ]
+        else:
+            wiring.connect(m, wiring.flipped(self.spans), prep.spans)
+            m.d.sync += under_way.eq(under_way + prep.accepted - back.retired)
+            m.d.comb += [
+                prep.drained.eq(drained),
+                back.key_done.eq(keys.done),
+                self.shadow_en.eq(datapath.text_valid),
+                inner.last.eq(datapath.text_last),
+                sums.i.valid.eq(datapath.sum_valid),
+            ]
         m.d.comb += [
-            prep.drained.eq((under_way == 0) & ~back.key_pending),
             keys.start.eq(prep.key_start),
-            keys.token.eq(self.spans.payload),
+            keys.token.eq(prep.spans.payload),
             prep.key_done.eq(keys.done),
-            back.key_done.eq(keys.done),
             keys.row_address.eq(prep.row_address),
             prep.row.eq(keys.row),
             keys.power_address.eq(prep.power_address),
@@ -118,16 +169,60 @@ class Cipher(wiring.Component):
             datapath.ring_data.eq(self.cipher_data),
             keys.weight_address.eq(datapath.power_address),
             datapath.power_data.eq(keys.weight),
-            self.shadow_en.eq(datapath.text_valid),
             self.shadow_addr.eq(datapath.text_address),
             self.shadow_data.eq(datapath.text_data),
             self.shadow_mask.eq(datapath.text_mask),
-            inner.valid.eq(datapath.text_valid),
+            inner.valid.eq(self.shadow_en),
             inner.data.eq(datapath.text_data),
             inner.block.eq(datapath.text_block),
-            inner.last.eq(datapath.text_last),
-            sums.i.valid.eq(datapath.sum_valid),
             sums.i.payload.value.eq(datapath.sum),
             sums.i.payload.inner.eq(inner.inner),
         ]
         return m
+
+    def _transmit(self, m, prep, keys, issue, datapath, fold, flying):
+        """What transmit has of its own: the way in, deltas, queues and tags."""
+        config, own, layouts = self.config, CipherLayouts(self.config), TxLayouts(self.config)
+        m.submodules.arbiter = arbiter = SpanArbiter(config)
+        m.submodules.tx_retires = retires = StreamFIFO(own.tx_retire, flying)
+        m.submodules.tx_sums = sums = StreamFIFO(128, flying + 2)
+        m.submodules.tx_delta = delta = TxDelta(config)
+        m.submodules.tx_deltas = deltas = StreamFIFO(layouts.delta, flying + 2)
+        m.submodules.tx_back = back = TxTags(config)
+        wiring.connect(m, wiring.flipped(self.spans), arbiter.rx)
+        wiring.connect(m, wiring.flipped(self.tx_spans), arbiter.tx)
+        wiring.connect(m, arbiter.spans, prep.spans)
+        wiring.connect(m, issue.tx_retires, retires.i)
+        wiring.connect(m, retires.o, fold.tx_retires)
+        wiring.connect(m, sums.o, fold.tx_sums)
+        wiring.connect(m, deltas.o, fold.tx_deltas)
+        wiring.connect(m, fold.tx_contributions, back.contributions)
+        wiring.connect(m, back.outcomes, wiring.flipped(self.tx_outcomes))
+        wiring.connect(m, back.tags, wiring.flipped(self.tx_tags))
+
+        token, text = prep.spans.payload, datapath.text_valid & datapath.text_tx
+        under_way = Signal(range(flying + 1))
+        m.d.sync += under_way.eq(under_way + (prep.accepted & token.tx) - back.retired)
+        m.d.comb += [
+            arbiter.tx_open.eq(under_way < flying),
+            arbiter.tx_drained.eq((under_way == 0) & ~back.key_pending),
+            back.key_done.eq(keys.done & token.tx),
+            self.tx_ring_addr.eq(datapath.ring_address),
+            datapath.tx_ring_data.eq(self.tx_ring_data),
+            self.tx_text_en.eq(text),
+            self.tx_text_addr.eq(datapath.text_address),
+            self.tx_text_data.eq(datapath.text_data),
+            self.tx_text_mask.eq(datapath.text_mask),
+            delta.text_valid.eq(text),
+            delta.tag_valid.eq(datapath.tag_valid & datapath.text_tx),
+            delta.last.eq(datapath.text_last),
+            delta.odd.eq(datapath.text_address[0]),
+            delta.mask.eq(datapath.text_mask),
+            delta.data.eq(datapath.text_data),
+            delta.received.eq(datapath.text_received),
+            deltas.i.valid.eq(delta.done),
+            deltas.i.payload.eq(delta.delta),
+            sums.i.valid.eq(datapath.sum_valid & datapath.sum_tx),
+            sums.i.payload.eq(datapath.sum),
+        ]
+        return arbiter

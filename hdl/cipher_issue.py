@@ -18,6 +18,7 @@ class Issue(wiring.Component):
 
     A job begins only when `retires` takes its second half, which is the promise that its sum has a
     place. slot_valid, cipher, rest: a slot (`datapath.slot_layouts`), from registers.
+    With transmit its jobs go on at `tx_retires` instead.
     """
 
     def __init__(self, config):
@@ -32,6 +33,11 @@ class Issue(wiring.Component):
                 "cipher": Out(self.cipher_layout),
                 "rest": Out(self.rest_layout),
             }
+            | (
+                {"tx_retires": Out(stream.Signature(self.layouts.tx_retire))}
+                if self.layouts.transmit
+                else {}
+            )
         )
 
     def elaborate(self, platform):
@@ -49,6 +55,18 @@ class Issue(wiring.Component):
             self.retires.payload.eq(self.jobs.payload.retire),
             self.jobs.ready.eq(self.retires.ready & over),
         ]
+        if self.layouts.transmit:
+            of_tx, behind = self.jobs.payload.issue.tx, self.tx_retires
+            parts = self.jobs.payload.transmit, self.jobs.payload.retire
+            m.d.comb += [
+                self.retires.valid.eq(self.jobs.valid & over & ~of_tx),
+                behind.valid.eq(self.jobs.valid & over & of_tx),
+                self.jobs.ready.eq(Mux(of_tx, behind.ready, self.retires.ready) & over),
+                *(
+                    behind.payload[name].eq(parts[name not in parts[0].shape().members][name])
+                    for name in self.layouts.tx_retire.members
+                ),
+            ]
 
         # Text slots advance in place; the tag slot takes its own address.
         with m.If(text_now):
@@ -91,6 +109,8 @@ class Issue(wiring.Component):
             rest.with_j0.eq(job.tag_first),
             rest.text_block.eq(job.text_block),
         ]
+        if self.layouts.transmit:
+            m.d.sync += rest.tx.eq(job.tx)
         with m.If(text_now):
             m.d.sync += [
                 rest.address.eq(job.address),

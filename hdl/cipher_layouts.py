@@ -3,8 +3,10 @@
 
 from amaranth.lib import data
 
+from .abi.config import Config
 from .datapath import TEXT_BLOCK_BITS
 from .layouts import Layouts
+from .tx_layouts import TxLayouts
 
 TEXT_OFFSET_BITS = 15
 
@@ -19,7 +21,7 @@ KeyRow = data.StructLayout(
         "h": 128,  # H^1, field order
     }
 )
-"""What a context's records are opened with."""
+"""What a context's records are opened or sealed with."""
 
 InnerType = data.StructLayout(
     {
@@ -32,10 +34,27 @@ InnerType = data.StructLayout(
 
 
 class CipherLayouts:
-    """Those whose widths depend on the device's parameters."""
+    """Those whose widths depend on the device's parameters.
 
-    def __init__(self, config):
+    With transmit a span and what becomes of it say which direction they belong to, and what only
+    transmit needs goes beside what receive needs.
+    """
+
+    def __init__(self, config: Config) -> None:
         layouts = Layouts(config)
+        self.transmit = config.tx_flows > 0
+        direction = {"tx": 1} if self.transmit else {}
+        self.span = layouts.span
+        """A span of either direction."""
+        if self.transmit:
+            of_tx = TxLayouts(config)
+            widths = {
+                "context": max(layouts.context_bits, of_tx.context_bits),
+                "slot": layouts.slot_bits,
+                "ring_byte": layouts.byte_bits,  # the ring of transmit is no longer (`Config`)
+            }
+            self.span = data.StructLayout({**of_tx.span.members, **widths, **direction})
+
         self.issue = data.StructLayout(
             {
                 "key": 256,
@@ -58,6 +77,7 @@ class CipherLayouts:
                 "aad_in_tag": 1,
                 "aad": 128,  # A * H, field order; valid if one of the two is set
             }
+            | direction
         )
         """A span as the issue stage needs it."""
 
@@ -81,7 +101,10 @@ class CipherLayouts:
         )
         """A span as the stages behind GHASH need it."""
 
-        self.job = data.StructLayout({"issue": self.issue, "retire": self.retire})
+        job = {"issue": self.issue, "retire": self.retire}
+        if self.transmit:
+            job["transmit"] = self._transmit(TxLayouts(config))
+        self.job = data.StructLayout(job)
         self.sum = data.StructLayout({"value": 128, "inner": InnerType})
         """What GHASH and the text of a span came to."""
 
@@ -89,3 +112,31 @@ class CipherLayouts:
 
         self.x_row = data.StructLayout({"x": 128, "inner": InnerType})
         """State of an open record behind the cipher."""
+
+    def key_row(self, span):
+        """The key row of a span; without transmit it is the context."""
+        return span.key_row if self.transmit else span.context
+
+    def _transmit(self, layouts: TxLayouts) -> data.StructLayout:
+        """Adds what a span of transmit comes to behind GHASH; gives what `retire` lacks of it."""
+        own = data.StructLayout(
+            {
+                "context": layouts.context_bits,
+                "side": 1,  # which of the context's two X rows
+                "tag_mode": 2,
+                "use_row": 1,
+                "tag_final": 1,  # tag byte 0 is here
+                "tag_offset": 4,
+                "tag_bytes": 5,
+                "tag_address": layouts.byte_bits,  # of tag byte 0
+            }
+        )
+        shared = ("first", "last", "stale", "has_slots", "fold", "power")
+        self.tx_retire = data.StructLayout(
+            {name: self.retire.members[name] for name in shared} | dict(own.members)
+        )
+        """A span of transmit as the stages behind GHASH need it."""
+        self.tx_contribution = data.StructLayout(
+            {"retire": self.tx_retire, "value": 128, "delta": layouts.delta}
+        )
+        return own

@@ -13,6 +13,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .abi.config import CONTENT_CHANGE_CIPHER_SPEC, CONTENT_HANDSHAKE, NONCE_BYTES, TAG_BYTES
+from .abi.tx import TxTags
 from .cipher_layouts import TEXT_OFFSET_BITS, CipherLayouts, KeyRow
 from .datapath import POWER_BITS, TEXT_BLOCK_BITS
 from .gf128 import SideMultiplier, field_order, square
@@ -34,11 +35,12 @@ class Prep(wiring.Component):
     """
 
     def __init__(self, config):
-        self.layouts = layouts = Layouts(config)
-        self.job_layout = CipherLayouts(config).job
+        layouts = Layouts(config)
+        self.layouts = own = CipherLayouts(config)
+        self.job_layout = own.job
         super().__init__(
             {
-                "spans": In(stream.Signature(layouts.span)),
+                "spans": In(stream.Signature(own.span)),
                 "jobs": Out(stream.Signature(self.job_layout)),
                 "drained": In(1),
                 "accepted": Out(1),  # a data span was taken
@@ -66,9 +68,10 @@ class Prep(wiring.Component):
     def _fetch(self, m, job, e, aad, handed_on, free):
         """First stage: key row, and what follows from span and row."""
         span = Signal(self.layouts.span)
+        key_row = self.layouts.key_row(span)
         with m.FSM(name="fetch"):
             with m.State("IDLE"):
-                m.d.comb += self.row_address.eq(self.spans.payload.context)
+                m.d.comb += self.row_address.eq(self.layouts.key_row(self.spans.payload))
                 m.d.sync += span.eq(self.spans.payload)
                 with m.If(self.spans.valid):
                     with m.If(self.spans.payload.kind == SPAN_DATA):
@@ -78,10 +81,10 @@ class Prep(wiring.Component):
                         m.d.comb += self.key_start.eq(1)
                         m.next = "KEY"
             with m.State("READ"):
-                m.d.comb += self.row_address.eq(span.context)
+                m.d.comb += self.row_address.eq(key_row)
                 m.next = "ROW"
             with m.State("ROW"):
-                m.d.comb += [self.row_address.eq(span.context), handed_on.eq(free)]
+                m.d.comb += [self.row_address.eq(key_row), handed_on.eq(free)]
                 with m.If(free):
                     m.next = "IDLE"
             with m.State("KEY"):
@@ -110,7 +113,7 @@ class Prep(wiring.Component):
         header = Cat(span.content_type, C(0x0303, 16))
         length = text_length | C(0, 16)
         m.d.sync += [
-            issue.key_row.eq(span.context),
+            issue.key_row.eq(key_row),
             issue.blocks.eq(Mux(has_text, end_block - first_block, 0)),
             issue.address.eq(span.ring_byte - span.text_offset[:4]),
             issue.text_block.eq(first_block),
@@ -152,6 +155,23 @@ class Prep(wiring.Component):
                 )
             ),
         ]
+
+        if self.layouts.transmit:
+            of_tx = early.transmit
+            m.d.sync += [
+                issue.tx.eq(span.tx),
+                of_tx.context.eq(span.context),
+                of_tx.side.eq(span.slot[0]),
+                of_tx.tag_mode.eq(span.tag_mode),
+                of_tx.use_row.eq(span.use_row),
+                of_tx.tag_final.eq(has_tag & (span.tag_offset == 0)),
+                of_tx.tag_offset.eq(span.tag_offset),
+                of_tx.tag_bytes.eq(span.tag_bytes),
+                of_tx.tag_address.eq(span.ring_byte + span.text_bytes - span.tag_offset),
+            ]
+            with m.If(span.tx & (span.tag_mode == TxTags.GIVEN)):
+                # Nobody wants the sum: no product is waited for.
+                m.d.sync += [issue.aad_in_text.eq(0), issue.aad_in_tag.eq(0), retire.fold.eq(0)]
 
         row = self.row
         m.d.comb += [

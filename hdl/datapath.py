@@ -9,6 +9,9 @@
             L+2+k   result of the slot that is `last`
 
 No `ready` crosses this: whoever issues has made room for the result.
+
+Receive hashes what it reads, transmit what it writes. The received tag goes into the sum on
+receive, so that 0 is good; on transmit it does not, so that the sum is the tag.
 """
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal
@@ -41,19 +44,24 @@ def slot_layouts(layouts: Layouts) -> tuple[data.StructLayout, data.StructLayout
             "with_j0": 1,  # ... with the keystream block, which is E(K, J0)
             "text_block": TEXT_BLOCK_BITS,  # index of the block in the record's text
         }
+        | ({"tx": 1} if layouts.config.tx_flows else {})
     )
     return cipher, rest
 
 
 class Datapath(wiring.Component):
-    """Slots in, plaintext and sums out, in fixed time; slots of a span in consecutive clocks.
+    """Slots in, text and sums out, in fixed time; slots of a span in consecutive clocks.
 
     slot_valid, cipher, rest: a slot (`slot_layouts`).
     ring_address -> ring_data: 16 bytes from any byte address, latency 2.
     power_address -> power_data: weights in field order, latency 2.
-    text_*: plaintext of a text slot, masked; text_last: in that clock the span's last slot, tag or
-    text, has passed. sum_valid, sum: GHASH of a span, tag and E(K, J0) added, in field order,
-    `sum_delay` clocks behind its text_last.
+    text_*: a text slot, decrypted or encrypted, masked; text_last: in that clock the span's last
+    slot, tag or text, has passed. sum_valid, sum: GHASH of a span, tag and E(K, J0) added, in field
+    order, `sum_delay` clocks behind its text_last.
+
+    Only with transmit: tx_ring_data, what the ring of transmit has at `ring_address`; text_tx,
+    sum_tx: the slot, the sum is of transmit; tag_valid: a tag slot; text_received: what was read,
+    masked.
     """
 
     def __init__(self, config):
@@ -79,6 +87,17 @@ class Datapath(wiring.Component):
                 "sum_valid": Out(1),
                 "sum": Out(128),
             }
+            | (
+                {
+                    "tx_ring_data": In(128),
+                    "text_tx": Out(1),
+                    "text_received": Out(128),
+                    "tag_valid": Out(1),
+                    "sum_tx": Out(1),
+                }
+                if config.tx_flows
+                else {}
+            )
         )
 
     def elaborate(self, platform):
@@ -105,9 +124,12 @@ class Datapath(wiring.Component):
         mask = Signal(128)
         received = Signal(128)
         keystream = Signal(128)
+        ring_data = self.ring_data
+        if self.config.tx_flows:
+            ring_data = Mux(slot.tx, self.tx_ring_data, self.ring_data)
         m.d.comb += [
             mask.eq(Cat(Mux(bit, C(0xFF, 8), C(0, 8)) for bit in slot.mask)),
-            received.eq(self.ring_data & mask),
+            received.eq(ring_data & mask),
             keystream.eq(aes.output),
         ]
         m.d.sync += [
@@ -118,12 +140,24 @@ class Datapath(wiring.Component):
             self.text_block.eq(slot.text_block),
             self.text_data.eq(received ^ (keystream & mask)),
         ]
+        hashed, added = received, received
+        if self.config.tx_flows:
+            hashed = Mux(slot.tx, received ^ (keystream & mask), received)
+            added = Mux(slot.tx, 0, received)
+            m.d.sync += [
+                self.text_tx.eq(slot.tx),
+                self.text_received.eq(received),
+                self.tag_valid.eq(now & slot.is_tag),
+            ]
+            behind = Signal(self.sum_delay)
+            m.d.sync += behind.eq(Cat(self.text_tx, behind))
+            m.d.comb += self.sum_tx.eq(behind[-1])
 
         block, addend = Signal(128), Signal(128)
         with m.If(slot.is_tag):
-            m.d.comb += addend.eq(received ^ Mux(slot.with_j0, keystream, 0))
+            m.d.comb += addend.eq(added ^ Mux(slot.with_j0, keystream, 0))
         with m.Else():
-            m.d.comb += block.eq(received)
+            m.d.comb += block.eq(hashed)
         m.d.sync += [
             ghash.valid.eq(now),
             ghash.data.eq(field_order(block) ^ slot.inject),

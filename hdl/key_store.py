@@ -7,7 +7,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .abi.commands import H_POWERS, STAGE_IV, STAGE_POWERS, STAGE_WORDS
-from .cipher_layouts import KeyRow
+from .cipher_layouts import CipherLayouts, KeyRow
 from .datapath import POWER_BITS
 from .delay import read_in_two
 from .gf128 import field_order
@@ -15,7 +15,8 @@ from .layouts import SPAN_KEY_WRITE, Layouts
 
 
 class KeyStore(wiring.Component):
-    """Key rows and power memory. The memories are written only while nobody uses them.
+    """Key rows and power memory. A row is written only while nobody uses it; with transmit other
+    rows may be read meanwhile.
 
     start: runs `token`, a span of kind SPAN_KEY_WRITE or SPAN_KEY_CLEAR, which stays until `done`.
     A write takes the 44 staged words and then clears them, about 90 clocks; a clear zeroes the row
@@ -26,13 +27,14 @@ class KeyStore(wiring.Component):
     """
 
     def __init__(self, config):
-        layouts = Layouts(config)
+        layouts, own = Layouts(config), CipherLayouts(config)
+        self._key_row = own.key_row
         self._rows = config.flows + 2 * config.tx_flows
         powers = layouts.key_bits + POWER_BITS
         super().__init__(
             {
                 "start": In(1),
-                "token": In(layouts.span),
+                "token": In(own.span),
                 "done": Out(1),
                 "stage_addr": Out(6),
                 "stage_data": In(32),
@@ -60,7 +62,7 @@ class KeyStore(wiring.Component):
             self.weight.eq(read_in_two(m, powers, self.weight_address)),
         ]
 
-        token = self.token
+        token, key_row = self.token, self._key_row(self.token)
         row = Signal(KeyRow)
         count, arriving = Signal(6), Signal(6)
         taking = Signal()
@@ -69,7 +71,7 @@ class KeyStore(wiring.Component):
         m.d.comb += [
             self.stage_addr.eq(count),
             block.eq(Cat(words, self.stage_data)),
-            row_write.addr.eq(token.context),
+            row_write.addr.eq(key_row),
             row_write.data.eq(row),
         ]
         m.d.sync += arriving.eq(count)
@@ -84,7 +86,7 @@ class KeyStore(wiring.Component):
             m.d.comb += [
                 power_write.en.eq((arriving >= STAGE_POWERS) & (arriving[:2] == 3)),
                 power_write.addr.eq(
-                    Cat(((arriving - STAGE_POWERS) >> 2)[:POWER_BITS], token.context)
+                    Cat(((arriving - STAGE_POWERS) >> 2)[:POWER_BITS], key_row)
                 ),
                 power_write.data.eq(field_order(block)),
             ]
@@ -117,7 +119,7 @@ class KeyStore(wiring.Component):
                 m.d.comb += [
                     row_write.en.eq(1),
                     power_write.en.eq(1),
-                    power_write.addr.eq(Cat(count[:POWER_BITS], token.context)),
+                    power_write.addr.eq(Cat(count[:POWER_BITS], key_row)),
                 ]
                 m.d.sync += count.eq(count + 1)
                 with m.If(count == H_POWERS - 1):
