@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transmit: no span without a live context, its flow and its place; no text of a flow unasked."""
+
+import pytest
+
+from formal.bench import run
+from formal.tx_walker import walker_bench
+
+
+def test_no_span_without_context_and_place():
+    outcome = run(walker_bench(), mode="prove", depth=2)
+    assert outcome.status == "PASS", outcome.log
+
+
+@pytest.mark.parametrize("part", ["generation", "flow", "frontier", "orphan"])
+def test_walker_proof_can_fail(part):
+    """With one part said the other way round there is a counterexample."""
+    outcome = run(walker_bench(wrong=part), mode="bmc", depth=11)
+    assert outcome.status == "FAIL", outcome.log
