@@ -389,6 +389,25 @@ def test_a_tag_that_software_sent_first_is_the_only_one(transports, version, mod
         assert sent.reasons == [TxReason.TAG_MISMATCH]
 
 
+@VERSIONS
+def test_the_rest_of_a_tag_whose_beginning_failed_while_it_is_rebuilt(transports, version):
+    """The row has the tag of text that has changed since, and a rebuilt one is on its way."""
+    w = TxWorld(transports, version)
+    content = bytearray(text(40))
+    record = w.write(content, frozen=False)
+    w.lose(1)
+    assert w.send(0, record.end - 10).reasons == [TxReason.DEVICE_ERROR]
+    content[0] ^= 1
+    w.change(header_bytes(version))
+    w.strict = False
+    assert w.send(record.end - 20, record.end - 10, poll=False).way is Way.REBUILD
+    assert isinstance(w.send(record.end - 10, record.end).plan, Hold)
+    w.poll()
+    sent = w.send(record.end - 10, record.end)
+    assert sent.reasons == [TxReason.TAG_MISMATCH]
+    assert w.send(record.end - 16, record.end).way is Way.TAG
+
+
 def test_a_tag_on_its_way_is_waited_for(transports):
     """Zero-copy: before the completion with the tag nothing computes a second one."""
     w = TxWorld(transports)

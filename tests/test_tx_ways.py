@@ -118,11 +118,12 @@ def test_the_rest_of_a_tag_comes_from_the_stream_that_began_it(frozen):
     records, (first, second, _) = records_of(3, frozen=frozen)
     at = first.tag_start + 7
     ends = (first.end - 1, first.end, second.tag_start, second.tag_start + 1)
-    first.outstanding = 1
+    first.outstanding = first.streaming = 1
     for end in ends:
         got = ask(records, at, end, at)
         assert (got.way, got.tags) == (Way.IN_ORDER, TxTags.COMPUTE)
-    first.outstanding, first.tag, first.from_stream = 0, TAG, True
+    first.outstanding = first.streaming = 0
+    first.tag, first.from_stream = TAG, True
     for end in ends:
         got = ask(records, at, end, at)
         begins = end > second.tag_start
@@ -130,7 +131,7 @@ def test_the_rest_of_a_tag_comes_from_the_stream_that_began_it(frozen):
     second.tag = TAG
     assert ask(records, at, ends[-1], at).tags is TxTags.COMPARE
     # Stored for the one that begins, not yet for the rest: the frame cannot say both.
-    first.tag, first.outstanding = None, 1
+    first.tag, first.outstanding, first.streaming = None, 1, 1
     assert way_of(ask(records, at, ends[-1], at)) is (Way.SOFTWARE if frozen else Hold)
 
 
@@ -150,9 +151,10 @@ def test_the_rest_of_a_tag_whose_beginning_failed_is_softwares(frozen):
     records, (first, *_) = records_of(2, frozen=frozen)
     at = first.tag_start + 7
     assert way_of(ask(records, at, first.end, at)) is Way.SOFTWARE
-    first.unknown = True
-    expected = Way.SOFTWARE if frozen else Drop
-    assert way_of(ask(records, at, first.end, at)) is expected
+    first.outstanding = 1  # it is being rebuilt, perhaps from other text
+    assert way_of(ask(records, at, first.end, at)) is (Way.SOFTWARE if frozen else Hold)
+    first.outstanding, first.unknown = 0, True
+    assert way_of(ask(records, at, first.end, at)) is (Way.SOFTWARE if frozen else Drop)
 
 
 # --- below the frontier ---------------------------------------------------------------------
@@ -391,6 +393,7 @@ _RECORD = st.fixed_dictionaries(
         "frozen": st.booleans(),
         "stored": st.booleans(),
         "outstanding": st.integers(0, 1),
+        "streaming": st.integers(0, 1),
         "unknown": st.booleans(),
         "from_stream": st.booleans(),
         "epoch": st.sampled_from((0, 0, 0, 1)),
@@ -414,6 +417,7 @@ def test_no_decision_breaks_the_rules(kinds, cut, expected, ahead, released, mod
         record = push(records, kind["size"], epoch=kind["epoch"], frozen=kind["frozen"])
         record.tag = TAG if kind["stored"] else None
         record.outstanding, record.unknown = kind["outstanding"], kind["unknown"]
+        record.streaming = min(kind["streaming"], record.outstanding)
         record.from_stream = kind["from_stream"]
     records.release(released)
     start, end, expected = cut[0], cut[0] + cut[1], min(expected, records.end)
@@ -454,6 +458,8 @@ def test_no_decision_breaks_the_rules(kinds, cut, expected, ahead, released, mod
         if got.tags is TxTags.COMPUTE:
             brought = record.tag_start < start and not got.side
             assert record.tag is None or (brought and (record.frozen or record.from_stream))
+            if brought and record.tag is None and record.tag_start < begin:
+                assert record.streaming
             if got.side:
                 assert record.frozen or not (record.outstanding or record.unknown)
         else:

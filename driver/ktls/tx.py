@@ -192,6 +192,7 @@ class KtlsTx:
             return []
         for record in flight.touched:
             record.outstanding -= 1
+            record.streaming -= flight.streams(record)
         if completion.reason is TxReason.NONE:
             self._sent(flight, completion)
         else:
@@ -312,6 +313,7 @@ class KtlsTx:
             journal.put(self._flights, self._cookie, (flight, self._syncs))
         for record in flight.touched:
             journal.add(record, "outstanding")
+            journal.add(record, "streaming", int(flight.streams(record)))
         if flight.way is not None:
             dump = flight.op is TxOp.DUMP
             counts = self.counters.reread_bytes if dump else self.counters.frame_bytes

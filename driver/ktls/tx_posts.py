@@ -38,6 +38,10 @@ class Flight:
     epochs: frozenset[int] = frozenset()
     stored: int = 0
 
+    def streams(self, record: TxRecord) -> bool:
+        """Whether it brings the record's tag from the device's stream."""
+        return self.stream and record in self.begins
+
     def packed(self, cookie: int) -> int:
         """The metadata."""
         return TX_META.pack({"op": self.op, "cookie": cookie, **self.meta})

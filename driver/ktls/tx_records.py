@@ -47,7 +47,8 @@ class TxRecord:
     of its key.
 
     tag: its tag, once the device or software has computed it. outstanding: posted frames that
-    carry or compute bytes of it and are not completed. from_stream: `tag` is what the device's
+    carry or compute bytes of it and are not completed. streaming: those of them that bring it from
+    the device's stream. from_stream: `tag` is what the device's
     stream row holds. unknown: bytes of a tag have left that never was reported, because the frame
     with its first byte failed. software_only: the device would not encrypt it.
     """
@@ -61,6 +62,7 @@ class TxRecord:
     frozen: bool = True
     tag: bytes | None = field(default=None, repr=False)
     outstanding: int = 0
+    streaming: int = 0
     from_stream: bool = False
     unknown: bool = False
     software_only: bool = False

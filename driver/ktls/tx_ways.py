@@ -174,8 +174,9 @@ class _Segment:
             return TxTags.COMPUTE if rest.frozen or rest.from_stream else None
         if stored:
             return None
-        # Its first byte was in a frame that failed: what the row holds is not to be trusted.
-        lost = rest.tag_start < begin and not rest.outstanding
+        # Its first byte was in a frame that failed: what the row holds is not to be trusted, and a
+        # frame that is rebuilding the tag now may send another.
+        lost = rest.tag_start < begin and not rest.streaming
         return None if lost else TxTags.COMPUTE
 
     def _side(self) -> Decision | Drop | Hold:
