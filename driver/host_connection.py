@@ -56,7 +56,7 @@ class HostConnection:
             host = HostDirection(
                 tcp.index, way, tcp.streams[way], truth[way], self.deliver, trace, options
             )
-            self.ways[way] = Way(host, _flow(source, target))
+            self.ways[way] = Way(host, flow_of(source, target))
 
     def late_syn(self) -> None:
         """The SYN may have been captured behind the SYN-ACK; nothing is lost before any payload."""
@@ -119,6 +119,7 @@ class HostConnection:
         }
 
 
-def _flow(source: Endpoint, target: Endpoint) -> Flow:
+def flow_of(source: Endpoint, target: Endpoint) -> Flow:
+    """The flow of what `source` sends to `target`."""
     address = IPv6Address if source.ipv6 else IPv4Address
     return Flow(address(source.address), address(target.address), source.port, target.port)

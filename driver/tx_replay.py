@@ -13,7 +13,6 @@ does not depend on the engine, so that every engine gets the same frames and com
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from sealane.hdl.abi.config import Config
@@ -23,28 +22,26 @@ from .batches import Pair, ends, pair_of
 from .capture import Packet
 from .contexts import OffloadRefused
 from .descriptors import Handle
-from .device import Flow
 from .flowtable import FlowTableError
 from .host import crypto_info
-from .host_connection import NO_SYN
 from .keylog import Keylog
 from .keys import CryptoInfo
 from .ktls.tx import KtlsTx
-from .ktls.tx_plan import Drop, DropReason, Hold, Plan, Post, TxMode
+from .ktls.tx_plan import Drop, DropReason, Plan, Post, TxMode
 from .ktls.tx_rekey import InstallKey, KeyAction, RekeyMode
 from .model.parser import RST, Parsed
 from .oracle import HOST, ConnectionTruth, decode_capture
-from .tcp import ACK, DIRECTIONS, ConnectionTable, Endpoint, TcpConnection, peer
-from .tls.connection import Connection, InstallKeys
+from .tcp import ACK, ConnectionTable, TcpConnection, peer
+from .tls.connection import InstallKeys
 from .transport import Transport
+from .tx_connection import SendingConnection
 from .tx_device import TxCompletion, TxDevice
-from .tx_plain import PlainDirection, PlainRecord
+from .tx_plain import PlainRecord
 from .tx_sender import BAD_CHECKSUM, BEFORE_MARKER, OVERSIZE, RANDOM_NONCES, Outgoing, Sender
 from .wire import as_on_wire
 
 SCHEMA = "sealane.replay/1"
 ACK_DELAY = 0.05  # seconds
-HELD = "held"  # waits for a completion that does not come
 BATCH = 32  # frames in the device together
 IDLE = 60.0  # seconds of silence after which a context may be given to another connection
 
@@ -86,56 +83,6 @@ class _Posted:
     out: Outgoing | None = None
     plan: Plan | None = None
     final: str | None = None
-
-
-class SendingConnection:
-    """A connection with its two senders. offloaded: one of them had a context."""
-
-    def __init__(
-        self, tcp: TcpConnection, truth: ConnectionTruth, keylog: Keylog,
-        sessions: dict[bytes, bytes],
-    ) -> None:  # fmt: skip
-        self.tcp = tcp
-        self.tls = Connection(keylog, sessions, hand_over=tcp.has_syn)
-        self.offloaded = False
-        self._truth = truth
-        self.senders: dict[str, Sender] = {}
-        for way in DIRECTIONS:
-            ends = (tcp.client, tcp.server) if way == "c2s" else (tcp.server, tcp.client)
-            plain = None
-            if truth.tls.offloadable and truth[way].installs:
-                plain = PlainDirection(truth[way])
-            self.senders[way] = Sender(way, _flow(*ends), tcp.streams[way], plain)
-
-    @property
-    def heard(self) -> float:
-        """When its last segment came."""
-        return max(sender.heard for sender in self.senders.values())
-
-    @property
-    def reason(self) -> str | None:
-        """Why the connection was not offloaded, or not in both directions."""
-        senders = self.senders.values()
-        if not self.tcp.has_syn or self.tls.reason:
-            return self.tls.reason or NO_SYN
-        if self.tls.version is None:
-            return "no ServerHello in the capture"
-        refusal = next((s.refusal for s in senders if s.refusal), None)
-        if refusal is None and not all(s.kernel for s in senders):
-            return "the handshake is not complete in the capture"
-        return refusal
-
-    def report(self) -> dict[str, Any]:
-        """The connection's member of the report."""
-        tcp, tls = self.tcp, self.tls
-        return {
-            "index": tcp.index,
-            "client": tcp.client.host, "client_port": tcp.client.port,
-            "server": tcp.server.host, "server_port": tcp.server.port,
-            "version": tls.version, "cipher": tls.cipher,
-            "offloaded": self.offloaded, "reason": self.reason,
-            **{way: {"tx": sender.report()} for way, sender in self.senders.items()},
-        }  # fmt: skip
 
 
 class TxReplay:
@@ -205,6 +152,7 @@ class TxReplay:
     def finish(self) -> None:
         """Waits for what is in the device."""
         self._poll()
+        self.trace.sort(key=lambda segment: segment.packet)
 
     # --- one packet -------------------------------------------------------------------------
 
@@ -281,15 +229,9 @@ class TxReplay:
             self._poll()
         read = sum(kernel.counters.cpu_bytes.values())
         got = kernel.transmit(sender.host_frame(out))
-        if isinstance(got, Hold):
-            self._look_at(all_of_them=True)
-            got = kernel.transmit(sender.host_frame(out))
-        if isinstance(got, Plan) and len(got.posts) > self.device.room:
-            got.undo()
-            self._poll()
-            got = kernel.transmit(sender.host_frame(out))
         if not isinstance(got, Plan):
-            self._dropped(sender, out, got.reason.value if isinstance(got, Drop) else HELD)
+            # Nothing is held: no text of a capture can change under the driver.
+            self._dropped(sender, out, got.reason.value if isinstance(got, Drop) else "held")
             return
         out.reread = sum(len(post.frame) for post in got.posts[:-1])
         out.cpu = sum(kernel.counters.cpu_bytes.values()) - read
@@ -395,7 +337,9 @@ class TxReplay:
     def _install(self, connection: SendingConnection, sender: Sender) -> None:
         """The direction's keys are known from here on: its kernel begins, and the device."""
         plain = sender.plain
-        if plain is None or sender.kernel is not None or not connection.tcp.has_syn:
+        if plain is None or sender.kernel is not None:
+            return
+        if not connection.tcp.has_syn or not connection.tls.offloadable:
             return
         first, info = plain.first_keys, crypto_info(plain.first_keys)
         if plain.nonces_count_up:
@@ -514,7 +458,3 @@ class TxReplay:
             for way, sender in connection.senders.items()
         }
 
-
-def _flow(source: Endpoint, target: Endpoint) -> Flow:
-    address = IPv6Address if source.ipv6 else IPv4Address
-    return Flow(address(source.address), address(target.address), source.port, target.port)

@@ -5,6 +5,7 @@ import random
 from dataclasses import replace
 
 import pytest
+from sealane.driver.capture import Packet
 from sealane.driver.keylog import Keylog
 from sealane.driver.ktls.tx_plan import TxMode
 from sealane.driver.model.parser import parse
@@ -14,6 +15,7 @@ from sealed import Sealer12, Tls13
 from tcp_frames import (
     ACK,
     DEFAULT,
+    FIN,
     RST,
     Segment,
     Side,
@@ -26,7 +28,7 @@ from tcp_frames import (
 from test_tls_connection import talk
 from test_tx_plain import packets_of
 from tls_traffic import TlsRun
-from tx_replays import CONFIG, WAYS, StrictTransport, all_identical, tx_replay_frames
+from tx_replays import CONFIG, WAYS, StrictTransport, all_identical, tx_replay, tx_replay_frames
 
 DATA = random.Random(11).randbytes(1 << 18)
 SMALL = replace(CONFIG, flows=4, tx_flows=4)
@@ -208,6 +210,44 @@ def test_more_connections_than_contexts():
     assert "full" in connections[5]["reason"]
     assert result.tx("c2s", 5)["by_way"]["software"] == result.tx("c2s", 5)["segments"] > 0
     assert result.report["counters"]["tx_tls_del"] == 6
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_connections_that_fell_silent(silent):
+    """A capture need not hold a connection's end: a minute without a packet frees its contexts."""
+    packets, logs = [], []
+    for i in range(4):
+        run = TlsRun("1.3", "aes128").handshake().send("c2s", DATA[:3000])
+        path = Wire(client=Side("10.9.0.2", 40000 + i, 7 * i))
+        made = frames(conversation(run.flights, path, fin=False), path)
+        start = i * (31 if silent else 5)
+        packets += [
+            Packet(len(packets) + n, start + n / 1000, f, len(f)) for n, f in enumerate(made)
+        ]
+        logs.append(run.keylog)
+    result = tx_replay(packets, Keylog.parse("".join(logs)), config=SMALL)
+    all_identical(result)
+    offloaded = [c["offloaded"] for c in result.report["connections"]]
+    assert offloaded == [True, True, silent, silent]
+
+
+def test_fin_with_data():
+    """The last segment has data and FIN: encrypted, and its flags stay."""
+    run = long_run()
+    segments = conversation(run.flights, fin=False)
+    last = [s for s in segments if s.direction == "c2s" and s.payload][-1]
+    at = segments.index(last)
+    segments[at] = replace(last, flags=last.flags | FIN)
+    result = tx_replay_frames(frames(segments), run.keylog)
+    all_identical(result)
+    app_is(result, run)
+    assert result.tx("c2s")["by_way"]["in_order"] == result.tx("c2s")["segments"]
+
+
+def test_nothing_at_all():
+    """No packet, no connection."""
+    result = tx_replay([], Keylog.parse("# none\n"))
+    assert (result.report["connections"], result.report["errors"]) == ([], [])
 
 
 def test_ports_used_again():
