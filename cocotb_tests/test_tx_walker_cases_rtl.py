@@ -83,6 +83,29 @@ def test_marker():
     script.check()
 
 
+def test_marker_while_software_sends():
+    """A stream that stands still for 2^31 bytes of software's frames does not meet its marker."""
+    script = Script()
+
+    def wire(seq, payload=b"software", **more):
+        assert script.reason(seq, payload, op=TxOp.WIRE, **more) == NONE
+
+    def passes(seq):
+        return script.reason(seq, b"text", op=TxOp.NOTHING) == NONE
+
+    wire(MARKER + (1 << 30))  # no context yet
+    script.add()
+    for at in (-(1 << 20), -(1 << 30), 0, (1 << 30) - 9):
+        wire(MARKER + at)
+    wire(MARKER + (1 << 30), b"")
+    wire(MARKER + (1 << 30), hit=None)
+    wire(MARKER + (1 << 30), hit=3)
+    assert passes(MARKER + (1 << 31) + 50)
+    wire(MARKER + (1 << 30) - 8)
+    assert not passes(MARKER + (1 << 31) + 50)
+    script.check()
+
+
 def test_orphan():
     """Without metadata no text of the flow passes from TX_ADD to TX_RELEASE, and all else does."""
     script = Script()

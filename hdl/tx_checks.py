@@ -11,6 +11,7 @@ from .abi.config import HEADER_BYTES
 from .abi.tx import TxOp, TxReason, TxTags
 from .tx_core import TxCore, header_of
 from .tx_layouts import ACTION_DUMP, ACTION_ENCRYPT, ACTION_PASS
+from .tx_row import PASSED_BITS
 from .walker_row import content_type, delta, header_ok, present
 
 
@@ -41,6 +42,7 @@ def check_states(m, core: TxCore):
     or SPAN for the walk, to CLOSE if the walk fails at once, else to FINISH."""
     packet, meta, row = core.packet, core.meta, core.row
     before_start, end_before = Signal(), Signal()
+    far_behind = Signal()  # the end lies 2^30 to 2^31 bytes behind the marker
     at_next, not_before_next, within = Signal(), Signal(), Signal()
     other_header, hashed = Signal(), Signal()
     wants_row = Signal()  # what comes in front of this frame in its record must have been hashed
@@ -51,6 +53,7 @@ def check_states(m, core: TxCore):
         m.d.sync += [
             before_start.eq(delta(core.seq, row.start) < 0),
             end_before.eq(delta(core.end, row.start) <= 0),
+            far_behind.eq((core.end - row.start)[PASSED_BITS:32] == 1),
             at_next.eq(core.seq == row.next),
             not_before_next.eq(delta(core.seq, row.next) >= 0),
             within.eq(delta(core.end, row.next) <= 0),
@@ -81,7 +84,9 @@ def check_states(m, core: TxCore):
         with m.If(packet.oversize):
             m.d.sync += core.drop(TxReason.OVERSIZE)
         with m.Elif(meta.op == TxOp.WIRE):
-            pass
+            # Software may send for so long that the marker would come round again.
+            with m.If(core.hit & row.valid & (packet.payload_length != 0) & far_behind):
+                m.d.sync += [row.passed.eq(1), core.dirty.eq(1)]
         with m.Elif(meta.op == TxOp.NOTHING):
             with m.If(is_orphan(core, end_before)):
                 m.d.sync += core.drop(TxReason.ORPHAN)

@@ -73,12 +73,13 @@ class TxWalker(Component):
         row_read, row_write = rows.read_port(), rows.write_port()
 
         # A row is read in IDLE and written in an item's last clock, so the next item sees it.
-        nothing = meta.op == TxOp.NOTHING
+        # Frames that name no context belong to that of their addresses and ports.
+        unnamed = (meta.op == TxOp.NOTHING) | (meta.op == TxOp.WIRE)
         named = Mux(work.is_command, command.context, meta.context)
         context = Signal(16)
         done = Signal()
         m.d.comb += [
-            context.eq(Mux(nothing & ~work.is_command, work.context, named)),
+            context.eq(Mux(unnamed & ~work.is_command, work.context, named)),
             row_read.addr.eq(context),
             row_write.addr.eq(core.context),
             row_write.en.eq(done & core.dirty),

@@ -172,6 +172,21 @@ def test_the_marker_ends_when_the_stream_is_far_behind_it():
     assert tx.send((1 << 31) + 50, (1 << 31) + 59, tx.plain(0, 9), sync=1, number=7).reason == 0
 
 
+def test_the_marker_ends_where_software_sends_for_long():
+    """The stream stands still, and what software sends goes round."""
+    tx = stream(start=5)
+    row = tx.transport.tx.walker.rows[tx.context]
+    for at in (-(1 << 20), 0, (1 << 30) - 10, -(1 << 30)):
+        assert tx.post(tx.frame(at, b"software"), op=TxOp.WIRE).left
+        assert not row.passed
+    assert tx.post(tx.frame(1 << 30, b""), op=TxOp.WIRE).left
+    assert not row.passed
+    assert tx.post(tx.frame(1 << 30, b"software"), op=TxOp.WIRE).left
+    assert row.passed
+    frame = tx.frame((1 << 31) + 50, b"text")
+    assert tx.post(frame, op=TxOp.NOTHING).reason == TxReason.ORPHAN
+
+
 def test_frames_without_payload_pass_unchanged():
     """Pure ACKs and a FIN alone, in any state of the context, broken or deleted too."""
     tx = stream()

@@ -25,7 +25,8 @@ class TxRow:
     """One transmit context. All zero: unused.
 
     deleted: a drop entry until TX_RELEASE. broken: the stream is lost and awaits sync.
-    start: TCP sequence number of the marker; passed: `next` has been `PASSED` bytes behind it.
+    start: TCP sequence number of the marker; passed: `next`, or what software sent, has been
+    `PASSED` bytes behind it.
     next: sequence number of the next byte in order. number, at: N of the record under way and its
     bytes in front of `next`; length, content_type: of its header, known if at >= 5, else held: the
     header bytes so far. nonce_delta: TLS 1.2, explicit nonce minus N.
@@ -86,6 +87,13 @@ class TxRow:
         """Sets `next`."""
         self.next = to
         self.passed |= (to - self.start) & MASK >= PASSED
+
+    def seen(self, end: int) -> None:
+        """Software has sent up to `end`: the marker is left behind in a long stretch of it too.
+
+        From half the numbers on an end would lie in front of the marker, so those do not count.
+        """
+        self.passed |= PASSED <= (end - self.start) & MASK < 2 * PASSED
 
     # --- commands ---------------------------------------------------------------------------
 

@@ -39,6 +39,8 @@ class TxWalker:
         if head.oversize:
             return TxWalked(Action.DROP, TxReason.OVERSIZE)
         if op == TxOp.WIRE:
+            if hit is not None and self.rows[hit].valid and head.payload_length:
+                self.rows[hit].seen(add(head.seq, head.payload_length))
             return TxWalked(Action.PASS)
         if op == TxOp.NOTHING:
             orphan = self._is_orphan(head, hit)
