@@ -29,6 +29,7 @@ from .tx_frames import split
 
 KEY_SLOTS = 2
 QUEUE = 256  # frames
+COOKIES = 1 << 16  # as many frames can be told apart
 
 
 class QueueFull(Exception):
@@ -92,9 +93,11 @@ class TxDevice:
     """Transmit of the device behind `transport`, whose parameters are `config`.
 
     counters, stat: to be shared with the receive side of the same device. queue: frames that may
-    be posted and not completed.
+    be posted and not completed, 1 to 65536 (cookies have 16 bits); a segment that takes more than
+    that never fits.
 
-    Raises `DeviceError` on a device without transmit and on one with other parameters.
+    Raises `DeviceError` on a device without transmit and on one with other parameters, and
+    `ValueError` on a queue of another depth.
     """
 
     def __init__(
@@ -106,6 +109,8 @@ class TxDevice:
         stat: TlsStat | None = None,
         queue: int = QUEUE,
     ) -> None:
+        if not 1 <= queue <= COOKIES:
+            raise ValueError("queue: 1 to 65536 frames")
         self.config = config or Config()
         self.counters = counters if counters is not None else NetdevCounters()
         self.stat = stat if stat is not None else TlsStat()

@@ -94,7 +94,8 @@ class Careless:
                     assert self.world.on_wire.get(i, byte) == byte
 
 
-@pytest.mark.parametrize("seed", range(40))
+# The last three: a rest of a tag behind another frame's, which went wrong once.
+@pytest.mark.parametrize("seed", [*range(40), 1001, 1305, 1461])
 def test_no_record_ever_has_two_tags(transports, seed):
     careless = Careless(transports, seed)
     for _ in range(150):

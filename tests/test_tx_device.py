@@ -270,6 +270,9 @@ def test_a_device_without_transmit_is_a_clear_error():
         TxDevice(Registers(flows=8, tx_flows=8), CONFIG)
     with pytest.raises(DeviceError, match="IDENT"):
         TxDevice(Registers(flows=8, ident=0), CONFIG)
+    for queue in (0, 1 << 17):
+        with pytest.raises(ValueError, match="queue"):
+            TxDevice(Registers(flows=8, tx_flows=4), CONFIG, queue=queue)
 
 
 def test_both_directions_share_one_device():
