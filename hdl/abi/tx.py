@@ -29,7 +29,9 @@ class TxTags(IntEnum):
 
 
 class TxReason(IntEnum):
-    """Why a frame did not leave; the lowest number that applies is given."""
+    """Why a frame did not leave: the first check that fails. Checks before the walk change nothing;
+    those of the walk and, behind the cipher, STALE_KEY, TAG_MISMATCH and DEVICE_ERROR in this order
+    do, as the stream has gone on."""
 
     NONE = 0  # it left, or was hashed (DUMP)
     OVERSIZE = 1  # longer than max_frame
