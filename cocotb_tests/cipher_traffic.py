@@ -8,6 +8,7 @@ import ctypes
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from amaranth.lib import data
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sealane.driver.model.gcm import h_powers, record_aad, record_nonce
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
@@ -161,6 +162,18 @@ class Traffic:
         )
         self._judge(record, completes and not stale, stale, last)
 
+    def check(self, verdicts, shadow):
+        """Compares what came out; numbers count only where the verdict speaks of a record."""
+        for verdict, wanted in zip(verdicts, self.expected, strict=False):
+            if not (wanted["bad"] or wanted["park"]):
+                verdict["number"] = 0
+        assert verdicts == self.expected
+        wanted_shadow = bytearray(b"\xa5" * self.size)
+        for address, plain in self.texts:
+            for i, byte in enumerate(plain):
+                wanted_shadow[(address + i) % self.size] = byte
+        assert shadow == bytes(wanted_shadow)
+
     def _judge(self, record, completes, stale, last):
         packet = self.packet or dict(BLANK)
         self.packet = packet
@@ -179,6 +192,93 @@ class Traffic:
         if last:
             self.expected.append(packet)
             self.packet = {}
+
+
+def new_key(rng, context, version=None, generation=None):
+    version = rng.choice((VERSION_TLS12, VERSION_TLS13)) if version is None else version
+    return Key(
+        context, rng.randrange(256) if generation is None else generation, version,
+        rng.randbytes(rng.choice((16, 32))), rng.randbytes(12),
+    )  # fmt: skip
+
+
+def new_record(rng, key, slot, size):
+    if key.version == VERSION_TLS12:
+        plain, nonce = rng.randbytes(size), rng.randbytes(8)
+        content_type = rng.choice((20, 21, 22, 23))
+    else:
+        padding = rng.choice((0, 0, 0, 1, 16, rng.randrange(200)))
+        plain = rng.randbytes(size) + bytes([rng.choice((21, 22, 23))]) + bytes(padding)
+        content_type, nonce = 23, bytes(8)
+    record = Record(key, slot, rng.getrandbits(64), content_type, plain, nonce).seal()
+    if rng.random() < 0.15:
+        record.flip(rng.randrange(8 * len(record.wire)))
+    return record
+
+
+def random_size(rng):
+    return rng.choice(
+        (0, 1, 15, 16, 17, 31, 32, rng.randrange(100), rng.randrange(600), rng.randrange(5000))
+    )
+
+
+def shuffled_traffic(rng, config, budget):
+    """Lanes (context, slot) with records in pieces, shuffled within a record and among lanes."""
+    traffic = Traffic(config)
+    keys = [new_key(rng, context) for context in rng.sample(range(config.flows), 6)]
+    for key in keys:
+        traffic.install(key)
+    lanes = [(key, slot) for key in keys for slot in range(config.record_slots + 1)]
+    open_pieces = {}
+    while budget > 0 or open_pieces:
+        lane = rng.choice(lanes if budget > 0 else list(open_pieces))
+        if lane not in open_pieces:
+            record = new_record(rng, *lane, random_size(rng))
+            if rng.random() < 0.02:
+                record = new_record(rng, *lane, 16380)
+            record.probe = lane[1] == config.record_slots
+            budget -= len(record.wire)
+            pieces = record.cut(rng, rng.choice((0, 0, 1, 2, 8)))
+            rng.shuffle(pieces)
+            open_pieces[lane] = [record, pieces, True]
+        record, pieces, first = open_pieces[lane]
+        for _ in range(rng.choice((1, 1, len(pieces)))):
+            start, end = pieces.pop()
+            traffic.feed(
+                record, start, end, first=first, completes=not pieces, last=rng.random() < 0.4
+            )
+            first = open_pieces[lane][2] = False
+            if not pieces:
+                del open_pieces[lane]
+                break
+    record = new_record(rng, keys[0], 0, 40)
+    traffic.feed(record, 0, len(record.wire), first=True, completes=True, last=True)
+    return traffic
+
+
+def packed_items(layout, items):
+    """Rows of 32-bit words, one an item."""
+    width = 4 * words(layout.size)
+    return b"".join(
+        layout.const({k: int(v) for k, v in item.items()}).as_bits().to_bytes(width, "little")
+        for item in items
+    )
+
+
+def unpacked(layout, raw, count):
+    """The items back: {field: value}."""
+    width, items = 4 * words(layout.size), []
+    for i in range(count):
+        bits = int.from_bytes(raw[i * width :][:width], "little") & ((1 << layout.size) - 1)
+        value = layout.from_bits(bits)
+        items.append({name: _plain(getattr(value, name)) for name in layout.members})
+    return items
+
+
+def _plain(value):
+    if isinstance(value, data.Const):
+        return {name: _plain(getattr(value, name)) for name in value.shape().members}
+    return int(value)
 
 
 class _Knobs(ctypes.Structure):
@@ -217,10 +317,7 @@ class CipherBench:
         span, verdict = self.layouts.span, self.layouts.verdict
         width, verdict_width = 4 * words(span.size), 4 * words(verdict.size)
         knobs = _Knobs(width // 4, verdict_width // 4, traffic.size, idle, stall, seed)
-        packed = b"".join(
-            span.const({k: int(v) for k, v in fields.items()}).as_bits().to_bytes(width, "little")
-            for fields in traffic.spans
-        )
+        packed = packed_items(span, traffic.spans)
         shadow = ctypes.create_string_buffer(b"\xa5" * traffic.size, traffic.size)
         count = len(traffic.expected)
         verdicts = ctypes.create_string_buffer(verdict_width * count)
@@ -230,20 +327,7 @@ class CipherBench:
             b"".join(traffic.stages), bytes(traffic.ring), shadow, verdicts,
             ctypes.c_uint64(count), ctypes.c_uint64(10_000_000), ctypes.byref(result),
         )  # fmt: skip
-        got = []
-        for i in range(result.verdicts):
-            raw = int.from_bytes(verdicts.raw[i * verdict_width :][:verdict_width], "little")
-            value = verdict.from_bits(raw & ((1 << verdict.size) - 1))
-            got.append({name: int(getattr(value, name)) for name in verdict.members})
-        for verdict_got, wanted in zip(got, traffic.expected, strict=False):
-            if not (wanted["bad"] or wanted["park"]):
-                verdict_got["number"] = 0
-        assert got == traffic.expected
+        traffic.check(unpacked(verdict, verdicts.raw, result.verdicts), shadow.raw)
         assert result.unstable == 0
         assert result.unclean_stages == 0
-        wanted_shadow = bytearray(b"\xa5" * traffic.size)
-        for address, plain in traffic.texts:
-            for i, byte in enumerate(plain):
-                wanted_shadow[(address + i) % traffic.size] = byte
-        assert shadow.raw == bytes(wanted_shadow)
         return result

@@ -9,7 +9,7 @@ import time
 from functools import lru_cache
 
 import pytest
-from cipher_traffic import CipherBench, Key, Record, Traffic
+from cipher_traffic import CipherBench, Record, Traffic, new_key, new_record, shuffled_traffic
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 
 DEFAULT = Config(ring_words=1 << 16, flows=16)
@@ -23,68 +23,6 @@ CONFIGS = {
 @lru_cache
 def bench(config=DEFAULT):
     return CipherBench(config)
-
-
-def new_key(rng, context, version=None, generation=None):
-    version = rng.choice((VERSION_TLS12, VERSION_TLS13)) if version is None else version
-    return Key(
-        context, rng.randrange(256) if generation is None else generation, version,
-        rng.randbytes(rng.choice((16, 32))), rng.randbytes(12),
-    )  # fmt: skip
-
-
-def new_record(rng, key, slot, size):
-    if key.version == VERSION_TLS12:
-        plain, nonce = rng.randbytes(size), rng.randbytes(8)
-        content_type = rng.choice((20, 21, 22, 23))
-    else:
-        padding = rng.choice((0, 0, 0, 1, 16, rng.randrange(200)))
-        plain = rng.randbytes(size) + bytes([rng.choice((21, 22, 23))]) + bytes(padding)
-        content_type, nonce = 23, bytes(8)
-    record = Record(key, slot, rng.getrandbits(64), content_type, plain, nonce).seal()
-    if rng.random() < 0.15:
-        record.flip(rng.randrange(8 * len(record.wire)))
-    return record
-
-
-def random_size(rng):
-    return rng.choice(
-        (0, 1, 15, 16, 17, 31, 32, rng.randrange(100), rng.randrange(600), rng.randrange(5000))
-    )
-
-
-def shuffled_traffic(rng, config, budget):
-    """Lanes (context, slot) with records in pieces, shuffled within a record and among lanes."""
-    traffic = Traffic(config)
-    keys = [new_key(rng, context) for context in rng.sample(range(config.flows), 6)]
-    for key in keys:
-        traffic.install(key)
-    lanes = [(key, slot) for key in keys for slot in range(config.record_slots + 1)]
-    open_pieces = {}
-    while budget > 0 or open_pieces:
-        lane = rng.choice(lanes if budget > 0 else list(open_pieces))
-        if lane not in open_pieces:
-            record = new_record(rng, *lane, random_size(rng))
-            if rng.random() < 0.02:
-                record = new_record(rng, *lane, 16380)
-            record.probe = lane[1] == config.record_slots
-            budget -= len(record.wire)
-            pieces = record.cut(rng, rng.choice((0, 0, 1, 2, 8)))
-            rng.shuffle(pieces)
-            open_pieces[lane] = [record, pieces, True]
-        record, pieces, first = open_pieces[lane]
-        for _ in range(rng.choice((1, 1, len(pieces)))):
-            start, end = pieces.pop()
-            traffic.feed(
-                record, start, end, first=first, completes=not pieces, last=rng.random() < 0.4
-            )
-            first = open_pieces[lane][2] = False
-            if not pieces:
-                del open_pieces[lane]
-                break
-    record = new_record(rng, keys[0], 0, 40)
-    traffic.feed(record, 0, len(record.wire), first=True, completes=True, last=True)
-    return traffic
 
 
 @pytest.mark.parametrize("name", CONFIGS)
