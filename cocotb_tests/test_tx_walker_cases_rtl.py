@@ -80,6 +80,9 @@ def test_marker():
         assert script.reason(at, RECORD, sync=1, number=number) == NONE
     assert at - MARKER > 1 << 31
     assert script.reason(at + SIZE, RECORD) == NONE
+    at = MARKER + (1 << 32) - 200  # the marker's sequence number comes again
+    assert script.reason(at, RECORD * 2, sync=1, number=40) == NONE
+    assert script.reason(at, RECORD, **side(40)) == NONE
     script.check()
 
 
@@ -266,6 +269,8 @@ def test_side_below_the_frontier():
         reason = script.reason(under_way + 20, RECORD[20:60], **fields)
         assert reason == TxReason.OUT_OF_ORDER, fields
     assert script.reason(under_way + 20, RECORD[20:60], **side(8, 20)) == NONE
+    other = record(b"a" * 50)[:60]  # the header in the frame itself
+    assert script.reason(under_way, other, **side(8)) == TxReason.OUT_OF_ORDER
     # A number that is wrong by one shows where the record under way begins.
     wrong = script.give(frame(at, RECORD + RECORD[:60], **side(8)))
     assert wrong.entries[0]["reason"] == TxReason.OUT_OF_ORDER and not wrong.spans
@@ -333,6 +338,20 @@ def test_keys():
     assert script.reason(MARKER + 6 * SIZE, RECORD) == TxReason.NO_CONTEXT
     script.add()  # names go on
     assert script.give(frame(MARKER, RECORD)).spans[0]["generation"] == 3
+    script.check()
+
+
+def test_key_of_the_newer_slot_is_cleared():
+    """The older key serves no record from the newer one's base on, though that one is gone."""
+    script = Script()
+    script.add(number=5)
+    assert script.reason(MARKER, RECORD * 4) == NONE
+    for slot in (1, 0):
+        script.give(command(TxCommand.TX_REKEY, epoch=slot ^ 1, number=5))
+        script.give(command(TxCommand.TX_REKEY, epoch=slot, number=7))
+        script.give(command(TxCommand.TX_KEY_CLEAR, epoch=slot))
+        assert script.reason(MARKER + SIZE, RECORD, **side(6)) == NONE
+        assert script.reason(MARKER + 2 * SIZE, RECORD, **side(7)) == TxReason.NO_KEY
     script.check()
 
 
