@@ -88,7 +88,8 @@ def walker_bench(*, wrong=None):
     bench.claim(~opened.state("LOAD") | work.is_command | dut.metas.valid)
     loaded = Value.cast(rows.read.data) == Value.cast(kept)
     bench.claim(~opened.state("LOAD") | ~ours | loaded)
-    named = Mux(meta.op == TxOp.NOTHING, work.context, meta.context)
+    unnamed = (meta.op == TxOp.NOTHING) | (meta.op == TxOp.WIRE)
+    named = Mux(unnamed, work.context, meta.context)
     bench.claim(~(judging | (opened.state("LOAD") & ~work.is_command)) | (
         (core.context == named[: len(core.context)])
         & (core.in_range == (named < SMALL.tx_flows))
@@ -161,7 +162,7 @@ def walker_bench(*, wrong=None):
     bench.claim(~state("LOAD", "COMPARE", "DECIDE") | work.is_command | ~core.walked)
     bench.claim(~state(*WALK) | core.walked)
     bench.claim(~ends | ~walks | core.walked)
-    bench.claim(~ends | core.walked | ~core.dirty)
+    bench.claim(~ends | core.walked | ~core.dirty | (meta.op == TxOp.WIRE))
     bench.claim(~state("LOAD", "COMPARE", "DECIDE", *WALK[:-1]) | ~core.dirty)
     spans = dut.clear_spans.valid & ~bench.before(dut.clear_spans.valid, "clear_before")
     bench.claim(~spans | state("SPAN", "CLOSE"))
