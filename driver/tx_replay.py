@@ -21,6 +21,7 @@ from sealane.hdl.abi.tx import TX_META, TxOp, TxReason
 from .batches import Pair, ends, pair_of
 from .capture import Packet
 from .contexts import OffloadRefused
+from .control import DeviceError
 from .descriptors import Handle
 from .flowtable import FlowTableError
 from .host import crypto_info
@@ -214,6 +215,9 @@ class TxReplay:
             self._dropped(sender, out, OVERSIZE)
             return
         final = BAD_CHECKSUM if not out.head.checksum_ok else sender.why_final(out)
+        if final == BEFORE_MARKER:
+            self._offer(sender, out, out.frame, encrypt=False)
+            return
         if final is not None:
             meta = TX_META.pack({"op": TxOp.WIRE})
             posted = _Posted(TxOp.WIRE, out.packet, out.frame, sender, out, None, final)
@@ -227,8 +231,16 @@ class TxReplay:
         sender.push(out.end, lambda record: self._rekey(sender, record))
         if kernel.offset(out.head.seq) != kernel.expected:
             self._poll()
+        self._offer(sender, out, sender.host_frame(out))
+        if len(kernel.keys.epochs) > 1:
+            self._poll()  # what is done about keys depends on completions
+
+    def _offer(self, sender: Sender, out: Outgoing, frame: bytes, encrypt: bool = True) -> None:
+        """Gives the kernel a segment as its host has it, and the device what the kernel says."""
+        kernel = sender.kernel
+        assert kernel is not None
         read = sum(kernel.counters.cpu_bytes.values())
-        got = kernel.transmit(sender.host_frame(out))
+        got = kernel.transmit(frame, encrypt)
         if not isinstance(got, Plan):
             # Nothing is held: no text of a capture can change under the driver.
             self._dropped(sender, out, got.reason.value if isinstance(got, Drop) else "held")
@@ -241,8 +253,6 @@ class TxReplay:
         ]
         frames[-1] = replace(frames[-1], out=out, plan=got)
         self._post(got.posts, frames)
-        if len(kernel.keys.epochs) > 1:
-            self._poll()  # what is done about keys depends on completions
 
     # --- the device -------------------------------------------------------------------------
 
@@ -261,7 +271,10 @@ class TxReplay:
             for completion in output.completions:
                 posted = self._posted.popleft()
                 if completion.sent and posted.op is not TxOp.DUMP:
-                    self._left(posted, next(frames))
+                    frame = next(frames, None)
+                    if frame is None:
+                        raise DeviceError(f"packet {posted.packet} was sent and did not come out")
+                    self._left(posted, frame)
                 elif not completion.sent:
                     self._kept(posted, completion.reason)
                 if posted.plan is not None or posted.op is TxOp.DUMP:
@@ -269,7 +282,7 @@ class TxReplay:
                     due = self._segments + self._completion_delay
                     self._late.append((due, posted.sender, completion))
             if next(frames, None) is not None:
-                self.errors.append("more frames left the device than were given to it")
+                raise DeviceError("a frame came out that was not sent")
         self._look_at()
 
     def _look_at(self, all_of_them: bool = False) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from sealane.driver.capture import Packet
+from sealane.driver.control import DeviceError
 from sealane.driver.keylog import Keylog
 from sealane.driver.ktls.tx_plan import TxMode
 from sealane.driver.model.parser import parse
@@ -175,7 +176,9 @@ def test_the_handshake_comes_again():
     result = tx_replay_frames(frames(again), run.keylog)
     all_identical(result)
     assert result.tx("c2s")["wire_reasons"] == {"before_marker": 2}
-    assert result.report["counters"]["tx_tls_drop_bypass_req"] == 0
+    counters = result.report["counters"]
+    assert counters["tx_tls_skip_no_sync_data"] == 1  # the other one has bytes behind the marker
+    assert (counters["tx_tls_ooo"], counters["tx_tls_drop_bypass_req"]) == (2, 0)
 
 
 def test_frames_longer_than_the_device_takes():
@@ -388,6 +391,25 @@ def test_a_device_error_drops_and_is_counted():
     tx = result.tx("c2s")
     assert tx["reasons"] == {"device_error": 1} and tx["clear_bytes"] == 0
     assert tx["identical"] == tx["segments"] - 1
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda frames_: frames_[:-1], "did not come out"),
+    (lambda frames_: [*frames_, b"more"], "was not sent"),
+])  # fmt: skip
+def test_frames_that_are_lost_or_made_up(change, words):
+    """A device whose completions do not fit what came out."""
+
+    class Miscounts(StrictTransport):
+        def poll_tx(self, wait=True):
+            out = super().poll_tx(wait)
+            return out._replace(frames=change(out.frames))
+
+    run = long_run()
+    with pytest.raises(DeviceError, match=words):
+        tx_replay_frames(
+            frames(conversation(run.flights)), run.keylog, transport=Miscounts(CONFIG)
+        )  # fmt: skip
 
 
 def test_a_changed_foreign_frame_is_said():
