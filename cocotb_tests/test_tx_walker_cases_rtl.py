@@ -21,7 +21,7 @@ def test_in_order_by_hand():
             "use_row": 1}  # fmt: skip
     add_item = command(TxCommand.TX_ADD, seq=MARKER, number=7, key256=1)
     key = {"kind": rx.SPAN_KEY_WRITE, "context": 2, "generation": 1, "version": 1, "key256": 1,
-           "key_row": 8}  # fmt: skip
+           "key_row": 8, "last": 1}  # fmt: skip
     token = {"is_token": 1, "token": tx.TX_TOKEN_ADD, "has_spans": 1, "context": 2,
              "generation": GENERATION}  # fmt: skip
     want = [(add_item, Expected([key], [], [token]))]

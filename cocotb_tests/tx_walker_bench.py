@@ -84,7 +84,7 @@ class Model:
                         "key256": fields["key256"]}  # fmt: skip
             expected.spans.append(
                 {**span, "context": context, "generation": row.key_name[slot],
-                 "key_row": self._key_row(context, slot)}
+                 "key_row": self._key_row(context, slot), "last": 1}
             )  # fmt: skip
             expected.entries.append({"is_token": 1, "token": token, "has_spans": 1, **names})
         return expected

@@ -122,6 +122,7 @@ def command_states(m, core: TxCore, token: TxToken):
             span.version.eq(writes & row.version),
             span.key256.eq(writes & command.key256),
             span.key_row.eq(Cat(token.key_slot, core.context) + Const(core.config.flows)),
+            span.last.eq(1),  # each gives a verdict
         ]
         with m.If(core.maker.keys.ready):
             m.next = "TOKEN"
