@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a peer and an eavesdropper make of one direction's frames: nothing twice, nothing in clear.
+
+Knows nothing of the driver, nor of the device: it reads frames by itself (RFC 791, 8200, 9293),
+opens records with the receiver's keys by `cryptography` (RFC 5288, RFC 8446 section 5), and keeps
+all that ever left. Of the application it knows what was written. A `Violation` is
+
+- a checksum that is wrong, or bytes that nobody wrote;
+- two copies of a byte that differ, so of a tag too: one tag for a (key, nonce);
+- a run of plaintext;
+- one block of keystream over two texts, whoever thought which nonce it was of;
+- text that the receiver's keystream does not turn into what the application wrote, and a complete
+  record that does not open.
+
+Text that the application changed after it was written (zero-copy) may differ between copies, as
+counter mode has it, in the bytes that were changed; its tag may not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+TAG = 16
+RUN = 6  # that many bytes in a row are equal by chance once in 2^48 places
+
+
+class Violation(AssertionError):
+    """Something is on the wire that must not be."""
+
+
+@dataclass
+class Sealed:
+    """A record as the receiver will open it. start, text_at, tag_at, end: stream offsets.
+
+    wire: what a software sender puts on the wire. texts: for each byte of text that was changed,
+    all its values, by stream offset.
+    """
+
+    start: int
+    text_at: int
+    wire: bytes
+    text: bytes
+    key: bytes
+    nonce: bytes
+    aad: bytes
+    texts: dict[int, set[int]] = field(default_factory=dict)
+    changed: bool = False
+    opened: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.wire)
+
+    @property
+    def tag_at(self) -> int:
+        return self.end - TAG
+
+
+def seal(version: int, key: bytes, iv: bytes, number: int, header: bytes, text: bytes) -> Sealed:
+    """A record at offset 0. version: 12 or 13. header: 5 bytes, in TLS 1.2 the explicit nonce too.
+    iv: in TLS 1.2 the salt. text: in TLS 1.3 with inner type and padding."""
+    if version == 12:
+        nonce = iv + header[5:]
+        aad = number.to_bytes(8, "big") + header[:3] + len(text).to_bytes(2, "big")
+    else:
+        nonce = (int.from_bytes(iv, "big") ^ number).to_bytes(12, "big")
+        aad = header
+    wire = header + AESGCM(key).encrypt(nonce, text, aad)
+    return Sealed(0, len(header), wire, text, key, nonce, aad)
+
+
+def internet_sum(data: bytes) -> int:
+    """Sum of the 16-bit words modulo 0xFFFF (RFC 1071); 0 for a whole header that is right."""
+    return int.from_bytes(data + bytes(len(data) & 1), "big") % 0xFFFF
+
+
+def tcp_of(frame: bytes) -> tuple[int, bytes]:
+    """Sequence number and payload of a TCP segment. Raises `Violation` on wrong checksums."""
+    at = 12
+    while frame[at : at + 2] == b"\x81\0":
+        at += 4
+    kind, at = frame[at : at + 2], at + 2
+    if kind == b"\x08\0":
+        size = 4 * (frame[at] & 15)
+        if internet_sum(frame[at : at + size]):
+            raise Violation("the IPv4 checksum is wrong")
+        end = at + int.from_bytes(frame[at + 2 : at + 4], "big")
+        addresses, protocol = frame[at + 12 : at + 20], frame[at + 9]
+    elif kind == b"\x86\xdd":
+        size = 40
+        end = at + size + int.from_bytes(frame[at + 4 : at + 6], "big")
+        addresses, protocol = frame[at + 8 : at + 40], frame[at + 6]
+    else:
+        raise Violation("not IP")
+    segment = frame[at + size : end]
+    if protocol != 6 or end > len(frame) or len(segment) < 20:
+        raise Violation("not a whole TCP segment")
+    if internet_sum(addresses + b"\0\6" + len(segment).to_bytes(2, "big") + segment):
+        raise Violation("the TCP checksum is wrong")
+    return int.from_bytes(segment[4:8], "big"), segment[4 * (segment[12] >> 4) :]
+
+
+class WireChecker:
+    """One direction. Stream offset 0 is the TCP sequence number `seq`, where the first record
+    begins; `before` is what was sent in front of it. keystream: shared by directions whose keys
+    could be mistaken for one another's: texts by the block of keystream over them."""
+
+    def __init__(
+        self, seq: int, before: bytes = b"", keystream: dict[bytes, bytes] | None = None
+    ) -> None:
+        self.records: list[Sealed] = []
+        self.frames = self.opened = self.copies = 0
+        self._seq, self._before = seq, before
+        self._at = 0  # offset near which sequence numbers are read
+        self._plain = bytearray()  # as written at first
+        self._wire = bytearray()
+        self._have = bytearray()  # 1 for each byte of `_wire` that has left
+        self._keystream = {} if keystream is None else keystream
+
+    @property
+    def end(self) -> int:
+        """Stream offset behind all records."""
+        return len(self._plain)
+
+    def wrote(self, record: Sealed) -> None:
+        """The application wrote the next record."""
+        shift = self.end
+        record.start, record.text_at = shift, shift + record.text_at
+        self.records.append(record)
+        header = record.wire[: record.text_at - shift]
+        self._plain += header + record.text + b"\xa5" * TAG
+        self._wire += bytes(len(record.wire))
+        self._have += bytes(len(record.wire))
+
+    def changed(self, record: Sealed, offset: int, value: int) -> None:
+        """The text's byte at a stream offset has another value from now on."""
+        first = record.text[offset - record.text_at]
+        record.texts.setdefault(offset, {first}).add(value)
+        record.changed = True
+
+    def left(self, start: int = 0, end: int | None = None) -> bool:
+        """Whether each byte of [start, end) has left."""
+        return 0 not in self._have[start : self.end if end is None else end]
+
+    def missing(self, start: int = 0) -> int:
+        """The first byte at or behind `start` that has not left; the end if all have."""
+        at = self._have.find(0, start)
+        return self.end if at < 0 else at
+
+    @property
+    def contiguous(self) -> int:
+        """Up to here everything has left, so that the receiver may acknowledge it."""
+        return self.missing()
+
+    def saw(self, frame: bytes) -> tuple[int, int]:
+        """A frame left; the stream offsets of its payload."""
+        self.frames += 1
+        seq, payload = tcp_of(frame)
+        start = self._at + ((seq - self._seq - self._at + (1 << 31)) % (1 << 32)) - (1 << 31)
+        end = start + len(payload)
+        self._at = max(self._at, start)
+        low = start
+        if start < 0 and payload:
+            at = len(self._before) + start
+            part = self._before[at : at + len(payload)]
+            if at < 0 or payload[: len(part)] != part:
+                raise Violation(f"[{start}, {min(end, 0)}) is not what was sent before the marker")
+            payload, start = payload[len(part) :], min(end, 0)
+        if not payload:
+            return low, end
+        if end > self.end:
+            raise Violation(f"[{start}, {end}) has bytes that nobody wrote")
+        for record in self._covering(start, end):
+            first, last = max(start, record.start), min(end, record.end)
+            self._piece(record, first, payload[first - start : last - start])
+        return low, end
+
+    def _covering(self, start: int, end: int) -> list[Sealed]:
+        low, high = 0, len(self.records)
+        while low < high:
+            middle = (low + high) // 2
+            if self.records[middle].end <= start:
+                low = middle + 1
+            else:
+                high = middle
+        found = []
+        while low < len(self.records) and self.records[low].start < end:
+            found.append(self.records[low])
+            low += 1
+        return found
+
+    def _piece(self, record: Sealed, start: int, piece: bytes) -> None:
+        end = start + len(piece)
+        self._same_as_before(record, start, piece)
+        low, high = max(start, record.text_at), min(end, record.tag_at)
+        if low < high:
+            self._text(record, low, piece[low - start : high - start])
+        if start < record.text_at:
+            header = record.wire[start - record.start : record.text_at - record.start]
+            if piece[: len(header)] != header[: len(piece)]:
+                raise Violation(f"{start}: a record header that the sender did not write")
+        if b"\xa5" * RUN in piece[max(0, record.tag_at - start) :]:
+            raise Violation(f"{start}: room for a tag left")
+        self._wire[start:end] = piece
+        self._have[start:end] = b"\1" * len(piece)
+        if not record.opened and not record.changed and self.left(record.start, record.end):
+            self._open(record)
+
+    def _same_as_before(self, record: Sealed, start: int, piece: bytes) -> None:
+        end = start + len(piece)
+        have, wire = self._have[start:end], self._wire[start:end]
+        if 1 not in have:
+            return
+        self.copies += 1
+        if 0 not in have and wire == piece:
+            return
+        for at, (seen, old, new) in enumerate(zip(have, wire, piece, strict=True), start):
+            if seen and old != new and at not in record.texts:
+                what = "a second tag" if at >= record.tag_at else "another copy"
+                raise Violation(f"{at}: {what} of record {self.records.index(record)}")
+
+    def _text(self, record: Sealed, start: int, piece: bytes) -> None:
+        text = record.text[start - record.text_at :][: len(piece)]
+        used = _xor(piece, text)  # the keystream, where the text was not changed
+        if bytes(RUN) in used:
+            raise Violation(f"{start}: plaintext")
+        if record.texts:
+            good = _xor(used, self._receiver(record, start, len(piece)))
+            for at, difference in enumerate(good, start):
+                values = record.texts.get(at, {text[at - start]})
+                if text[at - start] ^ difference not in values:
+                    raise Violation(f"{at}: not the receiver's keystream over any text")
+            return
+        first = -(start - record.text_at) % 16
+        for at in range(first, len(piece) - 15, 16):
+            mine = text[at : at + 16]
+            if self._keystream.setdefault(used[at : at + 16], mine) != mine:
+                raise Violation(f"{start + at}: keystream used twice")
+        if record.wire[start - record.start :][: len(piece)] != piece:
+            raise Violation(f"{start}: not what the receiver's keys decrypt")
+
+    @staticmethod
+    def _receiver(record: Sealed, start: int, length: int) -> bytes:
+        block, skip = divmod(start - record.text_at, 16)
+        counter = record.nonce + (2 + block).to_bytes(4, "big")
+        cipher = Cipher(algorithms.AES(record.key), modes.CTR(counter)).encryptor()
+        return cipher.update(bytes(skip + length))[skip:]
+
+    def _open(self, record: Sealed) -> None:
+        sealed = bytes(self._wire[record.text_at : record.end])
+        try:
+            text = AESGCM(record.key).decrypt(record.nonce, sealed, record.aad)
+        except Exception as error:
+            raise Violation(f"{record.start}: the record does not open") from error
+        if text != record.text:
+            raise Violation(f"{record.start}: the record holds another text")
+        record.opened = True
+        self.opened += 1
+
+
+def _xor(a: bytes, b: bytes) -> bytes:
+    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).to_bytes(len(a), "big")
