@@ -18,6 +18,7 @@ from sealane.sim.build import WAIVERS, verilator_root
         {},
         {"flows": 4, "record_slots": 1, "runs": 2, "ring_words": 1024, "ghash_lanes": 7,
          "aes_round_registers": 2, "events": 8},
+        {"flows": 4, "ring_words": 256, "max_frame": 2048, "tx_flows": 8, "tx_ring_words": 256},
     ],
 )  # fmt: skip
 def test_lint_is_clean_and_ports_are_as_described(options, tmp_path):
@@ -45,6 +46,11 @@ def test_lint_is_clean_and_ports_are_as_described(options, tmp_path):
     assert declared["s_axis_tdata"] == {"direction": "input", "width": 128}
     assert declared["m_meta_tdata"] == {"direction": "output", "width": 512}
     assert declared["s_axil_awready"] == {"direction": "output", "width": 1}
+    assert ("s_tx_axis_tdata" in declared) == ("tx_flows" in options)
+    if "tx_flows" in options:
+        assert declared["s_tx_meta_tdata"] == {"direction": "input", "width": 256}
+        assert declared["m_tx_comp_tdata"] == {"direction": "output", "width": 128}
+        assert declared["m_tx_axis_tkeep"] == {"direction": "output", "width": 16}
 
 
 @pytest.mark.parametrize(
