@@ -9,6 +9,8 @@ from sealane.hdl.abi.tx import TxReason
 
 from tests import tx_transfers
 from tests.tx_errants import ERRANTS
+from tests.tx_mutants import MUTANTS, first_finding
+from tests.tx_mutants import main as mutants_main
 from tests.tx_transfers import COMMON, PLANS, Tally, run_trials
 from tests.wire_checker import Violation, WireChecker, seal
 
@@ -65,6 +67,29 @@ def test_the_command_names_the_seeds_that_broke(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines[:3]] == ["seed 7", "seed 8", "seed 9"]
     assert all(line.endswith("so it is") for line in lines[:3])
+
+
+# All others are in `python -m tests.tx_mutants`; these show within a few trials.
+QUICK = (
+    "frontier not checked", "sync backwards", "side beyond the frontier", "nonce not checked",
+    "marker not checked", "orphan passed", "tag not compared", "count not checked",
+    "count not checked, written bits ignored", "key base off by one", "tags not stored",
+    "undo not undone", "nothing waits", "software does not compare",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_rule_that_is_taken_away_is_missed(name):
+    assert first_finding(name), "no trial broke"
+
+
+def test_the_command_says_which_faults_were_found(capsys):
+    assert set(QUICK) < set(MUTANTS)
+    assert mutants_main(["--mutant", "orphan passed"]) == 0
+    assert mutants_main(["--mutant", "no drop entry", "--trials", "1"]) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("orphan passed ") and " seed " in first
+    assert second.split()[-3:] == ["none", "of", "1"]
 
 
 # --- the checker ----------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason, TxTags
 
 from tests.tcp_frames import ACK
-from tests.tx_errants import ERRANTS
+from tests.tx_errants import ERRANTS, MAY_LEAVE
 from tests.tx_random_flow import ERRANT, FLAGS, RandomFlow
 
 CONFIG = Config(flows=4, tx_flows=4)
@@ -272,6 +272,7 @@ class Trial:
         """Plaintext behind the marker, and nobody says a word about it."""
         if flow.released:
             return False
+        self._make_room()
         start = flow.edge(0, flow.end - 1)
         end = flow.cut(start, flow.end)
         if self.rng.random() < 0.5:
@@ -357,7 +358,8 @@ class Trial:
         post = self.rng.choice((flow.stale[0], self.rng.choice(flow.stale)))
         meta = TX_META.unpack(post.meta)
         again = Post(post.frame, TX_META.pack({**meta, "cookie": ERRANT}))
-        reasons = frozenset(TxReason) if meta["side"] else REFUSED
+        reasons = frozenset(TxReason) if meta["side"] and flow.alive else REFUSED
+        self._make_room()
         self._post(flow, [again], "stale", reasons)
         return True
 
@@ -365,6 +367,7 @@ class Trial:
         """A frame with metadata that the device must see through."""
         if flow.broken:
             return False
+        self._make_room()
         name = self.rng.choice(list(ERRANTS))
         post = ERRANTS[name](self.rng, flow, self.flows)
         if post is not None:
@@ -374,6 +377,7 @@ class Trial:
 
     def _lost_stream(self, flow: RandomFlow) -> bool:
         """A header in order that is none: the device's stream is broken until a sync."""
+        self._make_room()
         start = flow.ktls.expected
         record = next((r for r in flow.covering(start, flow.end) if r.sealed.start == start), None)
         if record is None or not flow.alive or flow.broken or record.number not in flow.usable:
@@ -386,7 +390,12 @@ class Trial:
         return True
 
     def _errant_post(self, flow: RandomFlow, post: Post, name: str) -> None:
-        self._post(flow, [post], name, REFUSED)
+        reasons = frozenset(TxReason) if name in MAY_LEAVE else REFUSED
+        self._post(flow, [post], name, reasons)
+
+    def _make_room(self) -> None:
+        if not self.device.room:
+            self.poll()
 
     # --- to the device and back -------------------------------------------------------------
 
@@ -456,8 +465,6 @@ class Trial:
         self, flow: RandomFlow, posts: list[Post], what: str, reasons: set | frozenset,
         frame: bytes | None = None, faulty: bool = False,
     ) -> None:  # fmt: skip
-        if len(posts) == 1 and not self.device.room:
-            self.poll()
         self.device.post(posts)
         for i, post in enumerate(posts):
             allowed = set(reasons)

@@ -194,16 +194,20 @@ class WireChecker:
 
     def _piece(self, record: Sealed, start: int, piece: bytes) -> None:
         end = start + len(piece)
-        self._same_as_before(record, start, piece)
         low, high = max(start, record.text_at), min(end, record.tag_at)
-        if low < high:
-            self._text(record, low, piece[low - start : high - start])
+        text = piece[low - start : high - start] if low < high else b""
+        plain = record.text[low - record.text_at :][: len(text)]
+        if bytes(RUN) in _xor(text, plain):
+            raise Violation(f"{low}: plaintext")
+        if b"\xa5" * RUN in piece[max(0, record.tag_at - start) :]:
+            raise Violation(f"{start}: room for a tag left")
+        self._same_as_before(record, start, piece)
+        if text:
+            self._text(record, low, text, plain)
         if start < record.text_at:
             header = record.wire[start - record.start : record.text_at - record.start]
             if piece[: len(header)] != header[: len(piece)]:
                 raise Violation(f"{start}: a record header that the sender did not write")
-        if b"\xa5" * RUN in piece[max(0, record.tag_at - start) :]:
-            raise Violation(f"{start}: room for a tag left")
         self._wire[start:end] = piece
         self._have[start:end] = b"\1" * len(piece)
         if not record.opened and not record.changed and self.left(record.start, record.end):
@@ -222,11 +226,8 @@ class WireChecker:
                 what = "a second tag" if at >= record.tag_at else "another copy"
                 raise Violation(f"{at}: {what} of record {self.records.index(record)}")
 
-    def _text(self, record: Sealed, start: int, piece: bytes) -> None:
-        text = record.text[start - record.text_at :][: len(piece)]
+    def _text(self, record: Sealed, start: int, piece: bytes, text: bytes) -> None:
         used = _xor(piece, text)  # the keystream, where the text was not changed
-        if bytes(RUN) in used:
-            raise Violation(f"{start}: plaintext")
         if record.texts:
             good = _xor(used, self._receiver(record, start, len(piece)))
             for at, difference in enumerate(good, start):
