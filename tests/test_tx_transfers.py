@@ -62,7 +62,7 @@ def test_the_command_names_the_seeds_that_broke(monkeypatch, capsys):
     def lost(flow, frame, expected):
         raise tx_transfers.Broken("so it is")
 
-    monkeypatch.setattr(tx_transfers.Trial, "_judge", lambda self, *given: lost(*given))
+    monkeypatch.setattr(tx_transfers.Trial, "judge", lambda self, *given: lost(*given))
     assert tx_transfers.main(["--trials", "3", "--seed", "7"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines[:3]] == ["seed 7", "seed 8", "seed 9"]

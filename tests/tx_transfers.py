@@ -23,20 +23,20 @@ import multiprocessing
 import random
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from sealane.driver.counters import NetdevCounters
-from sealane.driver.ktls.tx_plan import Drop, DropReason, Hold, Plan, Post, TxMode
-from sealane.driver.ktls.tx_rekey import ClearKey, InstallKey, RekeyMode
+from sealane.driver.ktls.tx_plan import Plan, Post, TxMode
+from sealane.driver.ktls.tx_rekey import RekeyMode
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.tx_device import QueueFull, TxDevice
+from sealane.driver.tx_device import TxDevice
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
-from sealane.hdl.abi.tx import TX_META, TxOp, TxReason, TxTags
+from sealane.hdl.abi.tx import TX_META, TxOp, TxReason
 
 from tests.tcp_frames import ACK
 from tests.tx_errants import ERRANTS, MAY_LEAVE
+from tests.tx_judge import Broken, Judge
 from tests.tx_random_flow import ERRANT, FLAGS, RandomFlow
 
 CONFIG = Config(flows=4, tx_flows=4)
@@ -64,10 +64,6 @@ PLANS: dict[str, dict[str, float]] = {
 STEPS = 30
 
 
-class Broken(AssertionError):
-    """A trial found something."""
-
-
 @dataclass
 class Tally:
     """What a number of trials came to. counts: events that did something, ways, reasons."""
@@ -93,35 +89,14 @@ class Tally:
         )
 
 
-@dataclass(frozen=True)
-class _Posted:
-    """A frame in the device. frame: as it must leave, if that is known. reasons: allowed ones."""
-
-    flow: RandomFlow
-    op: TxOp
-    what: str
-    reasons: frozenset[TxReason]
-    frame: bytes | None = None
-
-
-@dataclass
-class Trial:
+class Trial(Judge):
     """One trial on `device`, which may have had others before. plan: of `PLANS`."""
 
-    device: TxDevice
-    seed: int
-    plan: str | None = None
-
-    def __post_init__(self) -> None:
-        rng = self.rng = random.Random(self.seed)
-        self.counts: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
-        self.encrypted = self.waited = 0
-        self.posted: deque[_Posted] = deque()
-        self.faults = False
-        self.plan = self.plan or rng.choice(list(PLANS))
+    def __init__(self, device: TxDevice, seed: int, plan: str | None = None) -> None:
+        rng = random.Random(seed)
+        super().__init__(device, rng)
+        self.plan = plan or rng.choice(list(PLANS))
         self.device.queue = rng.choice((3, 8, 64))
-        self.device.counters = NetdevCounters()
         self.lazy = rng.choice((0, 0.4, 0.85))
         self.promise = 0.5 if self.plan == "promises" else rng.choice((0, 0, 0.3))
         keystream: dict[bytes, bytes] = {}
@@ -136,7 +111,7 @@ class Trial:
 
     def run(self) -> Tally:
         """The whole of it; raises an `AssertionError` where it breaks."""
-        weights = COMMON | PLANS[self.plan or "common"]
+        weights = COMMON | PLANS[self.plan]
         kinds, chances = list(weights), list(weights.values())
         for flow in self.flows:
             self._write(flow)
@@ -147,8 +122,8 @@ class Trial:
             if self.rng.random() >= self.lazy:
                 self.poll()
         for flow in self.flows:
-            self._drain(flow)
-        self._counted()
+            self.drain(flow)
+        self.counted()
         for flow in self.flows:
             self.counts["wrap"] += flow.seq + flow.end > 1 << 32
             self._end(flow)
@@ -225,7 +200,7 @@ class Trial:
         if high <= flow.una:
             return False
         flow.una = flow.edge(flow.una + 1, high)
-        self._carry_out(flow, flow.ktls.acked(flow.seq + flow.una & 0xFFFFFFFF))
+        self.carry_out(flow, flow.ktls.acked(flow.seq + flow.una & 0xFFFFFFFF))
         return True
 
     def _local_drop(self, flow: RandomFlow) -> bool:
@@ -278,7 +253,7 @@ class Trial:
         if self.rng.random() < 0.5:
             plan = flow.ktls.transmit(flow.host_frame(start, end), False)
             assert isinstance(plan, Plan)
-            self._post(flow, plan.posts, "orphan", REFUSED)
+            self.post(flow, plan.posts, "orphan", REFUSED)
             self.dropped["orphans"] += flow.alive or bool(flow.handle)
         else:
             low = start - self.rng.choice((0, 0, self.rng.randrange(40)))
@@ -296,9 +271,9 @@ class Trial:
             for post in plan.posts:
                 if TX_META.unpack(post.meta)["op"] != TxOp.WIRE:
                     raise Broken("plaintext for another device")
-                self._judge(flow, post.frame, flow.expected(start, end))
+                self.judge(flow, post.frame, flow.expected(start, end))
         else:
-            self._not_sent(flow, start, end, ACK, plan)
+            self.not_sent(flow, start, end, ACK, plan)
         return True
 
     # --- the host's driver ------------------------------------------------------------------
@@ -314,7 +289,7 @@ class Trial:
     def _rekey(self, flow: RandomFlow) -> bool:
         if flow.version == VERSION_TLS12 and self.rng.random() < 0.9:
             return False  # the offload ends with it
-        self._carry_out(flow, flow.ktls.rekey(*flow.new_keys()))
+        self.carry_out(flow, flow.ktls.rekey(*flow.new_keys()))
         self._write(flow)
         return True
 
@@ -360,7 +335,7 @@ class Trial:
         again = Post(post.frame, TX_META.pack({**meta, "cookie": ERRANT}))
         reasons = frozenset(TxReason) if meta["side"] and flow.alive else REFUSED
         self._make_room()
-        self._post(flow, [again], "stale", reasons)
+        self.post(flow, [again], "stale", reasons)
         return True
 
     def _errant(self, flow: RandomFlow) -> bool:
@@ -391,219 +366,17 @@ class Trial:
 
     def _errant_post(self, flow: RandomFlow, post: Post, name: str) -> None:
         reasons = frozenset(TxReason) if name in MAY_LEAVE else REFUSED
-        self._post(flow, [post], name, reasons)
+        self.post(flow, [post], name, reasons)
 
     def _make_room(self) -> None:
         if not self.device.room:
             self.poll()
 
-    # --- to the device and back -------------------------------------------------------------
-
-    def offer(
-        self, flow: RandomFlow, start: int, end: int, flags: int = ACK, *, encrypt: bool = True,
-        full: bool = False, lose: int = 0, again: bool = False,
-    ) -> None:  # fmt: skip
-        """TCP hands over [start, end). full: there is no room at first. lose: writes of the
-        device. again: it was held."""
-        expected = flow.expected(start, end, flags)
-        if encrypt and start < end:
-            frame = flow.host_frame(start, end, flags)
-        elif expected is None:
-            return
-        else:
-            frame = expected
-        before = self._snapshot(flow) if full or self.device.room < 4 else None
-        plan = flow.ktls.transmit(frame, encrypt)
-        if not isinstance(plan, Plan):
-            self._not_sent(flow, start, end, flags, plan, again)
-            return
-        changed = any(r.sealed.changed for r in flow.covering(start, end))
-        if start < end and start < 0 and encrypt:
-            raise Broken(f"[{start}, {end}) is in front of the marker")
-        if 0 <= start < end and start < flow.released_to:
-            raise Broken(f"[{start}, {end}) begins in a record that is acknowledged")
-        room, self.device.queue = self.device.queue, 0 if full else self.device.queue
-        try:
-            if lose and len(plan.posts) <= self.device.room:
-                self.device._transport.tx.fail_next(lose)
-                self.faults = True
-            reasons = {TxReason.NONE}
-            if changed:
-                reasons.add(TxReason.TAG_MISMATCH)
-            self._post(flow, plan.posts, f"[{start}, {end})", reasons, expected, lose > 0)
-        except QueueFull:
-            self.device.queue = room
-            plan.undo()
-            self.counts["undone"] += 1
-            if before and self._snapshot(flow) != before:
-                raise Broken(f"[{start}, {end}) was not taken back") from None
-            if self.rng.random() < 0.7:
-                self.poll()
-                self.offer(flow, start, end, flags, encrypt=encrypt, lose=lose, again=again)
-            return
-        self.device.queue = room
-        if plan.way:
-            self.counts["way " + plan.way.value] += 1
-        for post in plan.posts:
-            meta = TX_META.unpack(post.meta)
-            given = meta["side"] and meta["tags"] == TxTags.GIVEN
-            if meta["op"] == TxOp.ENCRYPT and (given or not meta["side"]) and start < end:
-                flow.stale.append(post)
-
-    def _snapshot(self, flow: RandomFlow) -> tuple[object, ...]:
-        """All that `Plan.undo` has to restore."""
-        ktls = flow.ktls
-        counted = [
-            dict(value) if isinstance(value, dict) else value
-            for counters in (ktls.counters, ktls.netdev)
-            for name, value in vars(counters).items() if name != "undone"
-        ]  # fmt: skip
-        records = [(r.tag, r.outstanding) for r in ktls.records]
-        return ktls.expected, ktls.high, ktls.resync, counted, records
-
-    def _post(
-        self, flow: RandomFlow, posts: list[Post], what: str, reasons: set | frozenset,
-        frame: bytes | None = None, faulty: bool = False,
-    ) -> None:  # fmt: skip
-        self.device.post(posts)
-        for i, post in enumerate(posts):
-            allowed = set(reasons)
-            if faulty and not i:
-                allowed.add(TxReason.DEVICE_ERROR)
-            meta = TX_META.unpack(post.meta)
-            op = TxOp(meta["op"])
-            if op in (TxOp.ENCRYPT, TxOp.DUMP) and meta["cookie"] != ERRANT:
-                flow.broken = flow.broken and not meta["sync"]
-                if flow.broken:  # what kTLS thinks is below the frontier is not
-                    allowed |= {TxReason.BROKEN, TxReason.OUT_OF_ORDER}
-            self.posted.append(_Posted(flow, op, what, frozenset(allowed), frame))
-
-    def _not_sent(
-        self, flow: RandomFlow, start: int, end: int, flags: int, plan: Drop | Hold | Plan,
-        again: bool = False,
-    ) -> None:  # fmt: skip
-        """kTLS does not send a segment: whether it may."""
-        mine = flow.covering(start, end)
-        promised = any(r.promised for r in mine)
-        if isinstance(plan, Hold):
-            self.counts["held"] += 1
-            if not promised or (again and not self.posted):
-                raise Broken(f"[{start}, {end}) is held for nothing")
-            flow.held.append((start, end, flags))
-            return
-        assert isinstance(plan, Drop)
-        self.counts[plan.reason.value] += 1
-        self.dropped[plan.reason.value] += 1
-        may = {
-            DropReason.BYPASS_REQ: start < 0,
-            DropReason.NO_SYNC_DATA: 0 <= start < flow.released_to or (promised and self.faults),
-            DropReason.TAG_MISMATCH: any(r.sealed.changed for r in mine),
-        }
-        if not may[plan.reason]:
-            raise Broken(f"[{start}, {end}) was dropped: {plan.reason}")
-
-    def poll(self) -> None:
-        """All that has come out, in order; what was held is offered again."""
-        frames, completions = self.device.poll()
-        left = iter(frames)
-        for completion in completions:
-            posted = self.posted.popleft()
-            flow, reason = posted.flow, completion.reason
-            if reason is TxReason.NONE and posted.op is not TxOp.DUMP:
-                frame = next(left, None)
-                if frame is None:
-                    raise Broken(f"{posted.what}: nothing left, and the completion says it did")
-                self._judge(flow, frame, posted.frame)
-                self.encrypted += posted.op is TxOp.ENCRYPT and flow.last_payload > 0
-            if reason not in posted.reasons:
-                raise Broken(f"{posted.what}: {posted.op.name}, {reason.name}")
-            if reason:
-                self.counts["reason " + reason.name] += 1
-            for number, tag in completion.tags.items():
-                sealed = flow.records[number - flow.first_number].sealed
-                if tag != sealed.wire[-16:] and not sealed.changed:
-                    raise Broken(f"{posted.what}: another tag of {number}")
-            self._carry_out(flow, flow.ktls.completed(completion))
-        if next(left, None) is not None or self.posted:
-            raise Broken("frames without completions")
-        for flow in self.flows:
-            held, flow.held = flow.held, []
-            for start, end, flags in held:
-                self.offer(flow, start, end, flags, again=True)
-
-    def _judge(self, flow: RandomFlow, frame: bytes, expected: bytes | None) -> None:
-        start, end = flow.checker.saw(frame)
-        flow.last_payload = end - start
-        if expected is not None and (
-            frame[: len(expected)] != expected or any(frame[len(expected) :])
-        ):
-            raise Broken(f"[{start}, {end}) is not the software sender's frame")
-
-    def _carry_out(self, flow: RandomFlow, actions: list) -> None:
-        for action in actions:
-            if isinstance(action, InstallKey) and flow.refuse_keys:
-                self._carry_out(flow, flow.ktls.key_installed(False))
-                self.counts["key refused"] += 1
-            elif isinstance(action, InstallKey):
-                epoch = action.epoch
-                self.device.rekey(flow.handle, action.slot, epoch.info, epoch.base)
-                self.counts["key installed"] += 1
-                self._carry_out(flow, flow.ktls.key_installed(True))
-            else:
-                assert isinstance(action, ClearKey)
-                self.device.key_clear(flow.handle, action.slot)
-                self.counts["key cleared"] += 1
-
-    # --- the end ----------------------------------------------------------------------------
-
-    def _drain(self, flow: RandomFlow) -> None:
-        """TCP sends until everything has left that can."""
-        self.poll()
-        at, tries = 0, 0
-        while at < flow.end:
-            at = flow.checker.missing(at)
-            if at >= flow.end:
-                break
-            end = flow.cut(at, flow.end)
-            flow.nxt = max(flow.nxt, end)
-            self.offer(flow, at, end)
-            self.poll()
-            if flow.checker.left(at, end):
-                tries = 0
-                continue
-            tries += 1
-            if tries < 4:
-                continue
-            mine = flow.covering(at, end)
-            if not any(r.promised and (r.sealed.changed or self.faults) for r in mine):
-                raise Broken(f"[{at}, {end}) never leaves")
-            self.counts["given up"] += 1
-            at, tries = end, 0
-
-    def _counted(self) -> None:
-        """What was dropped is counted, and by its name."""
-        netdev, total = self.device.counters.as_dict(), Counter()
-        for flow in self.flows:
-            total.update(
-                {k: v for k, v in flow.ktls.counters.as_dict().items() if isinstance(v, int)}
-            )
-        for name in ("tx_tls_drop_bypass_req", "tx_tls_drop_no_sync_data"):
-            if netdev[name] != self.dropped[name]:
-                raise Broken(f"{name}: {netdev[name]}, not {self.dropped[name]}")
-        if netdev["tx_tls_encrypted_packets"] != self.encrypted:
-            raise Broken(f"{netdev['tx_tls_encrypted_packets']} encrypted, not {self.encrypted}")
-        for name, count in (
-            ("undone", self.counts["undone"]), ("tag_wait", self.counts["held"]),
-            ("orphans", self.dropped["orphans"]),
-        ):  # fmt: skip
-            if total[name] != count:
-                raise Broken(f"{name}: {total[name]}, not {count}")
-
     def _end(self, flow: RandomFlow) -> None:
         """Everything is acknowledged, and the device is left as it was found."""
         if flow.checker.contiguous == flow.end:
             flow.una = flow.end
-            self._carry_out(flow, flow.ktls.acked(flow.seq + flow.end & 0xFFFFFFFF))
+            self.carry_out(flow, flow.ktls.acked(flow.seq + flow.end & 0xFFFFFFFF))
             if len(flow.ktls.records):
                 raise Broken("records are kept that are acknowledged")
         self._delete(flow)
