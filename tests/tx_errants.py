@@ -69,7 +69,8 @@ def record_to_come(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
     if start >= end:
         return None
     number = rng.choice(ahead).number
-    return flow.errant(start, end, **flow.side(start, tags=TxTags.GIVEN, number=number))
+    post = flow.errant(start, end, **flow.side(start, tags=TxTags.GIVEN, number=number))
+    return flow.with_tags(post, start, end)
 
 
 def other_nonce(rng: random.Random, flow: RandomFlow, flows) -> Post | None:

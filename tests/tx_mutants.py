@@ -38,7 +38,7 @@ _Walk, _decide, _leave, _choose = (
     tx_walker._Walk, tx_device.decide, tx_device.leave, tx_core.choose,
 )  # fmt: skip
 _Segment, _rekey, _delete, _release = tx_ways._Segment, TxRow.rekey, TxRow.delete, RecordMap.release
-_sent, _added = KtlsTx._sent, TxRow.added
+_sent, _failed, _added = KtlsTx._sent, KtlsTx._failed, TxRow.added
 
 
 # --- the device: which frames may leave -----------------------------------------------------------
@@ -217,7 +217,8 @@ def tags_not_stored(core, flight, completion):
 
 
 def not_noticed(core, flight, reason, current):
-    """A frame was dropped, and nothing is done about it."""
+    """A frame was dropped because the stream is lost, and nothing is done about it."""
+    _failed(core, flight, reason, False)
 
 
 def not_undone(journal: Journal) -> None:
