@@ -25,6 +25,7 @@ from sealane.driver.ktls import tx_software, tx_ways
 from sealane.driver.ktls.tx import KtlsTx
 from sealane.driver.ktls.tx_journal import Journal
 from sealane.driver.ktls.tx_plan import Hold
+from sealane.driver.ktls.tx_posts import Builder
 from sealane.driver.ktls.tx_records import RecordMap, TxRecord
 from sealane.driver.ktls.tx_rekey import TxRekey
 from sealane.driver.model import tx_device, tx_engine, tx_walker
@@ -38,6 +39,7 @@ _Walk, _decide, _leave, _choose = (
     tx_walker._Walk, tx_device.decide, tx_device.leave, tx_core.choose,
 )  # fmt: skip
 _Segment, _rekey, _delete, _release = tx_ways._Segment, TxRow.rekey, TxRow.delete, RecordMap.release
+_place = Builder._place
 _sent, _failed, _added = KtlsTx._sent, KtlsTx._failed, TxRow.added
 
 
@@ -278,6 +280,19 @@ def all_keys(rekey: TxRekey) -> frozenset[int]:
     return frozenset(rekey.epochs)
 
 
+def one_record_off(builder, side, sync, record, at):
+    """A position below the frontier is named with the record's number one too low: what the device
+    has to believe, and the receiver does not."""
+    meta = _place(builder, side, sync, record, at)
+    return meta | {"number": meta["number"] - 1} if side and meta["number"] else meta
+
+
+def one_byte_off(builder, side, sync, record, at):
+    """... with an offset one too high."""
+    meta = _place(builder, side, sync, record, at)
+    return meta | {"offset": meta["offset"] + 1} if side and meta.get("offset") else meta
+
+
 @dataclass(frozen=True)
 class Mutant:
     """place, name, to: for `patch.object`. plan: of all trials, where it shows soon. trials: within
@@ -335,6 +350,8 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
     "software does not compare": (
         Mutant(tx_core, "encrypt", not_compared_by_software, "promises", 400),
     ),
+    "number one too low": (Mutant(Builder, "_place", one_record_off, "loss"),),
+    "offset one too high": (Mutant(Builder, "_place", one_byte_off, "loss"),),
     "keys that are not in the device": (Mutant(TxRekey, "usable", property(all_keys), "keys"),),
 }
 

@@ -254,7 +254,7 @@ class Trial(Judge):
             plan = flow.ktls.transmit(flow.host_frame(start, end), False)
             assert isinstance(plan, Plan)
             self.post(flow, plan.posts, "orphan", REFUSED)
-            self.dropped["orphans"] += flow.alive or bool(flow.handle)
+            self.dropped["orphans"] += 1
         else:
             low = start - self.rng.choice((0, 0, self.rng.randrange(40)))
             self._errant_post(flow, flow.errant(low, end, TxOp.NOTHING, **NO_WORD), "orphan")
