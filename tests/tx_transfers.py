@@ -25,7 +25,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sealane.driver.ktls.tx_plan import Plan, Post, TxMode
 from sealane.driver.ktls.tx_rekey import RekeyMode
@@ -39,7 +39,11 @@ from tests.tx_errants import ERRANTS, MAY_LEAVE
 from tests.tx_judge import Broken, Judge
 from tests.tx_random_flow import ERRANT, FLAGS, RandomFlow
 
-CONFIG = Config(flows=4, tx_flows=4)
+CONFIGS = {
+    "model": Config(flows=4, tx_flows=4),
+    # The size that other tests of the gateware use: one simulator for all of them.
+    "rtl": replace(Config(), tx_flows=Config().flows),
+}
 REFUSED = frozenset(TxReason) - {TxReason.NONE}
 NO_WORD = {"context": 0, "generation": 0}
 
@@ -397,11 +401,12 @@ def run_trial(device: TxDevice, seed: int, plan: str | None = None) -> Tally:
 
 def make_device(engine: str) -> TxDevice:
     """The driver of a behavioural model, or of simulated gateware."""
+    config = CONFIGS[engine]
     if engine == "model":
-        return TxDevice(ModelTransport(CONFIG), CONFIG)
+        return TxDevice(ModelTransport(config), config)
     from sealane.sim.transport import RtlTransport
 
-    return TxDevice(RtlTransport(CONFIG), CONFIG)
+    return TxDevice(RtlTransport(config), config)
 
 
 def run_trials(seeds, engine: str = "model", plan: str | None = None) -> Tally:
