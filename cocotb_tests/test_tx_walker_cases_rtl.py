@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The transmit walker, case by case: what it says by hand, by its model and by the gateware."""
 
+from dataclasses import replace
+
 from sealane.driver.model.parser import ACK, FIN, SYN, Parsed
 from sealane.hdl import layouts as rx
 from sealane.hdl import tx_layouts as tx
@@ -106,6 +108,38 @@ def test_marker_while_software_sends():
     assert passes(MARKER + (1 << 31) + 50)
     wire(MARKER + (1 << 30) - 8)
     assert not passes(MARKER + (1 << 31) + 50)
+    script.check()
+
+
+def test_numbers_do_not_wrap():
+    """The last record number has no key, so that no nonce comes again."""
+    script = Script()
+    script.add(number=(1 << 64) - 2)
+    assert script.reason(MARKER, RECORD + RECORD) == TxReason.NO_KEY
+    last = {"sync": 1, "number": (1 << 64) - 1}
+    assert script.reason(MARKER, RECORD, sync=1, number=(1 << 64) - 2) == TxReason.OUT_OF_ORDER
+    assert script.reason(MARKER + SIZE, RECORD, **last) == TxReason.NO_KEY
+    assert script.reason(MARKER + SIZE, RECORD, sync=1, number=0) == TxReason.OUT_OF_ORDER
+    script.check()
+
+
+def test_bytes_behind_the_ip_packet():
+    """Text that the IP length leaves out does not pass as link padding."""
+    script = Script()
+    script.add()
+
+    def behind(op, count, payload=b"", seq=MARKER - 50):
+        item = frame(seq, payload, op)
+        size = item.head.frame_bytes + count
+        padded = replace(item, head=replace(item.head, frame_bytes=size))
+        return script.give(padded).entries[0]["reason"]
+
+    for op, reason in ((TxOp.NOTHING, TxReason.ORPHAN), (TxOp.ENCRYPT, TxReason.BAD_META)):
+        assert behind(op, 6) == NONE
+        assert behind(op, 7) == reason
+    assert behind(TxOp.NOTHING, 1, b"ahead") == NONE
+    assert behind(TxOp.NOTHING, 1, b"before") == TxReason.ORPHAN
+    assert behind(TxOp.WIRE, 700) == NONE
     script.check()
 
 

@@ -14,12 +14,15 @@ from .tx_layouts import ACTION_DUMP, ACTION_ENCRYPT, ACTION_PASS
 from .tx_row import PASSED_BITS
 from .walker_row import content_type, delta, header_ok, present
 
+SHORTEST_FRAME = 60  # of Ethernet, without its check sequence
 
-def is_orphan(core: TxCore, end_before):
+
+def is_orphan(core: TxCore, end_before, trails):
     """Whether a frame without metadata may hold text of an offloaded flow. `end_before`: its
-    payload ends in front of the start marker or there."""
+    payload ends in front of the start marker or there. trails: bytes lie behind its IP packet."""
     packet, row = core.packet, core.row
-    text = core.hit & row.valid & (packet.payload_length != 0) & (row.passed | ~end_before)
+    behind = (packet.payload_length != 0) & (row.passed | ~end_before)
+    text = core.hit & row.valid & (behind | trails)
     return Mux(packet.refused_tcp, core.live != 0, text)
 
 
@@ -42,6 +45,7 @@ def check_states(m, core: TxCore):
     or SPAN for the walk, to CLOSE if the walk fails at once, else to FINISH."""
     packet, meta, row = core.packet, core.meta, core.row
     before_start, end_before = Signal(), Signal()
+    trails = Signal()  # more bytes behind the IP packet than the link pads a short frame with
     far_behind = Signal()  # the end lies 2^30 to 2^31 bytes behind the marker
     at_next, not_before_next, within = Signal(), Signal(), Signal()
     other_header, hashed = Signal(), Signal()
@@ -53,6 +57,10 @@ def check_states(m, core: TxCore):
         m.d.sync += [
             before_start.eq(delta(core.seq, row.start) < 0),
             end_before.eq(delta(core.end, row.start) <= 0),
+            trails.eq(
+                (packet.frame_bytes > SHORTEST_FRAME)
+                & (packet.frame_bytes > packet.payload_offset + packet.payload_length)
+            ),
             far_behind.eq((core.end - row.start)[PASSED_BITS:32] == 1),
             at_next.eq(core.seq == row.next),
             not_before_next.eq(delta(core.seq, row.next) >= 0),
@@ -88,12 +96,13 @@ def check_states(m, core: TxCore):
             with m.If(core.hit & row.valid & (packet.payload_length != 0) & far_behind):
                 m.d.sync += [row.passed.eq(1), core.dirty.eq(1)]
         with m.Elif(meta.op == TxOp.NOTHING):
-            with m.If(is_orphan(core, end_before)):
+            with m.If(is_orphan(core, end_before, trails)):
                 m.d.sync += core.drop(TxReason.ORPHAN)
         with m.Elif(encrypt & (~packet.is_tcp | packet.tcp_flags[1])):
             m.d.sync += core.drop(TxReason.NOT_TCP)
         with m.Elif(encrypt & (packet.payload_length == 0)):
-            pass
+            with m.If(trails):
+                m.d.sync += core.drop(TxReason.BAD_META)
         with m.Elif(bad_meta):
             m.d.sync += core.drop(TxReason.BAD_META)
         with m.Elif(~usable):

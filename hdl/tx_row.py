@@ -78,7 +78,14 @@ class KeySlot:
         self.known, self.slot = Signal(), Signal()
         self.name, self.rebased = Signal(8), Signal(64)
         behind = [Signal(name=f"behind_base_{slot}") for slot in range(2)]
-        m.d.sync += [behind[0].eq(number >= row.base_0), behind[1].eq(number >= row.base_1)]
+        # The last number has no key: a stream ends before N wraps, as nonces would begin anew
+        # (RFC 8446 section 5.5).
+        last = Signal()
+        m.d.sync += [
+            last.eq(number.all()),
+            behind[0].eq(number >= row.base_0),
+            behind[1].eq(number >= row.base_1),
+        ]
         # The newer slot serves from its base on; the other one from its own up to there.
         new, old = Signal(), Signal()
         slot = Signal()
@@ -94,7 +101,7 @@ class KeySlot:
             slot.eq(Mux(new, row.newer, ~row.newer)),
         ]
         m.d.sync += [
-            self.known.eq(new | old),
+            self.known.eq((new | old) & ~last),
             self.slot.eq(slot),
             self.name.eq(Mux(slot, row.name_1, row.name_0)),
             self.rebased.eq(number - Mux(slot, row.base_1, row.base_0)),

@@ -187,6 +187,35 @@ def test_the_marker_ends_where_software_sends_for_long():
     assert tx.post(frame, op=TxOp.NOTHING).reason == TxReason.ORPHAN
 
 
+def test_numbers_do_not_wrap():
+    """The last record number is never used: behind it nonces would begin anew."""
+    tx = stream(number=(1 << 64) - 2)
+    first, last = tx.write(100, 100)
+
+    def send(record, **more):
+        return tx.send(record.start, record.end, record.plain, **more).reason
+
+    assert send(first) == 0
+    assert send(last) == TxReason.NO_KEY
+    assert send(last, sync=1, number=(1 << 64) - 1) == TxReason.NO_KEY
+    assert send(last, sync=1, number=0) == TxReason.OUT_OF_ORDER
+
+
+def test_text_behind_the_ip_packet():
+    """Bytes that the IP length leaves out are no link padding where the frame is long enough."""
+    tx = stream()
+    tx.record(100)
+    for op, reason in (
+        (TxOp.NOTHING, TxReason.ORPHAN), (TxOp.ENCRYPT, TxReason.BAD_META), (TxOp.WIRE, 0),
+    ):  # fmt: skip
+        for behind in (bytes(6), b"text" * 20):
+            frame = tx.frame(0, b"") + behind
+            fits = len(frame) <= 60
+            assert tx.post(frame, op=op).reason == (0 if fits else reason)
+    early = tx.frame(-50, b"before") + bytes(80)
+    assert tx.post(early, op=TxOp.NOTHING).reason == TxReason.ORPHAN
+
+
 def test_frames_without_payload_pass_unchanged():
     """Pure ACKs and a FIN alone, in any state of the context, broken or deleted too."""
     tx = stream()

@@ -75,7 +75,10 @@ class TxRow:
         return ((self.nonce_delta + number) % NUMBERS).to_bytes(NONCE_BYTES, "big")
 
     def key_slot(self, number: int) -> int | None:
-        """The key slot of record N."""
+        """The key slot of record N. The last number has none: a stream ends before N wraps, as
+        nonces would begin anew (RFC 8446 section 5.5)."""
+        if number == NUMBERS - 1:
+            return None
         newer, other = self.newer, 1 - self.newer
         if self.has[newer] and number >= self.base[newer]:
             return newer

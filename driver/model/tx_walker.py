@@ -22,6 +22,8 @@ from .parser import SYN, Parsed
 from .tx_row import NUMBERS, TxRow
 from .tx_span import Action, TxSpan, TxWalked
 
+SHORTEST_FRAME = 60  # of Ethernet, without its check sequence
+
 
 class TxWalker:
     """The rows of all contexts, and the frames that pass by."""
@@ -49,6 +51,8 @@ class TxWalker:
             if not head.is_tcp or head.tcp_flags & SYN:
                 return TxWalked(Action.DROP, TxReason.NOT_TCP)
             if not head.payload_length:
+                if _trails(head):
+                    return TxWalked(Action.DROP, TxReason.BAD_META)
                 return TxWalked(Action.PASS)
             start, size, seq = head.payload_offset, head.payload_length, head.seq
         else:
@@ -71,10 +75,17 @@ class TxWalker:
         """A frame without metadata that may hold text of an offloaded flow."""
         if head.refused_tcp:
             return any(row.valid for row in self.rows)
-        if hit is None or not self.rows[hit].valid or not head.payload_length:
+        if hit is None or not self.rows[hit].valid:
             return False
+        if not head.payload_length:
+            return _trails(head)
         row = self.rows[hit]
-        return row.passed or delta(add(head.seq, head.payload_length), row.start) > 0
+        return _trails(head) or row.passed or delta(add(head.seq, head.payload_length), row.start) > 0
+
+
+def _trails(head: Parsed) -> bool:
+    """More bytes behind the IP packet than the link pads a short frame with."""
+    return head.frame_bytes > max(SHORTEST_FRAME, head.payload_offset + head.payload_length)
 
 
 def _contradicts(meta: dict[str, int], size: int) -> bool:
