@@ -79,8 +79,8 @@ class TxWalker:
             return False
         if not head.payload_length:
             return _trails(head)
-        row = self.rows[hit]
-        return _trails(head) or row.passed or delta(add(head.seq, head.payload_length), row.start) > 0
+        row, end = self.rows[hit], add(head.seq, head.payload_length)
+        return _trails(head) or row.passed or delta(end, row.start) > 0
 
 
 def _trails(head: Parsed) -> bool:
