@@ -125,7 +125,8 @@ class TxCounters(_Counters):
     cpu_bytes: bytes by way that software encrypted or read for a tag.
     tag_mismatch: segments dropped because a tag computed again differed.
     tag_wait: segments held until the completion with their tag.
-    orphans: segments without `encrypt` behind the start marker, which the device drops.
+    orphans: segments without `encrypt` behind the start marker, which the device drops, or kTLS
+    where the device knows nothing of the flow.
     device_drops: segments that the device dropped for another reason.
     undone: segments taken back because the queue was full.
     """

@@ -29,7 +29,7 @@ from .tx_frames import split
 
 KEY_SLOTS = 2
 QUEUE = 256  # frames
-COOKIES = 1 << 16  # as many frames can be told apart
+COOKIES = 0xFFFF  # as many frames of a context can be told apart
 
 
 class QueueFull(Exception):
@@ -86,6 +86,7 @@ class _Posted(NamedTuple):
     op: TxOp
     cookie: int
     context: int
+    generation: int  # without end: until the completion is here others may have come
     payload: int  # bytes, of ENCRYPT and DUMP
 
 
@@ -93,7 +94,7 @@ class TxDevice:
     """Transmit of the device behind `transport`, whose parameters are `config`.
 
     counters, stat: to be shared with the receive side of the same device. queue: frames that may
-    be posted and not completed, 1 to 65536 (cookies have 16 bits); a segment that takes more than
+    be posted and not completed, 1 to 65535 (cookies have 16 bits); a segment that takes more than
     that never fits.
 
     Raises `DeviceError` on a device without transmit and on one with other parameters, and
@@ -110,7 +111,7 @@ class TxDevice:
         queue: int = QUEUE,
     ) -> None:
         if not 1 <= queue <= COOKIES:
-            raise ValueError("queue: 1 to 65536 frames")
+            raise ValueError("queue: 1 to 65535 frames")
         self.config = config or Config()
         self.counters = counters if counters is not None else NetdevCounters()
         self.stat = stat if stat is not None else TlsStat()
@@ -220,7 +221,8 @@ class TxDevice:
         """
         if len(posts) > self.room:
             raise QueueFull(len(posts), self.room)
-        notes = [_note(post) for post in posts]  # may raise: before the first frame is given away
+        # It may raise: before the first frame is given away.
+        notes = [self._note(post) for post in posts]
         for post, note in zip(posts, notes, strict=True):
             self._transport.post_tx(post.frame, post.meta)
             self._posted.append(note)
@@ -254,7 +256,8 @@ class TxDevice:
         if not self._posted:
             raise DeviceError("a completion without a frame")
         posted = self._posted.popleft()
-        if (status["op"], status["cookie"]) != (posted.op, posted.cookie):
+        who = posted.op, posted.cookie, posted.context, posted.generation & 0xFF
+        if tuple(status[name] for name in ("op", "cookie", "context", "generation")) != who:
             raise DeviceError("a completion of another frame than the one that was posted")
         if status["tags"] != len(tags):
             raise DeviceError(f"{len(tags)} tags came, the status says {status['tags']}")
@@ -273,19 +276,19 @@ class TxDevice:
             reason=reason,
             cookie=status["cookie"],
             context=status["context"],
-            generation=self._contexts.whole(status["context"], status["generation"]),
+            generation=posted.generation,
             tags=dict(enumerate(tags, status["first_number"])) if sent else {},
         )
 
-
-def _note(post: HostFrame) -> _Posted:
-    if not post.frame:
-        raise ValueError("a frame has at least one byte")
-    meta = TX_META.unpack(post.meta)
-    payload = 0
-    if meta["op"] == TxOp.DUMP:
-        payload = meta["length"]
-    elif meta["op"] == TxOp.ENCRYPT:
-        with suppress(ValueError):  # the device drops it, and says why
-            payload = len(split(post.frame).payload)
-    return _Posted(TxOp(meta["op"]), meta["cookie"], meta["context"], payload)
+    def _note(self, post: HostFrame) -> _Posted:
+        if not post.frame:
+            raise ValueError("a frame has at least one byte")
+        meta = TX_META.unpack(post.meta)
+        payload = 0
+        if meta["op"] == TxOp.DUMP:
+            payload = meta["length"]
+        elif meta["op"] == TxOp.ENCRYPT:
+            with suppress(ValueError):  # the device drops it, and says why
+                payload = len(split(post.frame).payload)
+        generation = self._contexts.whole(meta["context"], meta["generation"])
+        return _Posted(TxOp(meta["op"]), meta["cookie"], meta["context"], generation, payload)

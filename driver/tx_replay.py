@@ -216,7 +216,7 @@ class TxReplay:
             return
         final = BAD_CHECKSUM if not out.head.checksum_ok else sender.why_final(out)
         if final == BEFORE_MARKER:
-            self._offer(sender, out, out.frame, encrypt=False)
+            self._offer(sender, out, out.frame, final=True)
             return
         if final is not None:
             meta = TX_META.pack({"op": TxOp.WIRE})
@@ -235,12 +235,12 @@ class TxReplay:
         if len(kernel.keys.epochs) > 1:
             self._poll()  # what is done about keys depends on completions
 
-    def _offer(self, sender: Sender, out: Outgoing, frame: bytes, encrypt: bool = True) -> None:
+    def _offer(self, sender: Sender, out: Outgoing, frame: bytes, final: bool = False) -> None:
         """Gives the kernel a segment as its host has it, and the device what the kernel says."""
         kernel = sender.kernel
         assert kernel is not None
         read = sum(kernel.counters.cpu_bytes.values())
-        got = kernel.transmit(frame, encrypt)
+        got = kernel.transmit(frame, not final, final=final)
         if not isinstance(got, Plan):
             # Nothing is held: no text of a capture can change under the driver.
             self._dropped(sender, out, got.reason.value if isinstance(got, Drop) else "held")
@@ -470,4 +470,3 @@ class TxReplay:
             for connection in self._connections
             for way, sender in connection.senders.items()
         }
-

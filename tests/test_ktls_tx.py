@@ -13,6 +13,7 @@ from sealane.driver import seq as tcp
 from sealane.driver.descriptors import Handle
 from sealane.driver.ktls.tx import KtlsTx
 from sealane.driver.ktls.tx_plan import Drop, DropReason, Hold, Plan, Post, TxMode, Way
+from sealane.driver.ktls.tx_posts import NOBODY
 from sealane.driver.ktls.tx_records import ROOM, TxEpoch
 from sealane.driver.ktls.tx_rekey import ClearKey, InstallKey, RekeyMode
 from sealane.driver.tx_frames import host_frame, split
@@ -271,11 +272,13 @@ def test_before_and_across_the_marker():
     assert (plan.way, metas(plan)) == (None, [CONTEXT | {"op": TxOp.WIRE}])
     assert payload(plan.posts[0]) == bytes(300)
     assert (netdev.tx_tls_ooo, netdev.tx_tls_skip_no_sync_data) == (1, 1)
-    assert metas(host.send(-300, 10, encrypt=False)) == [CONTEXT | {"op": TxOp.WIRE}]
+    plan = host.send(-300, 10, encrypt=False, final=True)
+    assert metas(plan) == [CONTEXT | {"op": TxOp.WIRE}]
     assert (netdev.tx_tls_ooo, netdev.tx_tls_skip_no_sync_data) == (2, 1)
     for end in (-1, 0, 10):
         assert host.send(-300, end) == Drop(DropReason.BYPASS_REQ)
-    assert (netdev.tx_tls_ooo, netdev.tx_tls_drop_bypass_req) == (5, 3)
+    assert host.send(-300, 10, encrypt=False) == Drop(DropReason.BYPASS_REQ)
+    assert (netdev.tx_tls_ooo, netdev.tx_tls_drop_bypass_req) == (6, 4)
     assert host.tx.counters.by_way == {}
     # Far along in the stream the marker has wrapped out of sight.
     for _ in range(3):
@@ -331,7 +334,8 @@ def test_by_another_device_or_without_one_software_encrypts():
     host.tx.deleted()
     plan = host.send(0, first.end)
     assert (plan.way, payload(plan.posts[0])) == (Way.SOFTWARE, host.wire)
-    assert metas(plan) == [CONTEXT | {"op": TxOp.WIRE}]  # its completion finds the way back
+    meta = TX_META.unpack(plan.posts[0].meta)  # the context may soon be another connection's
+    assert (meta["op"], meta["context"], meta["cookie"]) == (TxOp.WIRE, NOBODY, 0)
     none = Host(handle=None)
     none.push()
     plan = none.send(0, 600)

@@ -78,8 +78,27 @@ def test_packet_straddling_the_start_marker(transports, marker):
     assert not w.on_wire
     all_in_order(w)
     assert w.send(-1, 1).dropped is DropReason.BYPASS_REQ
-    # Without `encrypt` its bytes are final: software sent them before the offload.
-    assert w.send(-50, 50, encrypt=False, data=w.stream.wire).left
+    # Without `encrypt` it is plaintext as well, and only the caller knows that software has sealed
+    # and sent it before the offload.
+    assert w.send(-50, 50, encrypt=False).dropped is DropReason.BYPASS_REQ
+    assert w.device.counters.tx_tls_drop_bypass_req == 3
+    assert w.send(-50, 50, encrypt=False, data=w.stream.wire, final=True).left
+    assert w.send(0, 50, encrypt=False, final=True).reasons == [TxReason.ORPHAN]
+
+
+def test_text_without_a_word_for_a_device_that_knows_nothing_of_the_flow(transports):
+    """Only a device that has the flow can be trusted to drop it."""
+    w = world(transports)
+    assert w.send(0, 100, encrypt=False).reasons == [TxReason.ORPHAN]
+    assert w.send(0, 100, encrypt=False, device=object()).dropped is DropReason.ORPHAN
+    w.delete()
+    assert w.send(0, 100, encrypt=False).dropped is DropReason.ORPHAN
+    w.device.release(w.handle)
+    assert w.send(0, 100, encrypt=False).dropped is DropReason.ORPHAN
+    assert w.ktls.counters.orphans == 4
+    assert not w.on_wire
+    assert w.send(0, 0, encrypt=False).left
+    assert w.send(0, 100).way is Way.SOFTWARE
 
 
 @MARKERS

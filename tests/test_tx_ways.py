@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sealane.driver.ktls.tx_plan import Drop, DropReason, Hold, TxMode, Way
 from sealane.driver.ktls.tx_records import RecordMap
-from sealane.driver.ktls.tx_ways import GAP_LIMIT, Decision, TxState, choose
+from sealane.driver.ktls.tx_ways import GAP_LIMIT, Decision, TxState, as_it_is, choose
 from sealane.hdl.abi.config import VERSION_TLS12
 from sealane.hdl.abi.tx import TxOp, TxTags
 
@@ -50,6 +50,9 @@ def test_before_the_marker_final_bytes_pass_and_encryption_is_refused(start, end
     records, _ = records_of(1)
     assert ask(records, start, end) == Drop(DropReason.BYPASS_REQ)
     got = ask(records, start, end, encrypt=False)
+    if end > 0:
+        assert got == Drop(DropReason.BYPASS_REQ)
+        got = as_it_is(TxState(records, 0, 0, frozenset()), start, end)
     assert (got.op, got.way, got.final) == (TxOp.WIRE, None, True)
     assert (got.expected, got.ooo, got.skipped) == (0, True, end <= 0)
     assert ask(records, 0, 900).op is TxOp.ENCRYPT
@@ -59,6 +62,7 @@ def test_behind_the_marker_a_segment_without_encrypt_is_left_to_the_device_to_dr
     records, _ = records_of(1)
     got = ask(records, 0, 100, encrypt=False)
     assert (got.op, got.way, got.ooo) == (TxOp.NOTHING, None, False)
+    assert ask(records, 0, 100, encrypt=False, offloaded=False) == Drop(DropReason.ORPHAN)
 
 
 @pytest.mark.parametrize("offloaded", [False, True])

@@ -51,10 +51,10 @@ class Judge:
 
     def offer(
         self, flow: RandomFlow, start: int, end: int, flags: int = ACK, *, encrypt: bool = True,
-        full: bool = False, lose: int = 0, again: bool = False,
+        full: bool = False, lose: int = 0, again: bool = False, final: bool = False,
     ) -> None:  # fmt: skip
         """TCP hands over [start, end). full: there is no room at first. lose: writes of the
-        device. again: it was held."""
+        device. again: it was held. final: what is behind the marker is sealed too."""
         expected = flow.expected(start, end, flags)
         if encrypt and start < end:
             frame = flow.host_frame(start, end, flags)
@@ -63,7 +63,7 @@ class Judge:
         else:
             frame = expected
         before = self._snapshot(flow) if full or self.device.room < 4 else None
-        plan = flow.ktls.transmit(frame, encrypt)
+        plan = flow.ktls.transmit(frame, encrypt, final=final)
         if not isinstance(plan, Plan):
             self.not_sent(flow, start, end, flags, plan, again)
             return
@@ -89,7 +89,9 @@ class Judge:
                 raise Broken(f"[{start}, {end}) was not taken back") from None
             if self.rng.random() < 0.7:
                 self.poll()
-                self.offer(flow, start, end, flags, encrypt=encrypt, lose=lose, again=again)
+                self.offer(
+                    flow, start, end, flags, encrypt=encrypt, lose=lose, again=again, final=final
+                )
             return
         self.device.queue = room
         if plan.way:

@@ -27,7 +27,7 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from sealane.driver.ktls.tx_plan import Plan, Post, TxMode
+from sealane.driver.ktls.tx_plan import Drop, DropReason, Plan, Post, TxMode
 from sealane.driver.ktls.tx_rekey import RekeyMode
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.tx_device import TxDevice
@@ -235,12 +235,13 @@ class Trial(Judge):
         self.offer(flow, start, end, encrypt=False)
 
     def _straddle(self, flow: RandomFlow) -> bool:
-        """The same, and behind the marker with bytes that are final too."""
+        """The same, and behind the marker with bytes that are final too; but who says so?"""
         first = flow.records[0]
         if first.promised:
             return False
         end = self.rng.randrange(1, first.sealed.tag_at + 1)
-        self.offer(flow, -self.rng.randrange(1, 50), end, encrypt=False)
+        final = self.rng.random() < 0.5
+        self.offer(flow, -self.rng.randrange(1, 50), end, encrypt=False, final=final)
         return True
 
     def _bypass(self, flow: RandomFlow) -> None:
@@ -256,8 +257,12 @@ class Trial(Judge):
         end = flow.cut(start, flow.end)
         if self.rng.random() < 0.5:
             plan = flow.ktls.transmit(flow.host_frame(start, end), False)
-            assert isinstance(plan, Plan)
-            self.post(flow, plan.posts, "orphan", REFUSED)
+            if flow.alive:
+                assert isinstance(plan, Plan)
+                self.post(flow, plan.posts, "orphan", REFUSED)
+            else:
+                assert plan == Drop(DropReason.ORPHAN)
+            self.counts["orphans"] += 1
             self.dropped["orphans"] += 1
         else:
             low = start - self.rng.choice((0, 0, self.rng.randrange(40)))

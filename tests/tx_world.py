@@ -136,19 +136,19 @@ class TxWorld:
 
     def send(
         self, start: int, end: int, *, encrypt: bool = True, flags: int = ACK,
-        data: bytes | None = None, device: object = None, poll: bool = True,
+        data: bytes | None = None, device: object = None, poll: bool = True, final: bool = False,
     ) -> Sent:  # fmt: skip
         """TCP sends [start, end) or, with start == end, a segment without payload.
 
         encrypt: the payload is plaintext; without it the frame is finished, and its payload is that
         of `data`, or plaintext that nobody said a word about. device: it leaves by another one.
-        poll: the completions are waited for. Raises `QueueFull`.
+        poll: the completions are waited for. final: `data` is sealed. Raises `QueueFull`.
         """
         if encrypt and start < end:
             frame = self.host_frame(start, end, flags)
         else:
             frame = self.frame(start, end, self.plain if data is None else data, flags)
-        plan = self.ktls.transmit(frame, encrypt, device)
+        plan = self.ktls.transmit(frame, encrypt, device, final)
         if not isinstance(plan, Plan):
             return Sent(plan=plan)
         if device is not None:

@@ -31,11 +31,11 @@ from ..tx_frames import Segment, split, wire_frame
 from .records import MAX_PLAINTEXT
 from .tx_journal import Journal
 from .tx_plan import Completed, Drop, DropReason, Hold, Plan, Post, TxMode, Way
-from .tx_posts import Builder, Flight, context_of
+from .tx_posts import COOKIES, Builder, Flight, context_of
 from .tx_records import RecordMap
 from .tx_rekey import KeyAction, RekeyMode, TxRekey
 from .tx_software import TagMismatch, encrypt
-from .tx_ways import GAP_LIMIT, Decision, TxState, choose
+from .tx_ways import GAP_LIMIT, Decision, TxState, as_it_is, choose
 
 # The frame failed behind the walk: the device's stream is where it would have been.
 _WALKED = (TxReason.TAG_MISMATCH, TxReason.STALE_KEY, TxReason.DEVICE_ERROR)
@@ -87,7 +87,6 @@ class KtlsTx:
         self.keys = TxRekey(info, mode=rekey_mode)
         if handle is None:
             self.keys.stop()
-        self._named = context_of(handle)  # also when it is deleted: completions are told apart
         self._resync_way = Way.NEXT_RECORD
         self._syncs = 0  # moves of the stream; what failed before the last one is settled by it
         self._nonce = int.from_bytes(nonce, "big"), number
@@ -147,29 +146,40 @@ class KtlsTx:
         return self.una + tcp.delta(seq, tcp.add(self.seq, self.una))
 
     def transmit(
-        self, frame: bytes, encrypt: bool = True, device: object = None
+        self, frame: bytes, encrypt: bool = True, device: object = None, final: bool = False
     ) -> Plan | Drop | Hold:
         """What to do with a TCP segment of this direction.
 
         frame: of the host, its payload as `push` gave it. encrypt: the payload is to be encrypted;
-        without it the bytes are final. device: the one that the frame is about to leave by, if it
-        may be another than this direction's. Raises `ValueError` on what is no TCP segment.
+        without it nothing is said about it, so that only what lies in front of the start marker
+        leaves, as it is. device: the one that the frame is about to leave by, if it may be another
+        than this direction's. final: the caller answers for it that a segment that begins in front
+        of the marker holds records as software sealed them before the offload, also behind it.
+        Raises `ValueError` on what is no TCP segment.
         """
         segment = split(frame)
         start = self.offset(segment.seq)
         end = start + len(segment.payload)
         own = device is None or device is self.device
         state = self._state(own)
-        decision = choose(state, start, end, encrypt)
+        if state.offloaded and len(self._flights) + state.max_posts > COOKIES:
+            self.counters.tag_wait += 1
+            return Hold(())
+        if final and start < min(end, 0):
+            decision: Decision | Drop | Hold = as_it_is(state, start, end)
+        else:
+            decision = choose(state, start, end, encrypt)
         got: Plan | Drop | Hold
         if isinstance(decision, Decision):
-            got = self._plan(decision, frame, segment, start, own)
+            got = self._plan(decision, frame, segment, start, state.offloaded)
         else:
             got = decision
         if isinstance(got, Hold):
             self.counters.tag_wait += 1
         elif isinstance(got, Drop) and got.reason is DropReason.TAG_MISMATCH:
             self.counters.tag_mismatch += 1
+        elif isinstance(got, Drop) and got.reason is DropReason.ORPHAN:
+            self.counters.orphans += 1
         elif isinstance(got, Drop):
             name = got.reason.value
             setattr(self.netdev, name, getattr(self.netdev, name) + 1)
@@ -185,8 +195,11 @@ class KtlsTx:
     # --- the device -------------------------------------------------------------------------
 
     def completed(self, completion: Completed) -> list[KeyAction]:
-        """What became of a posted frame of this direction: the context and generation in its
-        completion are the handle's, whatever the frame was and also behind `deleted`."""
+        """What became of a posted frame of this direction.
+
+        The context and generation in its completion are those of the handle that the direction had
+        when the frame was made, whatever the frame was. Frames that were made without one, or for
+        another device, name `tx_posts.NOBODY`: nothing waits for what becomes of them."""
         flight, syncs = self._flights.pop(completion.cookie, (None, 0))
         if flight is None:
             return []
@@ -257,16 +270,16 @@ class KtlsTx:
         )  # fmt: skip
 
     def _plan(
-        self, decision: Decision, frame: bytes, segment: Segment, start: int, own: bool
+        self, decision: Decision, frame: bytes, segment: Segment, start: int, live: bool
     ) -> Plan | Drop:
         """Makes the frames, and notes what has changed so that it can be taken back."""
         journal = Journal()
         try:
-            flights = list(self._made(decision, frame, segment, start, journal))
+            flights = list(self._made(decision, frame, segment, start, live, journal))
         except TagMismatch:
             journal.undo()
             return Drop(DropReason.TAG_MISMATCH)
-        posts = [self._post(flight, own, journal) for flight in flights]
+        posts = [self._post(flight, live, journal) for flight in flights]
         if decision.way is not None:
             journal.count(self.counters.by_way, decision.way.value)
         journal.add(self.netdev, "tx_tls_ooo", int(decision.ooo))
@@ -281,9 +294,10 @@ class KtlsTx:
         return Plan(posts, decision.way, lambda: self._undo(journal))
 
     def _made(
-        self, decision: Decision, frame: bytes, segment: Segment, start: int, journal: Journal
-    ) -> Iterable[Flight]:
-        meta = self._named
+        self, decision: Decision, frame: bytes, segment: Segment, start: int, live: bool,
+        journal: Journal,
+    ) -> Iterable[Flight]:  # fmt: skip
+        meta = context_of(self.handle if live else None)
         if decision.op is TxOp.NOTHING:
             return [Flight(frame, meta, TxOp.NOTHING)]
         if decision.op is TxOp.ENCRYPT:
@@ -305,12 +319,17 @@ class KtlsTx:
             journal.count(self.counters.cpu_bytes, decision.way.value, done.cpu_bytes)
         return done.payload
 
-    def _post(self, flight: Flight, own: bool, journal: Journal) -> Post:
+    def _post(self, flight: Flight, live: bool, journal: Journal) -> Post:
+        """Notes a frame that is handed out. live: its completion will come here."""
         if flight.meta.get("sync"):
             journal.add(self, "_syncs")
-        self._cookie = (self._cookie + 1) & 0xFFFF
-        if own and self._named:  # another device's completions do not come here
-            journal.put(self._flights, self._cookie, (flight, self._syncs))
+        cookie = 0
+        if live:
+            cookie = self._cookie % COOKIES + 1
+            while cookie in self._flights:
+                cookie = cookie % COOKIES + 1
+            journal.set(self, "_cookie", cookie)
+            journal.put(self._flights, cookie, (flight, self._syncs))
         for record in flight.touched:
             journal.add(record, "outstanding")
             journal.add(record, "streaming", int(flight.streams(record)))
@@ -321,7 +340,7 @@ class KtlsTx:
             if flight.stored:
                 tags = TAG_BYTES * flight.stored
                 journal.count(self.counters.tag_in_bytes, flight.way.value, tags)
-        return Post(flight.frame, flight.packed(self._cookie))
+        return Post(flight.frame, flight.packed(cookie))
 
     def _undo(self, journal: Journal) -> None:
         if journal is not self._latest:

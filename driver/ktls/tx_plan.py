@@ -43,6 +43,7 @@ class DropReason(StrEnum):
     BYPASS_REQ = "tx_tls_drop_bypass_req"
     NO_SYNC_DATA = "tx_tls_drop_no_sync_data"
     TAG_MISMATCH = "tag_mismatch"
+    ORPHAN = "orphans"
 
 
 class Post(NamedTuple):
@@ -75,7 +76,8 @@ class Drop:
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Nothing can be decided before the tags of these records (N) have come back in completions;
-    the segment is to be offered again then."""
+    the segment is to be offered again then. Without numbers any completion will do: so many frames
+    are in flight that no more can be told apart."""
 
     numbers: tuple[int, ...]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from sealane.hdl.abi.config import HEADER_BYTES
 from sealane.hdl.abi.tx import TX_META, TxOp, TxTags
@@ -15,6 +16,10 @@ from ..tx_frames import Segment, dump_pieces, host_frame, place_tags
 from .tx_plan import Way
 from .tx_records import RecordMap, TxRecord
 from .tx_ways import Decision
+
+# Of frames whose completion nobody waits for, so that it is not taken for a connection's.
+NOBODY: Final = 0xFFFF
+COOKIES: Final = 0xFFFF  # from 1 on: as many frames can be told apart; NOBODY's have 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +53,9 @@ class Flight:
 
 
 def context_of(handle: Handle | None) -> dict[str, int]:
-    """The fields that name a context."""
+    """The fields that name a context; without a handle `NOBODY`, which no device has."""
     if handle is None:
-        return {}
+        return {"context": NOBODY}
     return {"context": handle.context, "generation": handle.generation & 0xFF}
 
 

@@ -83,19 +83,29 @@ def choose(state: TxState, start: int, end: int, encrypt: bool) -> Decision | Dr
     if start == end:
         return Decision(TxOp.NOTHING, state.expected, state.resync)
     if start < 0:
-        if encrypt:
+        # What straddles the marker is part plaintext, whatever is said about it: Linux's software
+        # fallback does not send it either.
+        if encrypt or end > 0:
             return Drop(DropReason.BYPASS_REQ)
-        return Decision(
-            TxOp.WIRE, state.expected, state.resync, final=True, ooo=ooo,
-            skipped=ooo and end <= 0,
-        )  # fmt: skip
+        return as_it_is(state, start, end)
     if not encrypt:
         # Text without a word about it behind the marker: the device drops it, and this shows that.
+        # A device that knows nothing of the flow would send it.
+        if not state.offloaded:
+            return Drop(DropReason.ORPHAN)
         return Decision(TxOp.NOTHING, state.expected, state.resync)
     records = tuple(state.records.covering(start, end))
     if not records:
         return Drop(DropReason.NO_SYNC_DATA)
     return _Segment(state, start, end, records, ooo).choose()
+
+
+def as_it_is(state: TxState, start: int, end: int) -> Decision:
+    """The segment [start, end), which begins in front of the marker, with bytes that are final."""
+    ooo = state.offloaded and start != state.expected
+    return Decision(
+        TxOp.WIRE, state.expected, state.resync, final=True, ooo=ooo, skipped=ooo and end <= 0
+    )
 
 
 @dataclass(frozen=True, slots=True)
