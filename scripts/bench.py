@@ -27,7 +27,7 @@ from sealane.driver.device import Device, RxPacket
 from sealane.driver.keylog import Keylog, KeylogError
 from sealane.driver.replay import Replay
 from sealane.driver.replay_both import ReplayBoth
-from sealane.driver.tx_device import TxDevice, TxPolled
+from sealane.driver.tx_device import COOKIES, TxDevice, TxPolled
 from sealane.driver.tx_replay import TxReplay
 from sealane.hdl.abi.config import WORD_BYTES, Config
 
@@ -50,7 +50,6 @@ RECORD_BYTES = (16384, 1460, 64)
 FLOWS = (1, 8)
 AGAIN = (0.0, 0.05)
 WIDTH_BITS = 8 * WORD_BYTES
-TX_QUEUE = 65536  # frames that the driver can tell apart
 
 
 class BenchError(ValueError):
@@ -87,7 +86,7 @@ def measure(case: Case, config: Config, packets: int, direction: str = "rx") -> 
                 device.tls_dev_add(sender.flow, sender.keys, START_SEQ)
             arriving = [senders[i % case.flows].segment() for i in range(packets)]
         if direction != "rx":
-            tx_device = TxDevice(transport, config, queue=TX_QUEUE)
+            tx_device = TxDevice(transport, config, queue=COOKIES)
             hosts = [Host(case, index, tx_device) for index in range(case.flows)]
             leaving = in_turn(packets, [host.next for host in hosts])
         transport.clear_stats()
@@ -215,8 +214,8 @@ def run(args: argparse.Namespace) -> int:
     if args.packets < 1:
         raise ValueError("--packets: at least 1")
     if direction != "rx":
-        if args.packets > TX_QUEUE:
-            raise ValueError(f"--packets: at most {TX_QUEUE} with transmit")
+        if args.packets > COOKIES:
+            raise ValueError(f"--packets: at most {COOKIES} with transmit")
         if not config.tx_flows:
             config = replace(config, tx_flows=config.flows)
     if (args.capture is None) != (args.keylog is None):

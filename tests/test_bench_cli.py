@@ -142,7 +142,7 @@ def test_wrong_results_have_no_speed(small, monkeypatch, capsys, change, said):
 @pytest.mark.parametrize("arguments", [
     ["--packets", "0"],
     ["--direction", "both", "--packets", "-3"],
-    ["--direction", "tx", "--packets", "65537"],
+    ["--direction", "tx", "--packets", "65536"],
     ["--direction", "tx", "--tx-flows", "3"],
     ["--direction", "both", "--tx-ring-words", "4096"],
     ["--tx-flows", "1"],
