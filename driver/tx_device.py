@@ -125,6 +125,9 @@ class TxDevice:
         self._versions: dict[int, int] = {}
         self._deleted: set[int] = set()
         self._posted: deque[_Posted] = deque()
+        # What the transport gave and `poll` did not: also after an error it is not lost.
+        self._words: deque[tuple[list[bytes], int]] = deque()
+        self._polled = TxPolled([], [])
 
     # --- connections ------------------------------------------------------------------------
 
@@ -139,19 +142,24 @@ class TxDevice:
 
         Raises `OffloadRefused` on a flow that is offloaded or deleted and not released,
         `FlowTableFull` where there is no context or no place in the table and `ValueError` on a
-        nonce of another size; then nothing has changed.
+        nonce of another size; then nothing has changed. What the transport and the device raise
+        passes too; the context is given back then.
         """
         if len(nonce) != (NONCE_BYTES if info.version == VERSION_TLS12 else 0):
             raise ValueError("nonce: 8 bytes in TLS 1.2, none in TLS 1.3")
         handle, writes = self._contexts.claim(flow.key)  # raises before the device is touched
-        self._versions[handle.context] = info.version
         first = int.from_bytes(nonce, "big")
-        self._control.set_seq(seq, number)
-        self._control.write("CMD_NONCE_LO", first & 0xFFFFFFFF)
-        self._control.write("CMD_NONCE_HI", first >> 32)
-        # The context first: the flow table must never lead to a context without keys.
-        self._control.install(TxCommand.TX_ADD, handle, info)
-        self._control.write_flows(TxCommand.TX_FLOW_WRITE, writes)
+        try:
+            self._control.set_seq(seq, number)
+            self._control.write("CMD_NONCE_LO", first & 0xFFFFFFFF)
+            self._control.write("CMD_NONCE_HI", first >> 32)
+            # The context first: the flow table must never lead to a context without keys.
+            self._control.install(TxCommand.TX_ADD, handle, info)
+            self._control.write_flows(TxCommand.TX_FLOW_WRITE, writes)
+        except Exception:
+            self._give_back(handle)
+            raise
+        self._versions[handle.context] = info.version
         self.counters.tx_tls_ctx += 1
         self.stat.TlsTxDevice += 1
         self.stat.TlsCurrTxDevice += 1
@@ -230,19 +238,33 @@ class TxDevice:
     def poll(self, wait: bool = True) -> TxPolled:
         """What has come out; with `wait`, of all frames that were posted.
 
-        Raises `DeviceError` where completions are not those of the frames that were posted.
+        Raises `DeviceError` where completions are not those of the frames that were posted; what
+        else has come out is what the next call begins with.
         """
         output = self._transport.poll_tx(wait)
-        completions = [self._completion(tags, word) for tags, word in output.completions]
+        self._polled.frames.extend(output.frames)
+        self._words.extend(output.completions)
+        while self._words:
+            self._polled.completions.append(self._completion(*self._words.popleft()))
         if wait and self._posted:
             raise DeviceError(f"{len(self._posted)} frames without a completion")
-        return TxPolled(output.frames, completions)
+        polled, self._polled = self._polled, TxPolled([], [])
+        return polled
 
     def device_counters(self) -> dict[str, int]:
         """The device's own counters of transmit, 32 bits each, by name."""
         return {name: self._control.read("COUNT_" + name.upper()) for name, _ in TX_COUNTERS}
 
     # --- state ------------------------------------------------------------------------------
+
+    def _give_back(self, handle: Handle) -> None:
+        """What `add` began is undone, in the device too if it still takes commands."""
+        writes = self._contexts.unlist(handle)
+        self._contexts.free(handle)
+        with suppress(Exception):  # what went wrong first is what the caller is told
+            self._control.command(TxCommand.TX_DELETE, handle)
+            self._control.write_flows(TxCommand.TX_FLOW_WRITE, writes)
+            self._control.command(TxCommand.TX_RELEASE, handle)
 
     def _need(self, handle: Handle, slot: int = 0) -> None:
         if handle.context in self._deleted:

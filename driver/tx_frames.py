@@ -16,7 +16,7 @@ from typing import Final
 from sealane.hdl.abi.config import Config
 
 from .model.parser import FIN, Parsed, parse
-from .wire import fill_in, pseudo_header_sum
+from .wire import fill_in, fill_in_ipv4, pseudo_header_sum
 
 # The host's frames are read whole, whatever a device examines.
 _HOST: Final = Config(max_frame=16000)
@@ -53,6 +53,7 @@ def split(frame: bytes) -> Segment:
 
 def host_frame(head: bytes, payload: bytes) -> bytes:
     """The segment with its checksum left to the device: the field holds the pseudo-header's sum.
+    An IPv4 checksum that the stack left out, 0, is filled in: the device does not.
 
     head: of a `Segment` whose payload was as long. Short frames are not padded: that is the MAC's.
     Raises `ValueError` where head and payload make no TCP segment of that length.
@@ -114,4 +115,5 @@ def _partial(head: bytes, payload: bytes) -> tuple[bytes, Parsed]:
         raise ValueError(f"the head is not of a segment with {len(payload)} bytes of payload")
     field = pseudo_header_sum(parsed, len(frame) - parsed.tcp_offset).to_bytes(2, "big")
     at = parsed.tcp_offset + _CHECKSUM
-    return frame[:at] + field + frame[at + 2 :], parsed
+    frame = frame[:at] + field + frame[at + 2 :]
+    return frame if parsed.ipv6 else fill_in_ipv4(frame), parsed

@@ -37,8 +37,11 @@ def as_on_wire(
     notes = (
         ("TCP checksums left to the sender's network card and filled in here", filled),
         ("packets cut short when they were captured (snap length)", cut),
-        (f"frames longer than the {device.max_frame} bytes that the device examines (was "
-         "segmentation offload on?)", long),
+        (
+            f"frames longer than the {device.max_frame} bytes that the device examines (was "
+            "segmentation offload on?)",
+            long,
+        ),
     )
     return out, parsed, [f"{text}: {count}" for text, count in notes if count]
 
@@ -55,10 +58,16 @@ def fill_in(frame: bytes, head: Parsed) -> bytes | None:
     whole = bytearray(frame)
     # The partial sum stands in the field: the sum over the segment includes the pseudo-header.
     _put(whole, at + 16, frame[at:end])
-    if not head.ipv6:
-        ip = _packet_offset(frame)
-        if frame[ip + 10 : ip + 12] == b"\0\0":
-            _put(whole, ip + 10, frame[ip : ip + (frame[ip] & 15) * 4])
+    return bytes(whole) if head.ipv6 else fill_in_ipv4(bytes(whole))
+
+
+def fill_in_ipv4(frame: bytes) -> bytes:
+    """The frame, which holds an IPv4 packet, with its header's checksum where that is 0."""
+    ip = _packet_offset(frame)
+    if frame[ip + 10 : ip + 12] != b"\0\0":
+        return frame
+    whole = bytearray(frame)
+    _put(whole, ip + 10, frame[ip : ip + (frame[ip] & 15) * 4])
     return bytes(whole)
 
 

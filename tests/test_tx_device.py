@@ -256,6 +256,52 @@ def test_completions_that_do_not_fit_are_errors(completions, message):
         tx.poll()
 
 
+def test_what_came_out_beside_an_error_is_not_lost():
+    registers, tx = device()
+    tx.post([post(cookie=cookie) for cookie in (1, 2, 3, 4)])
+    good, wrong = [status(cookie=1), status(cookie=3)], status(cookie=7)
+    registers.tx_output = TxOutput([b"first", b"third"], [good[0], wrong, good[1]])
+    with pytest.raises(DeviceError, match="another frame"):
+        tx.poll()
+    registers.tx_output = TxOutput([b"fourth"], [])
+    with pytest.raises(DeviceError, match="1 frames without"):
+        tx.poll()
+    registers.tx_output = TxOutput([], [status(cookie=4)])
+    polled = tx.poll()
+    assert polled.frames == [b"first", b"third", b"fourth"]
+    assert [completion.cookie for completion in polled.completions] == [1, 3, 4]
+    assert tx.poll() == ([], [])
+    assert tx.room == 8
+
+
+@pytest.mark.parametrize("fails", [TxCommand.TX_ADD, TxCommand.TX_FLOW_WRITE])
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_context_whose_installation_fails_is_given_back(fails, dead):
+    registers, tx = device()
+    write = registers.write
+    failed = []
+
+    def failing(address, value):
+        if address == OFFSET["COMMAND"] and (value == fails or failed) and (dead or not failed):
+            failed.append(value)
+            raise TimeoutError("the bus")
+        write(address, value)
+
+    registers.write = failing
+    for _ in range(5):  # more often than there are contexts
+        failed.clear()
+        with pytest.raises(TimeoutError):
+            tx.add(FLOW, info(VERSION_TLS13), 0)
+    if not dead:  # nothing of it is left in the device
+        assert [op for op, _, _ in registers.commands][-3:] == [
+            TxCommand.TX_DELETE, TxCommand.TX_FLOW_WRITE, TxCommand.TX_RELEASE
+        ]  # fmt: skip
+    registers.write = write
+    assert tx.counters.tx_tls_ctx == tx.stat.TlsCurrTxDevice == 0
+    handles = [tx.add(flow(i), info(VERSION_TLS13), 0) for i in range(4)]
+    assert {handle.context for handle in handles} == {0, 1, 2, 3}
+
+
 def test_a_frame_that_is_no_segment_is_the_devices_to_refuse():
     registers, tx = device()
     tx.post([post(frame=bytes(60))])

@@ -110,6 +110,20 @@ def test_tags_go_where_their_room_is(payload, tags):
     assert place_tags(payload, tags) == bytes(expected)
 
 
+@pytest.mark.parametrize("vlans", [(), (7,), (7, 8)])
+def test_an_ipv4_checksum_that_is_left_out_is_filled_in(vlans):
+    """Some stacks leave it to the card, which has none to fill in for a frame of transmit."""
+    whole = sent(Wire(vlans=vlans), bytes(range(40)))
+    at = 14 + 4 * len(vlans) + 10
+    assert whole[at : at + 2] != bytes(2)
+    segment = split(whole[:at] + bytes(2) + whole[at + 2 :])
+    assert wire_frame(segment.head, segment.payload) == whole
+    for head in (segment.head, split(whole).head):
+        assert host_frame(head, segment.payload)[: at + 2] == whole[: at + 2]
+    wrong = whole[:at] + b"\1\2" + whole[at + 2 :]  # what is there is the stack's business
+    assert host_frame(split(wrong).head, segment.payload)[at : at + 2] == b"\1\2"
+
+
 def test_the_checksum_field_does_not_matter_to_the_makers():
     """A head that was taken from a finished frame and one from the stack give the same."""
     frame = sent(tcp_frames.DEFAULT, b"body")
