@@ -129,6 +129,8 @@ class TxCounters(_Counters):
     where the device knows nothing of the flow.
     device_drops: segments that the device dropped for another reason.
     undone: segments taken back because the queue was full.
+    given_up: 1 if the device's stream could not be moved to where the direction is, so that
+    software went on for good.
     """
 
     by_way: dict[str, int] = field(default_factory=dict)
@@ -142,3 +144,4 @@ class TxCounters(_Counters):
     orphans: int = 0
     device_drops: int = 0
     undone: int = 0
+    given_up: int = 0

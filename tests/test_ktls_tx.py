@@ -12,7 +12,16 @@ import pytest
 from sealane.driver import seq as tcp
 from sealane.driver.descriptors import Handle
 from sealane.driver.ktls.tx import KtlsTx
-from sealane.driver.ktls.tx_plan import Drop, DropReason, Hold, Plan, Post, TxMode, Way
+from sealane.driver.ktls.tx_plan import (
+    Drop,
+    DropReason,
+    Hold,
+    Plan,
+    Post,
+    SequenceExhausted,
+    TxMode,
+    Way,
+)
 from sealane.driver.ktls.tx_posts import NOBODY
 from sealane.driver.ktls.tx_records import ROOM, TxEpoch
 from sealane.driver.ktls.tx_rekey import ClearKey, InstallKey, RekeyMode
@@ -131,7 +140,8 @@ def test_records_are_made_as_the_kernel_makes_them():
 
 def test_a_nonce_that_does_not_count_up_is_softwares():
     host = Host(VERSION_TLS12)
-    first, other, third = host.push(), host.push(nonce=bytes(8)), host.push()
+    odd = b"\x80" + bytes(7)
+    first, other, third = host.push(), host.push(nonce=odd), host.push()
     assert host.sent(0, first.end).way is Way.IN_ORDER
     plan = host.sent(other.start, other.end)
     assert plan.way is Way.SOFTWARE
@@ -140,6 +150,51 @@ def test_a_nonce_that_does_not_count_up_is_softwares():
     assert (plan.way, metas(plan)[0]["sync"]) == (Way.IN_ORDER, 1)
     same = host.push(nonce=(1).to_bytes(8, "big"))  # the fourth: -2, -1, 0, 1
     assert not same.software_only
+
+
+@pytest.mark.parametrize("handle", [HANDLE, None])
+def test_a_nonce_that_the_counter_has_given_or_will_give_is_refused(handle):
+    host = Host(VERSION_TLS12, handle)
+    host.push()
+    first = int.from_bytes(NONCE, "big")
+    for step in (0, 2, 3, 1 << 32):
+        taken = (first + step) % (1 << 64)
+        with pytest.raises(ValueError, match="nonce"):
+            host.push(nonce=taken.to_bytes(8, "big"))
+    assert len(host.tx.records) == 1
+    host.push(nonce=((first - 1) % (1 << 64)).to_bytes(8, "big"))
+    host.push()
+
+
+def test_who_gives_all_nonces_answers_for_all():
+    """No device counts: a sender with nonces of its own, or with those of a capture."""
+    host = Host(VERSION_TLS12, None)
+    for nonce in (4, 2, 0, 6):
+        host.push(nonce=nonce.to_bytes(8, "big"))
+    with pytest.raises(ValueError, match="nonce"):
+        host.push()  # it might come to one of those
+    host.tx.rekey(info(VERSION_TLS12, 1), bytes(8))
+    assert host.tx.push(23, b"")[5:13] == bytes(8)
+    for wrong in (bytes(7), bytes(9)):
+        with pytest.raises(ValueError, match="nonce"):
+            host.tx.rekey(info(VERSION_TLS12, 2), wrong)
+    assert host.tx.keys.latest.number == 1
+
+
+@pytest.mark.parametrize("version", [VERSION_TLS12, VERSION_TLS13])
+def test_record_numbers_do_not_begin_again(version):
+    nonce = b"" if version == VERSION_TLS13 else NONCE
+    tx = KtlsTx(info(version), MARKER, HANDLE, (1 << 64) - 3, nonce)
+    tx.push(23, b"last but one"), tx.push(23, b"last")
+    for _ in range(2):
+        with pytest.raises(SequenceExhausted):
+            tx.push(23, b"none")
+    assert (tx.records.next_count, len(tx.records)) == ((1 << 64) - 1, 2)
+    host = Host(version)
+    frame = host.frame(0, tx.records.end, tx.records.plain(0, tx.records.end))
+    assert tx.transmit(frame).way is Way.IN_ORDER
+    frame = host.frame(14, 16, tx.records.plain(0, tx.records.end))
+    assert tx.transmit(frame).way is Way.SEEK
 
 
 @pytest.mark.parametrize(

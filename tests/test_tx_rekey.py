@@ -170,7 +170,9 @@ def test_a_key_that_cannot_be_installed_stays_softwares_and_no_other_is_tried(mo
     assert keys.failed
     assert 1 not in keys.usable
     assert not change(keys, 9, 2000)
-    assert keys.progress(5000, 5000, IDLE) == []
+    cleared = [ClearKey(0)] if mode is RekeyMode.GAP else []  # the other has cleared it before
+    assert keys.progress(5000, 5000, IDLE) == cleared
+    assert keys.slots == {}
     assert keys.epochs[2].base == 9
     with pytest.raises(ValueError, match="no key"):
         keys.installed(True)
@@ -189,8 +191,10 @@ def test_when_the_device_lets_go_nothing_is_installed(mode):
 def test_tls12_has_no_key_update():
     keys = TxRekey(info(VERSION_TLS12))
     assert not keys.rekey(info(VERSION_TLS12, 1), 7, 1000)
-    assert keys.progress(1000, 1000, IDLE) == []
+    assert keys.progress(999, 1000, IDLE) == []
     assert keys.usable == {0}
+    assert keys.progress(1000, 1000, {0}) == []
+    assert keys.progress(1000, 1000, IDLE) == [ClearKey(0)]
     with pytest.raises(ValueError, match="version"):
         keys.rekey(info(VERSION_TLS13, 2), 8, 1100)
 

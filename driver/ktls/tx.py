@@ -17,9 +17,11 @@ from collections.abc import Iterable
 
 from sealane.hdl.abi.config import (
     CONTENT_APPLICATION_DATA,
+    HEADER_BYTES,
     NONCE_BYTES,
     TAG_BYTES,
     VERSION_TLS13,
+    header_prefix_ok,
 )
 from sealane.hdl.abi.tx import TxOp, TxReason
 
@@ -30,15 +32,21 @@ from ..keys import CryptoInfo
 from ..tx_frames import Segment, split, wire_frame
 from .records import MAX_PLAINTEXT
 from .tx_journal import Journal
-from .tx_plan import Completed, Drop, DropReason, Hold, Plan, Post, TxMode, Way
+from .tx_plan import Completed, Drop, DropReason, Hold, Plan, Post, SequenceExhausted, TxMode, Way
 from .tx_posts import COOKIES, Builder, Flight, context_of
-from .tx_records import RecordMap
+from .tx_records import RecordMap, TxRecord
 from .tx_rekey import KeyAction, RekeyMode, TxRekey
 from .tx_software import TagMismatch, encrypt
 from .tx_ways import GAP_LIMIT, Decision, TxState, as_it_is, choose
 
 # The frame failed behind the walk: the device's stream is where it would have been.
 _WALKED = (TxReason.TAG_MISMATCH, TxReason.STALE_KEY, TxReason.DEVICE_ERROR)
+
+_LAST_NUMBER = (1 << 64) - 2  # N; so that the number behind it is one too
+_AHEAD = 1 << 32  # explicit nonces that are kept for the counter: no key lasts longer
+_FAILURES = 2  # of a record sent again, then software sends it
+_SYNCS = 3  # in a row that the device refuses, then software sends everything
+_LONGEST_PIECE = 0xFFFF  # of a DUMP frame
 
 
 class KtlsTx:
@@ -50,7 +58,8 @@ class KtlsTx:
     piece. queue: most frames that one segment may take. gap_limit: see `tx_ways`. netdev: the
     device's counters; what was encrypted and dumped is counted there by the device's driver.
 
-    Raises `ValueError` on a nonce of another size.
+    Raises `ValueError` on a nonce of another size and on an `mtu` that is not 1 to 65535. One that
+    is above the device's `max_frame` costs rebuilding: software does it.
     """
 
     def __init__(
@@ -72,6 +81,8 @@ class KtlsTx:
     ) -> None:
         if len(nonce) != (0 if info.version == VERSION_TLS13 else NONCE_BYTES):
             raise ValueError("nonce: 8 bytes in TLS 1.2, none in TLS 1.3")
+        if not 1 <= mtu <= _LONGEST_PIECE:
+            raise ValueError("mtu: 1 to 65535 bytes")
         self.counters = TxCounters()
         self.netdev = netdev if netdev is not None else NetdevCounters()
         self.stat = stat if stat is not None else TlsStat()
@@ -89,7 +100,11 @@ class KtlsTx:
             self.keys.stop()
         self._resync_way = Way.NEXT_RECORD
         self._syncs = 0  # moves of the stream; what failed before the last one is settled by it
+        self._lost = -1  # the most of them behind which the stream is known to be lost
+        self._refused = 0  # of them in a row
         self._nonce = int.from_bytes(nonce, "big"), number
+        self._own_nonces = False  # some under the latest keys are not the counter's, nor checked
+        self._counting = False  # it gave a nonce to a record under the latest keys
         self._limits = gap_limit, mtu, queue
         self._cookie = 0
         self._flights: dict[int, tuple[Flight, int]] = {}
@@ -110,8 +125,15 @@ class KtlsTx:
         frozen: `content` is copied; if not, it is referred to, and the caller promises not to
         change it until it is acknowledged (zero-copy). padding: zeros behind the inner type, TLS
         1.3. nonce: TLS 1.2, if it is not the one that counts up; software encrypts the record then.
-        Raises `ValueError` on more than 2^14 bytes, with padding, or where TLS has no such thing.
+        Where some nonces under a key are the counter's, all others must be far from those that it
+        has given or will give, and must not be repeated; who gives all of them answers for all.
+
+        Raises `ValueError` on more than 2^14 bytes, with padding, or where TLS has no such thing,
+        and on a nonce that the counter has; `SequenceExhausted` when no record number is left.
+        Then there is no record.
         """
+        if self.records.next_count > _LAST_NUMBER:
+            raise SequenceExhausted("no record number is left")
         version, inner, outer = self.keys.latest.info.version, b"", content_type
         explicit = b""
         if version == VERSION_TLS13:
@@ -126,12 +148,31 @@ class KtlsTx:
         if nonce is not None and len(nonce) != len(explicit):
             raise ValueError("nonce: 8 bytes")
         named = explicit if nonce is None else nonce
+        self._reserve(named, explicit, nonce is None)
         length = len(named) + len(content) + len(inner) + TAG_BYTES
         header = bytes((outer, 3, 3)) + length.to_bytes(2, "big") + named
         data = bytes(content) if frozen else memoryview(content)
         record = self.records.push(header, data, inner, self.keys.latest.number, frozen)
-        record.software_only = named != explicit
+        record.software_only = named != explicit or not header_prefix_ok(
+            version, header[:HEADER_BYTES]
+        )
         return record.plain(record.start, record.end)
+
+    def _reserve(self, nonce: bytes, explicit: bytes, counted: bool) -> None:
+        """Raises `ValueError` on a nonce that another record under the key has, or may get.
+
+        explicit: the counter's. counted: it gives this one.
+        """
+        if counted and self._own_nonces and explicit:
+            raise ValueError("nonce: the counter cannot go on behind nonces that it does not know")
+        counting = self._counting or counted or self.handle is not None
+        if nonce != explicit and counting:
+            first, number = self._nonce
+            ahead = (int.from_bytes(nonce, "big") - first) & (1 << 64) - 1
+            if ahead < self.records.next_count - number + _AHEAD:
+                raise ValueError("nonce: the counter has given it, or will")
+        self._counting = counting
+        self._own_nonces = not counting and (self._own_nonces or nonce != explicit)
 
     @property
     def eor(self) -> int | None:
@@ -209,12 +250,16 @@ class KtlsTx:
         if completion.reason is TxReason.NONE:
             self._sent(flight, completion)
         else:
-            self._failed(flight, completion.reason, syncs == self._syncs)
+            self._failed(flight, completion.reason, syncs)
         return self._progress()
 
     def tls_offload_tx_resync_request(self) -> None:
         """The device's stream is lost: software encrypts up to the next record boundary, the first
-        at or behind all that was handed over, where the stream begins anew."""
+        at or behind all that was handed over, where the stream begins anew. Nothing is done where
+        the device does not have the direction."""
+        if self.handle is None:
+            return
+        self._lost = max(self._lost, self._syncs)
         self.resync, self._resync_way = self.records.boundary(self.high), Way.NEXT_RECORD
 
     @property
@@ -223,10 +268,26 @@ class KtlsTx:
         return self.resync is not None
 
     def deleted(self) -> None:
-        """The device has let go of the direction, or has failed: software goes on."""
+        """The device has let go of the direction: software goes on. What is posted is completed
+        all the same, and `completed` to be told."""
         self.handle = None
         self.keys.stop()
         self.resync = None
+
+    def failed(self) -> None:
+        """The device has failed, and completes nothing any more: software goes on.
+
+        What it has computed of a tag may have left or not. So where the text could have been
+        changed since, segments with bytes of that tag are dropped and counted: a second value of
+        it must not leave.
+        """
+        self.deleted()
+        for flight, _ in self._flights.values():
+            for record in flight.touched:
+                record.outstanding = record.streaming = 0
+                record.unknown |= record.tag is None
+        self._flights.clear()
+        self._latest = None
 
     # --- keys -------------------------------------------------------------------------------
 
@@ -234,22 +295,28 @@ class KtlsTx:
         """Keys of all records from the next one on, whose record numbers begin at 0.
 
         nonce: TLS 1.2, explicit nonce of the first of them, zero if it is not given; the device is
-        not told of keys there. Raises `ValueError` on keys of another version.
+        not told of keys there. Raises `ValueError` on keys of another version and on a nonce of
+        another size.
         """
+        if len(nonce) not in (0, 0 if info.version == VERSION_TLS13 else NONCE_BYTES):
+            raise ValueError("nonce: 8 bytes in TLS 1.2, none in TLS 1.3")
         number = self.records.next_count
         accepted = self.keys.rekey(info, number, self.records.end)
         self._nonce = int.from_bytes(nonce, "big"), number
+        self._counting = self._own_nonces = False
         if not accepted and self.handle is not None and info.version == VERSION_TLS13:
             self.stat.TlsTxRekeyError += 1
         return self._progress()
 
     def key_installed(self, ok: bool) -> list[KeyAction]:
-        """The `InstallKey` that was returned last was done, or could not be. Raises `ValueError` if
-        none was."""
+        """The `InstallKey` that was returned last was done, or could not be. Nothing comes of it
+        where the device has let go meanwhile. Raises `ValueError` if none was returned."""
+        if self.handle is None:
+            return []
         actions = self.keys.installed(ok)
         if not ok:
             self.stat.TlsTxRekeyError += 1
-            return actions
+            return actions + self._progress()
         self.stat.TlsTxRekeyOk += 1
         if self.keys.mode is RekeyMode.GAP:
             self.resync, self._resync_way = self.records.boundary(self.high), Way.SOFTWARE
@@ -257,7 +324,7 @@ class KtlsTx:
 
     def _progress(self) -> list[KeyAction]:
         busy = {epoch for flight, _ in self._flights.values() for epoch in flight.epochs}
-        return self.keys.progress(self.una, self.expected, busy)
+        return self.keys.progress(self.una, self.high, busy)
 
     # --- a segment --------------------------------------------------------------------------
 
@@ -276,10 +343,13 @@ class KtlsTx:
         journal = Journal()
         try:
             flights = list(self._made(decision, frame, segment, start, live, journal))
+            posts = [self._post(flight, live, journal) for flight in flights]
         except TagMismatch:
             journal.undo()
             return Drop(DropReason.TAG_MISMATCH)
-        posts = [self._post(flight, live, journal) for flight in flights]
+        except ValueError:
+            journal.undo()
+            raise
         if decision.way is not None:
             journal.count(self.counters.by_way, decision.way.value)
         journal.add(self.netdev, "tx_tls_ooo", int(decision.ooo))
@@ -348,10 +418,14 @@ class KtlsTx:
         self._latest = None
         journal.undo()
         self.counters.undone += 1
+        if self.resync is None and self._lost >= self._syncs:  # what was to settle it did not leave
+            self.tls_offload_tx_resync_request()
 
     # --- completions ------------------------------------------------------------------------
 
     def _sent(self, flight: Flight, completion: Completed) -> None:
+        if flight.stream and flight.meta.get("sync"):
+            self._refused = 0
         begun = {record.count: record for record in flight.begins}
         for number, tag in completion.tags.items():
             record = begun.get(number)
@@ -365,7 +439,7 @@ class KtlsTx:
             counts, size = self.counters.tag_out_bytes, TAG_BYTES * len(completion.tags)
             counts[flight.way.value] = counts.get(flight.way.value, 0) + size
 
-    def _failed(self, flight: Flight, reason: TxReason, current: bool) -> None:
+    def _failed(self, flight: Flight, reason: TxReason, syncs: int) -> None:
         if flight.op is not TxOp.DUMP:
             if reason is TxReason.ORPHAN:
                 self.counters.orphans += 1
@@ -373,5 +447,20 @@ class KtlsTx:
                 self.counters.tag_mismatch += 1
             else:
                 self.counters.device_drops += 1
-        if flight.stream and current and reason not in _WALKED and self.handle is not None:
-            self.tls_offload_tx_resync_request()
+        if not flight.stream:
+            if reason is not TxReason.TAG_MISMATCH:
+                self._cannot_send_again(flight.records)
+        elif reason not in _WALKED and self.handle is not None:
+            self._lost = max(self._lost, syncs)
+            self._refused += flight.meta.get("sync", 0)
+            if self._refused >= _SYNCS:
+                self.counters.given_up += 1
+                self.deleted()
+            elif syncs == self._syncs:
+                self.tls_offload_tx_resync_request()
+
+    def _cannot_send_again(self, records: Iterable[TxRecord]) -> None:
+        """A side frame failed. What the device refuses twice it may refuse for ever."""
+        for record in records:
+            record.failures += 1
+            record.software_only |= record.failures >= _FAILURES

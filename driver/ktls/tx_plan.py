@@ -46,6 +46,11 @@ class DropReason(StrEnum):
     ORPHAN = "orphans"
 
 
+class SequenceExhausted(ValueError):
+    """The direction has used up its record numbers; another record would have to begin again with
+    one that was used. Linux ends such a connection with EBADMSG."""
+
+
 class Post(NamedTuple):
     """A frame for the device with its packed metadata (`TX_META`)."""
 

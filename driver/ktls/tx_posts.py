@@ -29,7 +29,7 @@ class Flight:
     begins: records, by N, whose tag comes back in the completion. touched: records of which the
     frame computes or compares bytes of the tag. rest: the one whose tag's rest leaves with this
     frame as the device has computed it. stream: it moves the device's stream. epochs: keys that it
-    needs. stored: tags handed in.
+    needs. stored: tags handed in. records: all that it has bytes of.
     """
 
     frame: bytes
@@ -42,6 +42,7 @@ class Flight:
     stream: bool = False
     epochs: frozenset[int] = frozenset()
     stored: int = 0
+    records: tuple[TxRecord, ...] = ()
 
     def streams(self, record: TxRecord) -> bool:
         """Whether it brings the record's tag from the device's stream."""
@@ -90,7 +91,7 @@ class Builder:
         meta |= {"seq": seq, "length": len(piece), "tags": TxTags.COMPUTE}
         return Flight(
             piece, meta, TxOp.DUMP, decision.way, begins, begins, None, not decision.side,
-            frozenset(record.epoch for record in records),
+            frozenset(record.epoch for record in records), 0, tuple(records),
         )  # fmt: skip
 
     def _frame(self, decision: Decision, segment: Segment, start: int, sync: bool) -> Flight:
@@ -110,6 +111,7 @@ class Builder:
         return Flight(
             host_frame(segment.head, payload), meta, TxOp.ENCRYPT, decision.way, begins, tagged,
             rest, not decision.side, frozenset(record.epoch for record in records), stored,
+            records,
         )  # fmt: skip
 
     def _place(self, side: bool, sync: bool, record: TxRecord, at: int) -> dict[str, int]:

@@ -50,7 +50,8 @@ class TxRecord:
     carry or compute bytes of it and are not completed. streaming: those of them that bring it from
     the device's stream. from_stream: `tag` is what the device's
     stream row holds. unknown: bytes of a tag have left that never was reported, because the frame
-    with its first byte failed. software_only: the device would not encrypt it.
+    with its first byte failed. failures: frames that sent it again and failed. software_only: the
+    device would not encrypt it.
     """
 
     count: int
@@ -65,6 +66,7 @@ class TxRecord:
     streaming: int = 0
     from_stream: bool = False
     unknown: bool = False
+    failures: int = 0
     software_only: bool = False
 
     @property

@@ -5,8 +5,8 @@ The device has two key slots a flow; a slot's key is for the records from its `b
 
 - EPOCHS: a new key goes into the free slot at once and both are used, so that the device never
   pauses. The slot of an old key becomes free when its last record is acknowledged. If a third key
-  comes before that, the older slot is taken as soon as the device's stream has passed that key's
-  records and their frames are completed; they are retransmitted by software from then on.
+  comes before that, the older slot is taken as soon as all records under that key were handed
+  over and their frames are completed; they are retransmitted by software from then on.
 - GAP, as Linux rekeys: records under the new key are software's until every record under the old
   one is acknowledged, then the new key goes into the device. If another key comes in between, only
   the latest one does.
@@ -61,7 +61,8 @@ class TxRekey:
 
     Actions are given out once the frames that need the slot's key are completed, in the order in
     which they are to be done, and at most one `InstallKey` is under way. failed: a key could not
-    be installed; no other is tried. All positions are stream offsets.
+    be installed; no other is tried, and the keys that are in the device go when their last records
+    are acknowledged. All positions are stream offsets.
     """
 
     def __init__(self, info: CryptoInfo, base: int = 0, mode: RekeyMode = RekeyMode.EPOCHS) -> None:
@@ -109,19 +110,21 @@ class TxRekey:
         self._waiting.append(epoch.number)
         return True
 
-    def progress(self, una: int, expected: int, busy: Container[int]) -> list[KeyAction]:
+    def progress(self, una: int, high: int, busy: Container[int]) -> list[KeyAction]:
         """What is to be done now.
 
-        una: everything before it is acknowledged. expected: where the device's stream goes on.
-        busy: epochs of frames that are posted and not completed.
+        una: everything before it is acknowledged. high: end of what was handed over; the records
+        under a key that are all in front of it are only sent again, by software if need be. busy:
+        epochs of frames that are posted and not completed.
         """
         actions: list[KeyAction] = []
-        if self._installing is None and not self.failed:
-            if self.mode is RekeyMode.GAP:
-                self._gap(una, busy, actions)
-            else:
-                self._free_acknowledged(una, busy, actions)
-                self._next_epoch(una, expected, busy, actions)
+        if self._installing is None and self.failed:
+            self._free_acknowledged(una, busy, actions)
+        elif self._installing is None and self.mode is RekeyMode.GAP:
+            self._gap(una, busy, actions)
+        elif self._installing is None:
+            self._free_acknowledged(una, busy, actions)
+            self._next_epoch(una, high, busy, actions)
         for number in [number for number in self.epochs if self._over(number, una)]:
             if number not in self._slots and number not in busy:
                 del self.epochs[number]
@@ -182,7 +185,7 @@ class TxRekey:
                     actions.append(ClearKey(slot))
 
     def _next_epoch(
-        self, una: int, expected: int, busy: Container[int], actions: list[KeyAction]
+        self, una: int, high: int, busy: Container[int], actions: list[KeyAction]
     ) -> None:
         while len(self._waiting) > 1 and self._over(self._waiting[0], una):
             self._waiting.pop(0)
@@ -196,7 +199,7 @@ class TxRekey:
         slot = min(SLOTS, key=lambda slot: self._slots[slot] or 0)
         oldest = self._slots[slot]
         end = self._end(oldest) if oldest is not None else None
-        if oldest is None or end is None or expected < end:
+        if oldest is None or end is None or high < end:
             return
         # From here on no frame that needs the slot is posted, so it does become idle.
         self._usable.discard(oldest)
