@@ -167,6 +167,8 @@ class Sender:
         frame = bytearray(stream.host_frame(at, payload, flags))
         if rng.random() < 0.1:
             frame[20] |= 0x20  # IPv4: more fragments follow
+        if rng.random() < 0.1:
+            frame += rng.randbytes(rng.randrange(1, 40))  # behind the IP packet
         if rng.random() < 0.05:
             frame += rng.randbytes(self.pair.config.max_frame)
         return self.finish(bytes(frame), op=op)
@@ -205,7 +207,7 @@ class Sender:
                     top = (1 << field.width) - 1
                     value = fields[field.name]
                     fields[field.name] = rng.choice(
-                        (rng.getrandbits(field.width), rng.choice(NEAR) & top,
+                        (rng.getrandbits(field.width), rng.choice((*NEAR, top)) & top,
                          min(value + 1, top), max(0, value - 1))
                     )  # fmt: skip
             if rng.random() < 0.3:
