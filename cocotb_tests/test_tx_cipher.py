@@ -118,6 +118,7 @@ def test_both_directions(name, seed):
     result = bench(config).run(
         tx, rx, idle=(100, 0)[quick], stall=(128, 0)[quick], tx_idle=(0, 60)[seed // 2],
         tx_stall=(0, 128)[seed // 2], tag_stall=(0, 200)[seed // 2], seed=seed + 1,
+        over_half=(0, 20, 5, 0)[seed], tx_over_half=(0, 20, 0, 5)[seed],
     )  # fmt: skip
     print(f"{len(rx.spans)} and {len(tx.spans)} spans, {result.cycles} clocks")
 
@@ -287,9 +288,54 @@ def test_one_direction_waits(stuck):
                     first, last = start == 0, end > half
                     ends = {"completes": last} if traffic is rx else {}
                     traffic.feed(record, start, end, first=first, last=last, **ends)
-    stalls = {"stall": 256} if stuck == "receive" else {"tx_stall": 256}
+    # Its ring fills, so its slots would come first.
+    if stuck == "receive":
+        stalls = {"stall": 256, "over_half": 256}
+    else:
+        stalls = {"tx_stall": 256, "tx_over_half": 256}
     result = bench().run(tx, rx, **stalls, limit=200_000)
     assert (result.tx_done > 0, result.rx_done > 0) == (stuck == "receive", stuck == "transmit")
+
+
+@pytest.mark.parametrize("over_half", [False, True])
+@pytest.mark.parametrize("short", ["transmit", "receive"])
+def test_short_beside_long(short, over_half):
+    """A record of 64 bytes does not wait for the long ones of the other direction.
+
+    It has 5 slots and waits for one more with each, or for 7 while the other direction's ring is
+    over half full; and for the products of one span in front.
+    """
+    rng = random.Random(8)
+    tx, rx = TxTraffic(DEFAULT), Traffic(DEFAULT)
+    keys = [new_key(rng, context, VERSION_TLS12) for context in range(2)]
+    many, few = (rx, tx) if short == "transmit" else (tx, rx)
+    alone = type(few)(DEFAULT)
+
+    def feed(traffic, size):
+        record = Record(keys[1], 0, rng.getrandbits(64), 23, rng.randbytes(size)).seal()
+        places = [*range(0, len(record.wire), FRAME), len(record.wire)]
+        for start, end in zip(places, places[1:], strict=False):
+            ends = {} if isinstance(traffic, TxTraffic) else {"completes": end > size}
+            traffic.feed(record, start, end, first=start == 0, last=True, **ends)
+
+    for traffic, size, count in ((many, 16384, 50), (few, 64, 150), (alone, 64, 150)):
+        traffic.install(keys[1])
+        for _ in range(count):
+            feed(traffic, size)
+    if short == "transmit":
+        base = bench().run(alone, tx_idle=254).tx_waits
+        result = bench().run(tx, rx, tx_idle=254, over_half=256 * over_half)
+        waits, ends = result.tx_waits, (result.tx_done, result.rx_done)
+    else:
+        base = bench().run(TxTraffic(DEFAULT), alone, idle=254).waits
+        result = bench().run(tx, rx, idle=254, tx_over_half=256 * over_half)
+        waits, ends = result.waits, (result.rx_done, result.tx_done)
+    assert len(waits) == len(base) == 150
+    assert ends[0] < ends[1], "the long ones were there all the time"
+    # While a key is taken, 90 clocks, nothing else is.
+    before, beside = max(base[1:]), max(waits[1:])
+    print(f"{before} clocks from offer to verdict alone, {beside} beside long records")
+    assert beside <= before + (80 if over_half else 48)
 
 
 @pytest.mark.parametrize("size", [47, 250, 1400, 8000])
@@ -308,6 +354,7 @@ def test_throughput(size):
             traffic.feed(record, 0, len(record.wire), first=True, last=True, **ends)
             slots += -(-size // 16) + 1
     result = bench().run(tx, rx)
-    print(f"{size} bytes: {slots} slots in {result.cycles} clocks")
+    # Those of the key tokens in front are counted, about 90 each.
+    print(f"{size} bytes: {slots} slots in {result.cycles} clocks, {len(keys) * 2} key tokens")
     # Key tokens take the first 16 times 90 clocks or so.
     assert result.cycles <= slots + 2000

@@ -13,6 +13,8 @@ struct Knobs {
     // Words of an item; chances in 256 that a clock brings no span, takes nothing.
     uint32_t span_words, verdict_words, tx_span_words, outcome_words;
     uint32_t ring_bytes, tx_ring_bytes, idle, stall, tx_idle, tx_stall, tag_stall, seed;
+    // Chances in 256 that a ring goes over half full or back in a clock; 256: it always is.
+    uint32_t over_half, tx_over_half;
 };
 struct Result {
     uint64_t cycles, verdicts, outcomes, tx_verdicts, tags, unclean_stages, unstable, rx_done,
@@ -21,7 +23,7 @@ struct Result {
 
 struct Source {
     const uint32_t *spans, *stages;
-    uint64_t count, next;
+    uint64_t count, next, *offered; // the clock in which each span was offered
     uint32_t words;
     bool offering, loaded;
 };
@@ -64,15 +66,16 @@ extern "C" int run(const Knobs *knobs, const uint32_t *spans, uint64_t count,
                    const uint32_t *tx_stages, const uint8_t *ring, const uint8_t *tx_ring,
                    uint8_t *shadow, uint8_t *text, uint32_t *verdicts, uint64_t wanted,
                    uint32_t *outcomes, uint64_t tx_wanted, uint64_t *written, uint32_t *tags,
-                   uint64_t tags_wanted, uint64_t limit, Result *result) {
+                   uint64_t tags_wanted, uint64_t limit, uint64_t *offered, uint64_t *tx_offered,
+                   uint64_t *at, uint64_t *tx_at, Result *result) {
     VerilatedContext context;
     Vtop *top = new Vtop(&context);
     uint32_t stage[64] = {}, random = knobs->seed * 2654435761u + 1, stage_data = 0;
     uint32_t mask = knobs->ring_bytes - 1, tx_mask = knobs->tx_ring_bytes - 1;
     uint32_t read[2] = {}, tx_read[2] = {};
     uint64_t text_bytes = 0;
-    Source rx = {spans, stages, count, 0, knobs->span_words, false, false};
-    Source tx = {tx_spans, tx_stages, tx_count, 0, knobs->tx_span_words, false, false};
+    Source rx = {spans, stages, count, 0, offered, knobs->span_words, false, false};
+    Source tx = {tx_spans, tx_stages, tx_count, 0, tx_offered, knobs->tx_span_words, false, false};
     Held verdict = {std::vector<uint32_t>(knobs->verdict_words), false};
     Held outcome = {std::vector<uint32_t>(knobs->outcome_words), false};
     Held tag = {std::vector<uint32_t>(4), false};
@@ -90,6 +93,7 @@ extern "C" int run(const Knobs *knobs, const uint32_t *spans, uint64_t count,
             own.loaded = true;
         }
         own.offering = true;
+        own.offered[own.next] = result->cycles;
         return span;
     };
     auto took = [&](Source &own) {
@@ -97,6 +101,9 @@ extern "C" int run(const Knobs *knobs, const uint32_t *spans, uint64_t count,
             for (uint32_t word : stage) result->unclean_stages += word != 0;
         own.loaded = own.offering = false;
         own.next++;
+    };
+    auto flip = [&](CData &over, uint32_t of_256) {
+        if (of_256) over = of_256 > 255 || chance(of_256) != over;
     };
     memset(result, 0, sizeof *result);
     for (; result->cycles < limit; result->cycles++) {
@@ -117,6 +124,8 @@ extern "C" int run(const Knobs *knobs, const uint32_t *spans, uint64_t count,
         read_ring(top->cipher_data, ring, read[1], mask);
         read_ring(top->tx_ring_data, tx_ring, tx_read[1], tx_mask);
         top->stage_data = stage_data;
+        flip(top->over_half, knobs->over_half);
+        flip(top->tx_over_half, knobs->tx_over_half);
         bool stalled = chance(knobs->tx_stall);
         top->clk = 0; top->eval();
         bool is_verdict = top->tx_outcomes_payload[0] & 1;
@@ -126,9 +135,11 @@ extern "C" int run(const Knobs *knobs, const uint32_t *spans, uint64_t count,
         if (tx.offering && top->tx_spans_ready) took(tx);
         result->unstable += verdict.see(top->verdicts_valid, top->verdicts_ready,
                                         top->verdicts_payload);
-        if (top->verdicts_valid && top->verdicts_ready && result->verdicts < wanted)
+        if (top->verdicts_valid && top->verdicts_ready && result->verdicts < wanted) {
+            at[result->verdicts] = result->cycles;
             memcpy(verdicts + result->verdicts++ * knobs->verdict_words, verdict.words.data(),
                    4 * knobs->verdict_words);
+        }
         result->unstable += tag.see(top->tx_tags_valid, top->tx_tags_ready, top->tx_tags_payload);
         if (top->tx_tags_valid && top->tx_tags_ready && result->tags < tags_wanted)
             memcpy(tags + 4 * result->tags++, tag.words.data(), 16);
@@ -136,6 +147,7 @@ extern "C" int run(const Knobs *knobs, const uint32_t *spans, uint64_t count,
                                         top->tx_outcomes_payload);
         if (top->tx_outcomes_valid && top->tx_outcomes_ready && result->outcomes < tx_wanted) {
             written[result->outcomes] = text_bytes;
+            tx_at[result->outcomes] = result->cycles;
             memcpy(outcomes + result->outcomes++ * knobs->outcome_words, outcome.words.data(),
                    4 * knobs->outcome_words);
         }

@@ -162,12 +162,17 @@ class _Knobs(ctypes.Structure):
         for name in (
             "span_words", "verdict_words", "tx_span_words", "outcome_words", "ring_bytes",
             "tx_ring_bytes", "idle", "stall", "tx_idle", "tx_stall", "tag_stall", "seed",
+            "over_half", "tx_over_half",
         )
     ]  # fmt: skip
 
 
 class Result(ctypes.Structure):
-    """`rx_done`, `tx_done`: the clock in which all of a direction was through, 0: never."""
+    """`rx_done`, `tx_done`: the clock in which all of a direction was through, 0: never.
+
+    `waits`, `tx_waits`: for each frame but key tokens, clocks from its last span's offer to its
+    verdict.
+    """
 
     _fields_ = [
         (name, ctypes.c_uint64)
@@ -188,16 +193,18 @@ class TxCipherBench:
 
     def run(
         self, tx, rx=None, *, idle=0, stall=0, tx_idle=0, tx_stall=0, tag_stall=0, seed=1,
-        limit=10_000_000,
+        over_half=0, tx_over_half=0, limit=10_000_000,
     ):  # fmt: skip
         """Runs the traffic and checks it. idle, stall: chances in 256; a stall of 256 takes
-        nothing of that direction, which is then not checked."""
+        nothing of that direction, which is then not checked. over_half: chances in 256 that a
+        ring goes over half full or back; 256: it always is."""
         rx = rx or Traffic(self.config)
         span, verdict = Layouts(self.config).span, Layouts(self.config).verdict
         tx_span, outcome = TxLayouts(self.config).span, TxLayouts(self.config).outcome
         knobs = _Knobs(
             words(span.size), words(verdict.size), words(tx_span.size), words(outcome.size),
-            rx.size, tx.size, idle, stall, tx_idle, tx_stall, tag_stall, seed,
+            rx.size, tx.size, idle, stall, tx_idle, tx_stall, tag_stall, seed, over_half,
+            tx_over_half,
         )  # fmt: skip
         shadow = ctypes.create_string_buffer(b"\xa5" * rx.size, rx.size)
         text = ctypes.create_string_buffer(b"\xa5" * tx.size, tx.size)
@@ -207,13 +214,17 @@ class TxCipherBench:
         tags = ctypes.create_string_buffer(TAG * len(tx.tags) + 4)
         result = Result()
         count = ctypes.c_uint64
+        clocks = [
+            (count * (len(items) + 1))()
+            for items in (rx.spans, tx.spans, rx.expected, tx.outcomes)
+        ]  # fmt: skip
         self.library.run(
             ctypes.byref(knobs),
             packed_items(span, rx.spans), count(len(rx.spans)), b"".join(rx.stages),
             packed_items(tx_span, tx.spans), count(len(tx.spans)), b"".join(tx.stages),
             bytes(rx.ring), bytes(tx.ring), shadow, text,
             verdicts, count(len(rx.expected)), outcomes, count(len(tx.outcomes)), written,
-            tags, count(len(tx.tags)), count(limit), ctypes.byref(result),
+            tags, count(len(tx.tags)), count(limit), *clocks, ctypes.byref(result),
         )  # fmt: skip
         if stall < 256:
             rx.check(unpacked(verdict, verdicts.raw, result.verdicts), shadow.raw)
@@ -223,4 +234,21 @@ class TxCipherBench:
             tx.check(got, list(written)[: len(got)], given, text.raw)
         assert result.unstable == 0
         assert result.unclean_stages == 0
+        outcomes = zip(clocks[3], tx.outcomes, strict=False)
+        tx_ends = [at for at, (_, out) in outcomes if isinstance(out, dict)]
+        result.waits = _waits(rx.spans, clocks[0], clocks[2])
+        result.tx_waits = _waits(tx.spans, clocks[1], tx_ends)
         return result
+
+
+def _waits(spans, offered, ends):
+    """Clocks from the offer of each frame's last span to its verdict, key tokens left out."""
+    closing = [(span, at) for span, at in zip(spans, offered, strict=False) if _closes(span)]
+    return [
+        end - at for (span, at), end in zip(closing, ends, strict=False) if not span.get("kind")
+    ]
+
+
+def _closes(span):
+    """Whether a verdict follows: key tokens, and the last span of a frame."""
+    return span.get("kind") or span["last"]

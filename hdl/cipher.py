@@ -14,13 +14,13 @@ see `datapath`, `ghash`, `fold`, `verdict` and `tx_tags` for one piece each of
 which is 0 for an authentic record; without the last term it is the tag to be sent.
 """
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from .cipher_arbiter import SpanArbiter
-from .cipher_issue import Issue
+from .cipher_issue import Issue, SharedIssue
 from .cipher_layouts import CipherLayouts
 from .cipher_prep import Prep
 from .datapath import Datapath
@@ -35,6 +35,8 @@ from .tx_tags import TxTags
 from .verdict import Verdicts
 
 JOB_DEPTH = 3
+# With transmit: of each direction in `Prep` and in its queue, so that the queue takes them all.
+JOBS = 6
 # More spans than the data path can hold of one slot each: 15 or 29 clocks of AES, GHASH, margin.
 SPANS_PER_ROUND_REGISTER = 32
 
@@ -54,12 +56,14 @@ class Cipher(wiring.Component):
     shadow_en, shadow_addr, shadow_data, shadow_mask: byte i goes to shadow_addr + i if mask[i].
     stage_addr -> stage_data: staging memory, latency 1; stage_clear: zero the word at stage_addr.
 
-    With transmit the directions take turns span by span, and a direction's host that takes nothing
-    holds up that direction alone. Key tokens wait for the spans of their own direction only.
+    With transmit the directions take turns slot by slot (`SharedIssue`), and a direction's host
+    that takes nothing holds up that direction alone. Key tokens wait for the spans of their own
+    direction only; while one is executed, no span of either is taken.
     tx_spans: see `TxLayouts.span`. tx_outcomes, tx_tags: see `TxTags`; a verdict comes after its
     frame's last write to the text ring and behind its last tag.
     tx_ring_addr -> tx_ring_data: the host's frames, as at cipher_addr.
     tx_text_en, tx_text_addr, tx_text_data, tx_text_mask: ciphertext into the text ring.
+    over_half, tx_over_half: the ring of that direction is, and its slots come first.
     """
 
     def __init__(self, config):
@@ -96,6 +100,8 @@ class Cipher(wiring.Component):
             "tx_text_addr": Out(layouts.byte_bits),
             "tx_text_data": Out(128),
             "tx_text_mask": Out(16),
+            "over_half": In(1),
+            "tx_over_half": In(1),
         }
 
     def elaborate(self, platform):
@@ -105,17 +111,20 @@ class Cipher(wiring.Component):
         under_way_limit = flying + 16  # with prep, the job queue and the stages behind
         m.submodules.keys = keys = KeyStore(config)
         m.submodules.prep = prep = Prep(config)
-        m.submodules.jobs = jobs = StreamFIFO(own.job, JOB_DEPTH)
-        m.submodules.issue = issue = Issue(config)
+        transmit = config.tx_flows > 0
+        jobs = StreamFIFO(own.rx_job, JOBS) if transmit else StreamFIFO(own.job, JOB_DEPTH)
+        m.submodules.jobs = jobs
+        m.submodules.issue = issue = (SharedIssue if transmit else Issue)(config)
         m.submodules.retires = retires = StreamFIFO(own.retire, flying)
         m.submodules.datapath = datapath = Datapath(config)
         m.submodules.inner = inner = InnerTypeTracker(datapath.sum_delay)
         # A sum's span is still in `retires`; this queue holds as many and cannot overflow.
         m.submodules.sums = sums = StreamFIFO(own.sum, flying + 2)
-        m.submodules.fold = fold = (SharedFold if config.tx_flows else Fold)(config)
+        m.submodules.fold = fold = (SharedFold if transmit else Fold)(config)
         m.submodules.back = back = Verdicts(config)
 
-        wiring.connect(m, prep.jobs, jobs.i)
+        if not transmit:
+            wiring.connect(m, prep.jobs, jobs.i)
         wiring.connect(m, jobs.o, issue.jobs)
         wiring.connect(m, issue.retires, retires.i)
         wiring.connect(m, retires.o, fold.retires)
@@ -125,18 +134,22 @@ class Cipher(wiring.Component):
 
         under_way = Signal(ceil_log2(under_way_limit + 1))
         drained = (under_way == 0) & ~back.key_pending
-        if config.tx_flows:
+        if transmit:
             of_tx = prep.spans.payload.tx
             m.d.sync += under_way.eq(under_way + (prep.accepted & ~of_tx) - back.retired)
             m.d.comb += back.key_done.eq(keys.done & ~of_tx)
-            arbiter = self._transmit(m, prep, keys, issue, datapath, fold, flying)
+            arbiter = self._transmit(m, prep, keys, jobs, issue, datapath, fold, flying)
+            waiting = Signal(range(JOBS + 1))
+            m.d.sync += waiting.eq(
+                waiting + (prep.accepted & ~of_tx) - (issue.jobs.valid & issue.jobs.ready)
+            )
             m.d.comb += [
-                arbiter.rx_open.eq(under_way < flying),
+                arbiter.rx_open.eq((under_way < flying) & (waiting < JOBS)),
                 arbiter.rx_drained.eq(drained),
                 prep.drained.eq(1),  # the arbiter has seen to it
                 self.shadow_en.eq(datapath.text_valid & ~datapath.text_tx),
                 inner.last.eq(datapath.text_last & ~datapath.text_tx),
-                sums.i.valid.eq(datapath.sum_valid & ~datapath.sum_tx),
+                sums.i.valid.eq(datapath.sum_valid),
             ]
         else:
             wiring.connect(m, wiring.flipped(self.spans), prep.spans)
@@ -180,10 +193,11 @@ class Cipher(wiring.Component):
         ]
         return m
 
-    def _transmit(self, m, prep, keys, issue, datapath, fold, flying):
+    def _transmit(self, m, prep, keys, rx_jobs, issue, datapath, fold, flying):
         """What transmit has of its own: the way in, deltas, queues and tags."""
         config, own, layouts = self.config, CipherLayouts(self.config), TxLayouts(self.config)
         m.submodules.arbiter = arbiter = SpanArbiter(config)
+        m.submodules.tx_jobs = jobs = StreamFIFO(own.tx_job, JOBS)
         m.submodules.tx_retires = retires = StreamFIFO(own.tx_retire, flying)
         m.submodules.tx_sums = sums = StreamFIFO(128, flying + 2)
         m.submodules.tx_delta = delta = TxDelta(config)
@@ -192,6 +206,7 @@ class Cipher(wiring.Component):
         wiring.connect(m, wiring.flipped(self.spans), arbiter.rx)
         wiring.connect(m, wiring.flipped(self.tx_spans), arbiter.tx)
         wiring.connect(m, arbiter.spans, prep.spans)
+        wiring.connect(m, jobs.o, issue.tx_jobs)
         wiring.connect(m, issue.tx_retires, retires.i)
         wiring.connect(m, retires.o, fold.tx_retires)
         wiring.connect(m, sums.o, fold.tx_sums)
@@ -200,11 +215,32 @@ class Cipher(wiring.Component):
         wiring.connect(m, back.outcomes, wiring.flipped(self.tx_outcomes))
         wiring.connect(m, back.tags, wiring.flipped(self.tx_tags))
 
-        token, text = prep.spans.payload, datapath.text_valid & datapath.text_tx
-        under_way = Signal(range(flying + 1))
-        m.d.sync += under_way.eq(under_way + (prep.accepted & token.tx) - back.retired)
+        job, retire = prep.jobs.payload, jobs.i.payload.retire
+        own_fields = job.transmit.shape().members
         m.d.comb += [
-            arbiter.tx_open.eq(under_way < flying),
+            rx_jobs.i.valid.eq(prep.jobs.valid & ~job.issue.tx),
+            rx_jobs.i.payload.issue.eq(job.issue),
+            rx_jobs.i.payload.retire.eq(job.retire),
+            jobs.i.valid.eq(prep.jobs.valid & job.issue.tx),
+            jobs.i.payload.issue.eq(job.issue),
+            *(
+                retire[name].eq((job.transmit if name in own_fields else job.retire)[name])
+                for name in own.tx_retire.members
+            ),
+            prep.jobs.ready.eq(Mux(job.issue.tx, jobs.i.ready, rx_jobs.i.ready)),
+        ]
+
+        token, text = prep.spans.payload, datapath.text_valid & datapath.text_tx
+        under_way, waiting = Signal(range(flying + 1)), Signal(range(JOBS + 1))
+        accepted = prep.accepted & token.tx
+        m.d.sync += [
+            under_way.eq(under_way + accepted - back.retired),
+            waiting.eq(waiting + accepted - (issue.tx_jobs.valid & issue.tx_jobs.ready)),
+        ]
+        m.d.comb += [
+            arbiter.tx_open.eq((under_way < flying) & (waiting < JOBS)),
+            issue.over_half.eq(self.over_half),
+            issue.tx_over_half.eq(self.tx_over_half),
             arbiter.tx_drained.eq((under_way == 0) & ~back.key_pending),
             back.key_done.eq(keys.done & token.tx),
             self.tx_ring_addr.eq(datapath.ring_address),
@@ -222,7 +258,7 @@ class Cipher(wiring.Component):
             delta.received.eq(datapath.text_received),
             deltas.i.valid.eq(delta.done),
             deltas.i.payload.eq(delta.delta),
-            sums.i.valid.eq(datapath.sum_valid & datapath.sum_tx),
-            sums.i.payload.eq(datapath.sum),
+            sums.i.valid.eq(datapath.tx_sum_valid),
+            sums.i.payload.eq(datapath.tx_sum),
         ]
         return arbiter

@@ -136,6 +136,9 @@ class CipherLayouts:
             {name: self.retire.members[name] for name in shared} | dict(own.members)
         )
         """A span of transmit as the stages behind GHASH need it."""
+        self.rx_job = data.StructLayout({"issue": self.issue, "retire": self.retire})
+        self.tx_job = data.StructLayout({"issue": self.issue, "retire": self.tx_retire})
+        """The parts of a job that each direction has use for."""
         self.tx_contribution = data.StructLayout(
             {"retire": self.tx_retire, "value": 128, "delta": layouts.delta}
         )

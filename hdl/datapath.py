@@ -21,7 +21,7 @@ from amaranth.lib.wiring import In, Out
 from .aes import Aes
 from .delay import DelayLine
 from .gf128 import field_order
-from .ghash import Ghash
+from .ghash import Ghash, SharedGhash
 from .layouts import Layouts
 
 POWER_BITS = 3  # index in the power memory: H^(index + 1)
@@ -50,7 +50,8 @@ def slot_layouts(layouts: Layouts) -> tuple[data.StructLayout, data.StructLayout
 
 
 class Datapath(wiring.Component):
-    """Slots in, text and sums out, in fixed time; slots of a span in consecutive clocks.
+    """Slots in, text and sums out, in fixed time; slots of a span in consecutive clocks, with
+    transmit in any clocks, those of the other direction between them.
 
     slot_valid, cipher, rest: a slot (`slot_layouts`).
     ring_address -> ring_data: 16 bytes from any byte address, latency 2.
@@ -59,9 +60,9 @@ class Datapath(wiring.Component):
     slot, tag or text, has passed. sum_valid, sum: GHASH of a span, tag and E(K, J0) added, in field
     order, `sum_delay` clocks behind its text_last.
 
-    Only with transmit: tx_ring_data, what the ring of transmit has at `ring_address`; text_tx,
-    sum_tx: the slot, the sum is of transmit; tag_valid: a tag slot; text_received: what was read,
-    masked.
+    Only with transmit: tx_ring_data, what the ring of transmit has at `ring_address`; text_tx:
+    the slot is of transmit; tx_sum_valid, tx_sum: as sum_valid, sum, which are of receive alone;
+    tag_valid: a tag slot; text_received: what was read, masked.
     """
 
     def __init__(self, config):
@@ -93,7 +94,8 @@ class Datapath(wiring.Component):
                     "text_tx": Out(1),
                     "text_received": Out(128),
                     "tag_valid": Out(1),
-                    "sum_tx": Out(1),
+                    "tx_sum_valid": Out(1),
+                    "tx_sum": Out(128),
                 }
                 if config.tx_flows
                 else {}
@@ -104,7 +106,9 @@ class Datapath(wiring.Component):
         m = Module()
         m.submodules.aes = aes = Aes(self.config.aes_round_registers)
         m.submodules.delay = delay = DelayLine(self.rest_layout, aes.latency - 2)
-        m.submodules.ghash = ghash = Ghash(self.config.ghash_lanes)
+        shared = self.config.tx_flows > 0
+        ghash = (SharedGhash if shared else Ghash)(self.config.ghash_lanes)
+        m.submodules.ghash = ghash
 
         valid = Signal(aes.latency)
         m.d.sync += valid.eq(Cat(self.slot_valid, valid))
@@ -125,7 +129,7 @@ class Datapath(wiring.Component):
         received = Signal(128)
         keystream = Signal(128)
         ring_data = self.ring_data
-        if self.config.tx_flows:
+        if shared:
             ring_data = Mux(slot.tx, self.tx_ring_data, self.ring_data)
         m.d.comb += [
             mask.eq(Cat(Mux(bit, C(0xFF, 8), C(0, 8)) for bit in slot.mask)),
@@ -141,17 +145,19 @@ class Datapath(wiring.Component):
             self.text_data.eq(received ^ (keystream & mask)),
         ]
         hashed, added = received, received
-        if self.config.tx_flows:
+        if shared:
             hashed = Mux(slot.tx, received ^ (keystream & mask), received)
             added = Mux(slot.tx, 0, received)
             m.d.sync += [
                 self.text_tx.eq(slot.tx),
                 self.text_received.eq(received),
                 self.tag_valid.eq(now & slot.is_tag),
+                ghash.tx.eq(slot.tx),
             ]
-            behind = Signal(self.sum_delay)
-            m.d.sync += behind.eq(Cat(self.text_tx, behind))
-            m.d.comb += self.sum_tx.eq(behind[-1])
+            m.d.comb += [
+                self.tx_sum_valid.eq(ghash.tx_result_valid),
+                self.tx_sum.eq(ghash.tx_result),
+            ]
 
         block, addend = Signal(128), Signal(128)
         with m.If(slot.is_tag):

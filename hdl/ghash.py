@@ -12,8 +12,10 @@ between runs: the next run's first block may follow in the next clock.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from .gf128 import Multiplier
 
@@ -68,4 +70,85 @@ class Ghash(wiring.Component):
             m.d.sync += self.result.eq(Mux(tail, multiplier.p ^ addend, 0))
         with m.Elif(tail):
             m.d.sync += self.result.eq(total)
+        return m
+
+
+class SharedGhash(wiring.Component):
+    """`Ghash` for two runs at a time, one of receive and one of transmit, slot by slot.
+
+    Blocks of a run may have gaps between them: a product that is not taken up where it comes out
+    waits in a memory, by direction and lane. Block i + k of a run comes at least k clocks behind
+    block i, so the product is there or just coming out.
+
+    tx: the block is of transmit. tx_result_valid, tx_result: of its runs.
+    """
+
+    valid: In(1)
+    tx: In(1)
+    data: In(128)
+    power: In(128)
+    fresh: In(1)
+    tail: In(1)
+    last: In(1)
+    addend: In(128)
+    result_valid: Out(1)
+    result: Out(128)
+    tx_result_valid: Out(1)
+    tx_result: Out(128)
+
+    def __init__(self, lanes: int):
+        self.lanes = lanes
+        self.latency = lanes + 1
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.multiplier = multiplier = Multiplier(self.lanes)
+        bits = max(1, ceil_log2(self.lanes))
+        m.submodules.waiting = waiting = Memory(shape=128, depth=2 << bits, init=[])
+        read, write = waiting.read_port(domain="comb"), waiting.write_port()
+
+        # Each direction counts on from run to run: only distances within a run matter.
+        place = Signal(bits + 1)  # lane, direction
+        lanes = [Signal(bits, name=f"{name}_lane") for name in ("rx", "tx")]
+        m.d.comb += place.eq(Cat(Mux(self.tx, lanes[1], lanes[0]), self.tx))
+        for direction, lane in enumerate(lanes):
+            with m.If(self.valid & (self.tx == direction)):
+                m.d.sync += lane.eq(Mux(lane == self.lanes - 1, 0, lane + 1))
+
+        layout = data.StructLayout({"valid": 1, "tail": 1, "last": 1, "place": bits + 1})
+        out = Signal(layout, name="entering")
+        m.d.comb += [
+            out.valid.eq(self.valid), out.tail.eq(self.valid & self.tail), out.last.eq(self.last),
+            out.place.eq(place),
+        ]  # fmt: skip
+        addend = self.addend
+        for i in range(self.lanes):
+            stage = Signal(layout, name=f"flags{i}")
+            held = Signal(128, name=f"addend{i}", reset_less=True)
+            m.d.sync += [stage.eq(out), held.eq(addend)]
+            out, addend = stage, held
+
+        # What a run's tail leaves in the memory is not read: the next run's lanes start afresh.
+        product, carried = multiplier.p, Signal(128)
+        m.d.comb += [
+            write.en.eq(out.valid),
+            write.addr.eq(out.place),
+            write.data.eq(product),
+            read.addr.eq(place),
+            carried.eq(Mux(out.valid & (out.place == place), product, read.data)),
+            multiplier.a.eq(self.data ^ Mux(self.fresh, 0, carried)),
+            multiplier.b.eq(self.power),
+        ]
+        for direction, (valid, result) in enumerate(
+            ((self.result_valid, self.result), (self.tx_result_valid, self.tx_result))
+        ):
+            tail = Signal(name=f"tail{direction}")
+            m.d.comb += tail.eq(out.tail & (out.place[-1] == direction))
+            m.d.sync += valid.eq(tail & out.last)
+            # As in `Ghash`.
+            with m.If(valid):
+                m.d.sync += result.eq(Mux(tail, product ^ addend, 0))
+            with m.Elif(tail):
+                m.d.sync += result.eq(result ^ product ^ addend)
         return m

@@ -14,7 +14,7 @@ from .layouts import Layouts
 from .ports import CompletionStream, FrameStream, MetaStream, TxMetaStream, frames_in, frames_out
 from .registers import AxiLite, Registers
 from .ring import PacketRing, ShadowRing
-from .tx_top import Transmit
+from .tx_top import Transmit, over_half
 from .walker import Walker
 
 SPANS = 16
@@ -147,10 +147,10 @@ class Device(Component):
             registers.counts.eq(commit.counts),
         ]
         if config.tx_flows:
-            self._transmit(m, cipher, registers)
+            self._transmit(m, ingress, cipher, registers)
         return m
 
-    def _transmit(self, m, cipher, registers):
+    def _transmit(self, m, ingress, cipher, registers):
         """Transmit between its ports, the cipher and the registers."""
         m.submodules.transmit = transmit = Transmit(self._config)
         for port in ("s_tx_axis", "s_tx_meta", "m_tx_axis", "m_tx_comp"):
@@ -159,7 +159,9 @@ class Device(Component):
         connect(m, transmit.spans, cipher.tx_spans)
         connect(m, cipher.tx_outcomes, transmit.outcomes)
         connect(m, cipher.tx_tags, transmit.tags)
+        m.d.sync += cipher.over_half.eq(over_half(ingress))
         m.d.comb += [
+            cipher.tx_over_half.eq(transmit.over_half),
             transmit.cipher_addr.eq(cipher.tx_ring_addr),
             cipher.tx_ring_data.eq(transmit.cipher_data),
             transmit.text_en.eq(cipher.tx_text_en),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transmit but for the cipher lane, which both directions share."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
@@ -25,6 +25,11 @@ OUTCOMES = 16
 VERDICTS = 32
 
 
+def over_half(ingress: Ingress) -> Value:
+    """Whether more than half of the words of an ingress' ring are in use, within a word."""
+    return (ingress.write_word - ingress.read_word)[len(ingress.read_word) - 1]
+
+
 class Transmit(Component):
     """From the host's frames to spans for the cipher lane, and from its text to the wire.
 
@@ -36,7 +41,7 @@ class Transmit(Component):
     commands, flow_key, flow_write_done, token_done, stall, counts: see `Registers`.
     spans: to the cipher lane. cipher_addr -> cipher_data: the host ring, see `PacketRing`.
     text_en, text_addr, text_data, text_mask, outcomes: from the cipher lane, see `TextRing`.
-    tags: those that completions give.
+    tags: those that completions give. over_half: the host ring is more than half full.
     """
 
     def __init__(self, config: Config):
@@ -63,6 +68,7 @@ class Transmit(Component):
                 "text_mask": In(16),
                 "outcomes": In(stream.Signature(layouts.outcome)),
                 "tags": In(stream.Signature(128)),
+                "over_half": Out(1),
             }
         )
 
@@ -100,6 +106,8 @@ class Transmit(Component):
             text.clear_en.eq(ingress.write_en),
             text.clear_word.eq(ingress.write_word),
         ]
+
+        m.d.sync += self.over_half.eq(over_half(ingress))
 
         # Front: whose frame, which records.
         connect(m, ingress.descs, flow_table.descs)
