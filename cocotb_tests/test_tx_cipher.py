@@ -303,7 +303,7 @@ def test_short_beside_long(short, over_half):
     """A record of 64 bytes does not wait for the long ones of the other direction.
 
     It has 5 slots and waits for one more with each, or for 7 while the other direction's ring is
-    over half full; and for the products of one span in front.
+    over half full; and for the products of one span in front. Sometimes two are under way at once.
     """
     rng = random.Random(8)
     tx, rx = TxTraffic(DEFAULT), Traffic(DEFAULT)
@@ -335,7 +335,7 @@ def test_short_beside_long(short, over_half):
     # While a key is taken, 90 clocks, nothing else is.
     before, beside = max(base[1:]), max(waits[1:])
     print(f"{before} clocks from offer to verdict alone, {beside} beside long records")
-    assert beside <= before + (80 if over_half else 48)
+    assert beside <= before + (112 if over_half else 24)
 
 
 @pytest.mark.parametrize("size", [47, 250, 1400, 8000])
