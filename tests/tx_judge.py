@@ -183,6 +183,12 @@ class Judge:
             for start, end, flags in held:
                 self.offer(flow, start, end, flags, again=True)
 
+    def settle(self) -> None:
+        """Until nothing is under way: what was held may be posted by the first poll."""
+        self.poll()
+        while self._posted:
+            self.poll()
+
     def judge(self, flow: RandomFlow, frame: bytes, expected: bytes | None) -> None:
         start, end = flow.checker.saw(frame)
         flow.last_payload = end - start

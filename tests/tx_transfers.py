@@ -319,7 +319,7 @@ class Trial(Judge):
     def _delete(self, flow: RandomFlow) -> bool:
         if not flow.alive:
             return False
-        self.poll()  # keys go behind the completions of frames that need them
+        self.settle()  # keys go behind the completions of frames that need them
         self.device.delete(flow.handle)
         flow.ktls.deleted()
         flow.alive = False
