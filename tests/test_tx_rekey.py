@@ -33,6 +33,15 @@ def the_install(actions, slot, epoch):
 # --- key epochs -----------------------------------------------------------------------------
 
 
+def two_epochs():
+    """Epoch 0 in slot 0, and epoch 1, from offset 1000 on, in slot 1."""
+    keys = keys_in(RekeyMode.EPOCHS)
+    change(keys, 7, 1000)
+    keys.progress(0, 0, IDLE)
+    keys.installed(True)
+    return keys
+
+
 def test_epochs_a_new_key_goes_into_the_free_slot_at_once():
     keys = keys_in(RekeyMode.EPOCHS)
     assert (keys.usable, keys.slots, keys.progress(0, 0, IDLE)) == ({0}, {0: 0}, [])
@@ -48,10 +57,7 @@ def test_epochs_a_new_key_goes_into_the_free_slot_at_once():
 
 
 def test_epochs_the_old_slot_is_cleared_when_its_last_record_is_acknowledged():
-    keys = keys_in(RekeyMode.EPOCHS)
-    change(keys, 7, 1000)
-    keys.progress(0, 0, IDLE)
-    keys.installed(True)
+    keys = two_epochs()
     assert keys.progress(999, 1500, IDLE) == []
     # A last retransmission is under way: no other is begun, and the key stays until it is done.
     assert keys.progress(1000, 1500, {0}) == []
@@ -64,10 +70,7 @@ def test_epochs_the_old_slot_is_cleared_when_its_last_record_is_acknowledged():
 
 
 def test_epochs_a_third_key_takes_the_oldest_slot_once_the_stream_has_passed_it():
-    keys = keys_in(RekeyMode.EPOCHS)
-    change(keys, 7, 1000)
-    keys.progress(0, 0, IDLE)
-    keys.installed(True)
+    keys = two_epochs()
     change(keys, 9, 2000)
     assert keys.progress(0, 999, IDLE) == []
     assert keys.usable == {0, 1}
@@ -86,10 +89,7 @@ def test_epochs_a_third_key_takes_the_oldest_slot_once_the_stream_has_passed_it(
 
 
 def test_epochs_a_third_key_waits_for_acknowledgements_where_the_stream_does_not_pass():
-    keys = keys_in(RekeyMode.EPOCHS)
-    change(keys, 7, 1000)
-    keys.progress(0, 0, IDLE)
-    keys.installed(True)
+    keys = two_epochs()
     change(keys, 9, 2000)
     change(keys, 11, 3000)
     assert keys.waiting == (2, 3)
@@ -105,10 +105,7 @@ def test_epochs_a_third_key_waits_for_acknowledgements_where_the_stream_does_not
 
 
 def test_epochs_a_key_whose_records_are_acknowledged_is_not_installed_any_more():
-    keys = keys_in(RekeyMode.EPOCHS)
-    change(keys, 7, 1000)
-    keys.progress(0, 0, IDLE)
-    keys.installed(True)
+    keys = two_epochs()
     change(keys, 9, 2000)
     change(keys, 11, 3000)
     *clears, install = keys.progress(3000, 500, IDLE)
