@@ -14,14 +14,10 @@ observer of `tests/brute_force_rules.py`. It breaks if
 The keys are constants and protect nothing.
 """
 
-import argparse
-import multiprocessing
 import random
 import re
 import sys
-import time
 from collections import Counter
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from sealane.driver.device import Device
@@ -36,6 +32,7 @@ from tests.brute_force_rules import Rules, TrueRecord
 from tests.sealed import KEY_UPDATE, TICKET, Sealer, Sealer12
 from tests.tcp_frames import Segment
 from tests.transfers import Plan, Sealed, Transfer
+from tests.trial_command import run_blocks, trial_parser
 
 CONFIGS = {
     "default": Config(),
@@ -435,35 +432,12 @@ def _chunk(args) -> Tally:
 
 def main(argv=None) -> int:
     """The command; exit status 1 if a trial broke."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--engine", choices=("model", "rtl"), default="model")
-    parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first trial")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser = trial_parser(__doc__)
     parser.add_argument("--config", choices=CONFIGS,
                         help="without it the model has all in turn, the gateware default only")
     options = parser.parse_args(argv)
     config = options.config or ("default" if options.engine == "rtl" else None)
-    seeds = range(options.seed, options.seed + options.trials)
-    size = max(1, min(250, -(-len(seeds) // options.jobs)))
-    chunks = [(seeds[i : i + size], options.engine, config) for i in range(0, len(seeds), size)]
-    total, began = Tally(), time.monotonic()
-    with ExitStack() as stack:
-        parts = map(_chunk, chunks)
-        if options.jobs > 1:
-            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(options.jobs))
-            parts = pool.imap(_chunk, chunks)
-        for part in parts:
-            total.add(part)
-            for line in part.breaks:
-                print(line, flush=True)
-            if sys.stderr.isatty():
-                print(f"\r{total.trials} of {len(seeds)}, {len(total.breaks)} breaks",
-                      end="", file=sys.stderr, flush=True)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    print(f"{options.engine}: {total} ({time.monotonic() - began:.0f} s)")
-    return 1 if total.breaks else 0
+    return run_blocks(options, _chunk, config, Tally())
 
 
 if __name__ == "__main__":

@@ -18,13 +18,9 @@ Keys are random and protect nothing.
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
 import random
 import sys
-import time
 from collections import Counter
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from sealane.driver.ktls.tx_plan import Drop, DropReason, Plan, Post, TxMode
@@ -35,6 +31,7 @@ from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason
 
 from tests.tcp_frames import ACK
+from tests.trial_command import run_blocks, trial_parser
 from tests.tx_errants import ERRANTS, MAY_LEAVE
 from tests.tx_judge import Broken, Judge
 from tests.tx_random_flow import ERRANT, FLAGS, RandomFlow
@@ -434,39 +431,10 @@ def _chunk(args) -> Tally:
 
 def main(argv=None) -> int:
     """The command; exit status 1 if a trial broke."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--engine", choices=("model", "rtl"), default="model")
-    parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first trial")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser = trial_parser(__doc__)
     parser.add_argument("--plan", choices=PLANS, help="without it a trial draws one")
     options = parser.parse_args(argv)
-    seeds = range(options.seed, options.seed + options.trials)
-    size = max(1, min(250, -(-len(seeds) // options.jobs)))
-    chunks = [
-        (seeds[i : i + size], options.engine, options.plan) for i in range(0, len(seeds), size)
-    ]
-    total, began = Tally(), time.monotonic()
-    with ExitStack() as stack:
-        parts = map(_chunk, chunks)
-        if options.jobs > 1:
-            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(options.jobs))
-            parts = pool.imap(_chunk, chunks)
-        for part in parts:
-            total.add(part)
-            for line in part.breaks:
-                print(line, flush=True)
-            if sys.stderr.isatty():
-                print(
-                    f"\r{total.trials} of {len(seeds)}, {len(total.breaks)} breaks",
-                    end="",
-                    file=sys.stderr,
-                    flush=True,
-                )
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    print(f"{options.engine}: {total} ({time.monotonic() - began:.0f} s)")
-    return 1 if total.breaks else 0
+    return run_blocks(options, _chunk, options.plan, Tally())
 
 
 if __name__ == "__main__":
