@@ -145,7 +145,9 @@ class Trial(Judge):
         kind = 23 if rng.random() < 0.9 else rng.choice((21, 22))
         promised = size > 0 and rng.random() < self.promise
         padding = rng.randrange(20) if tls13 and rng.random() < 0.2 and size < 1 << 14 else 0
-        odd = not tls13 and rng.random() < 0.03
+        # A key whose first nonce is the application's own has no counter, and then all are its own.
+        counted = flow.ktls.handle is not None or flow.number > flow.base
+        odd = not tls13 and rng.random() < 0.03 and counted
         flow.write(size, kind, promised, padding, odd)
         self.counts[f"{'AES-' + str(flow.bits)}, TLS 1.{3 if tls13 else 2}"] += 1
 
@@ -236,7 +238,7 @@ class Trial(Judge):
         first = flow.records[0]
         if first.promised:
             return False
-        end = self.rng.randrange(1, first.sealed.tag_at + 1)
+        end = self.rng.randrange(1, min(first.sealed.tag_at, flow.mss) + 1)
         final = self.rng.random() < 0.5
         self.offer(flow, -self.rng.randrange(1, 50), end, encrypt=False, final=final)
         return True
@@ -375,7 +377,7 @@ class Trial(Judge):
         self.post(flow, [post], name, reasons)
 
     def _make_room(self) -> None:
-        if not self.device.room:
+        while not self.device.room:  # what was held may take it again
             self.poll()
 
     def _end(self, flow: RandomFlow) -> None:
