@@ -6,6 +6,7 @@ not offer (renegotiation, KeyUpdate, early data, the suites of TLS 1.3, record p
 in the same libssl by `ctypes`. Certificates and keys are made for the test and protect nothing.
 """
 
+import atexit
 import contextlib
 import ctypes
 import datetime
@@ -31,9 +32,17 @@ OP_ALLOW_CLIENT_RENEGOTIATION = 1 << 8
 
 
 @functools.cache
+def _scratch() -> Path:
+    """A folder of the process, removed when it ends."""
+    folder = tempfile.TemporaryDirectory(prefix="sealane-tls-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+@functools.cache
 def certificate() -> tuple[Path, Path]:
     """A self-signed certificate and its key, in files of the process."""
-    folder = Path(tempfile.mkdtemp(prefix="sealane-cert-"))
+    folder = _scratch()
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sealane.test")])
     now = datetime.datetime(2024, 1, 1)
@@ -107,7 +116,7 @@ class TlsRun:
         server.load_cert_chain(*certificate())
         client.check_hostname = False
         client.verify_mode = ssl.CERT_NONE
-        handle, path = tempfile.mkstemp(prefix="sealane-keys-")
+        handle, path = tempfile.mkstemp(prefix="keys-", dir=_scratch())
         os.close(handle)
         client.keylog_filename = path
         for context in (client, server):
