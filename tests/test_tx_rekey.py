@@ -162,8 +162,8 @@ def test_gap_a_key_that_comes_while_one_is_installed_waits():
 def test_a_key_that_cannot_be_installed_stays_softwares_and_no_other_is_tried(mode):
     keys = keys_in(mode)
     change(keys, 7, 0)
-    keys.progress(0, 0, IDLE)
-    assert keys.installed(False) == []
+    install = keys.progress(0, 0, IDLE)[-1]
+    assert keys.installed(False) == [ClearKey(install.slot)]
     assert keys.failed
     assert 1 not in keys.usable
     assert not change(keys, 9, 2000)
@@ -173,6 +173,17 @@ def test_a_key_that_cannot_be_installed_stays_softwares_and_no_other_is_tried(mo
     assert keys.epochs[2].base == 9
     with pytest.raises(ValueError, match="no key"):
         keys.installed(True)
+
+
+def test_a_key_whose_slot_was_taken_does_not_stay_when_the_new_one_cannot_be_installed():
+    keys = keys_in(RekeyMode.EPOCHS)
+    change(keys, 7, 1000)
+    the_install(keys.progress(0, 0, IDLE), 1, 1)
+    keys.installed(True)
+    change(keys, 9, 2000)
+    the_install(keys.progress(0, 1000, IDLE), 0, 2)  # nothing under the first is acknowledged
+    assert keys.installed(False) == [ClearKey(0)]
+    assert (keys.usable, keys.slots) == ({1}, {1: 1})
 
 
 @pytest.mark.parametrize("mode", list(RekeyMode))

@@ -131,14 +131,17 @@ class TxRekey:
         return actions
 
     def installed(self, ok: bool) -> list[KeyAction]:
-        """The `InstallKey` under way was done, or could not be. Raises `ValueError` without one."""
+        """The `InstallKey` under way was done, or could not be; what is to be done then.
+
+        Raises `ValueError` if none was under way.
+        """
         install, self._installing = self._installing, None
         if install is None:
             raise ValueError("no key is being installed")
         if not ok:
             self.failed = True
             self._waiting.clear()
-            return []
+            return [ClearKey(install.slot)]  # the key that was to be replaced is there still
         self._slots[install.slot] = install.epoch.number
         self._usable.add(install.epoch.number)
         if self.mode is RekeyMode.EPOCHS:
