@@ -7,13 +7,14 @@ from unittest import mock
 from amaranth.asserts import AnySeq
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
-from sealane.hdl import cipher_prep, fold, registers
-from sealane.hdl.cipher_issue import Issue
+from sealane.hdl import cipher_prep, fold, registers, tx_tags
+from sealane.hdl.cipher_arbiter import SpanArbiter
+from sealane.hdl.cipher_issue import Issue, SharedIssue
 from sealane.hdl.cipher_prep import Prep
 from sealane.hdl.commit import Commit
 from sealane.hdl.fifo import StreamFIFO
 from sealane.hdl.flow_table import FlowTable
-from sealane.hdl.fold import Fold
+from sealane.hdl.fold import Fold, SharedFold
 from sealane.hdl.frame_reader import FrameReader
 from sealane.hdl.ingress import Ingress
 from sealane.hdl.layouts import Layouts
@@ -21,6 +22,8 @@ from sealane.hdl.span_maker import SpanMaker
 from sealane.hdl.tx_commit import TxCommit
 from sealane.hdl.tx_reader import TxReader
 from sealane.hdl.tx_ring import TextRing
+from sealane.hdl.tx_tags import TxTags
+from sealane.hdl.tx_walker import TxWalker
 from sealane.hdl.verdict import Verdicts
 from sealane.hdl.walker import Walker
 
@@ -75,11 +78,20 @@ COMPONENTS = {
     "verdicts": Verdicts,
     "commit": Commit,
     "frame_reader": FrameReader,
+    "span_arbiter": lambda _: SpanArbiter(TX_SMALL),
+    "shared_issue": lambda _: SharedIssue(TX_SMALL),
+    "shared_fold": lambda _: SharedFold(TX_SMALL),
+    "tx_tags": lambda _: TxTags(TX_SMALL),
+    "tx_walker": lambda _: TxWalker(TX_SMALL),
     "text_ring": lambda _: TextRing(TX_SMALL),
     "tx_commit": lambda _: TxCommit(TX_SMALL),
     "tx_reader": lambda _: TxReader(TX_SMALL),
 }
-"""Every component with an output stream but `Registers`; `Cipher` and `Device` only join them."""
+"""Every component with an output stream but `Registers`; `Cipher`, `Transmit` and `Device` only join
+them."""
+
+INSIDE = {"fold": fold, "shared_fold": fold, "tx_tags": tx_tags}
+"""Those whose registers the induction names, and where they are."""
 
 
 def _stays(bench, port, name, wrong):
@@ -99,8 +111,8 @@ def stream_bench(name, *, wrong=False):
         mock.patch.object(fold, "SideMultiplier", AnyProduct),
         mock.patch.object(cipher_prep, "SideMultiplier", AnyProduct),
     ):
-        if name == "fold":
-            opened = Opened(dut, fold)
+        if name in INSIDE:
+            opened = Opened(dut, INSIDE[name])
             bench.m.submodules.dut = opened.module
         else:
             bench.m.submodules.dut = dut.elaborate(None)
@@ -110,12 +122,40 @@ def stream_bench(name, *, wrong=False):
         bench.holds_until_taken(stream, assume=True, name=port)
     if name == "fold":
         # Prep folds only what has slots, and a sum comes for each span that has.
-        span = dut.retires.payload
-        bench.assume(~dut.retires.valid | ~span.fold | span.has_slots)
-        bench.claim(opened.state("PASS") | (dut.retires.valid & span.fold & dut.sums.valid))
+        folds = _folds(bench, dut.retires, dut.sums)
+        bench.claim(opened.state("PASS") | folds)
+    if name == "shared_fold":
+        inner = opened.signals
+        folds = (
+            _folds(bench, dut.retires, dut.sums),
+            _folds(bench, dut.tx_retires, dut.tx_sums, dut.tx_deltas),
+        )
+        for i, (way, fold_of) in enumerate(zip(("rx", "tx"), folds, strict=True)):
+            due = ~opened.state("CHOOSE") & (inner["before"] == i)
+            bench.claim(~inner[f"{way}_there"] | fold_of)
+            bench.claim(~due | (fold_of & ~inner[f"{way}_there"]))
+    if name == "tx_tags":
+        inner = opened.signals
+        bench.claim(opened.state("READ") | dut.contributions.valid)
+        bench.claim(opened.state("EMIT") | ~(inner["written"] | inner["gave"]))
+        bench.claim(~opened.state("VERDICT") | ~inner["added"])
+    if name == "span_arbiter":
+        # Room for a span, once there, is there until one is taken.
+        for way, port in (("rx", dut.rx), ("tx", dut.tx)):
+            for room in ("open", "drained"):
+                had = getattr(dut, f"{way}_{room}")
+                kept = bench.before(had & ~(port.valid & port.ready), f"{way}_{room}_kept")
+                bench.assume(~kept | had)
     for port, stream in streams(dut, Out).items():
         _stays(bench, stream, port, wrong)
     return bench
+
+
+def _folds(bench, retires, *behind):
+    """Whether a span is there that is to be folded, with all that comes behind it."""
+    span = retires.payload
+    bench.assume(~retires.valid | ~span.fold | span.has_slots)
+    return retires.valid & span.fold & Cat(part.valid for part in behind).all()
 
 
 def axi_bench(*, wrong=False):
