@@ -87,8 +87,8 @@ COMPONENTS = {
     "tx_commit": lambda _: TxCommit(TX_SMALL),
     "tx_reader": lambda _: TxReader(TX_SMALL),
 }
-"""Every component with an output stream but `Registers`; `Cipher`, `Transmit` and `Device` only join
-them."""
+"""Every component with an output stream but `Registers`; `Cipher`, `Transmit` and `Device` only
+join them."""
 
 INSIDE = {"fold": fold, "shared_fold": fold, "tx_tags": tx_tags}
 """Those whose registers the induction names, and where they are."""

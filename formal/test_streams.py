@@ -13,7 +13,9 @@ def test_streams_stay_until_taken(name):
     assert outcome.status == "PASS", outcome.log
 
 
-@pytest.mark.parametrize("name", ["fold", "flow_table", "span_arbiter", "shared_issue", "shared_fold", "tx_tags"])
+@pytest.mark.parametrize(
+    "name", ["fold", "flow_table", "span_arbiter", "shared_issue", "shared_fold", "tx_tags"]
+)
 def test_stream_proof_can_fail(name):
     """Nothing stays when it was taken."""
     outcome = run(stream_bench(name, wrong=True), mode="bmc", depth=8)
