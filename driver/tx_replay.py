@@ -37,6 +37,7 @@ from .tls.connection import InstallKeys
 from .transport import Transport
 from .tx_connection import SendingConnection
 from .tx_device import TxCompletion, TxDevice
+from .tx_needed import StillNeeded
 from .tx_plain import PlainRecord
 from .tx_sender import BAD_CHECKSUM, BEFORE_MARKER, OVERSIZE, RANDOM_NONCES, Outgoing, Sender
 from .wire import as_on_wire
@@ -90,14 +91,15 @@ class TxReplay:
     """One capture through one device's transmit.
 
     mode: forces a way. rekey: how the device gets new keys. ack_delay: seconds until an
-    acknowledgement in the capture has reached the sender, where it releases records.
+    acknowledgement in the capture has reached the sender, where it releases records; without it
+    `ACK_DELAY`, and never before the sender has sent the last segment that needs them.
     completion_delay: segments of a direction that pass before the driver looks at completions.
     """
 
     def __init__(
         self, transport: Transport, keylog: Keylog, config: Config | None = None, *,
         mode: TxMode = TxMode.AUTO, rekey: RekeyMode = RekeyMode.EPOCHS,
-        ack_delay: float = ACK_DELAY, completion_delay: int = 0,
+        ack_delay: float | None = None, completion_delay: int = 0,
     ) -> None:  # fmt: skip
         self.trace: list[TxTrace] = []
         self.errors: list[str] = []
@@ -105,7 +107,9 @@ class TxReplay:
         self._keylog = keylog
         self._mode = mode
         self._rekey_mode = rekey
-        self._ack_delay = ack_delay
+        self._ack_delay = ACK_DELAY if ack_delay is None else ack_delay
+        self._foresees = ack_delay is None
+        self._needed: StillNeeded | None = None
         self._completion_delay = completion_delay
         self._table = ConnectionTable()
         self._connections: list[SendingConnection] = []
@@ -142,6 +146,8 @@ class TxReplay:
         self._packets, self._parsed, notes = as_on_wire(packets, HOST, self.device.config)
         self.errors += notes
         self._truths = decode_capture(self._packets, self._keylog, self._parsed)
+        if self._foresees:
+            self._needed = StillNeeded(self._packets, self._parsed)
 
     def send(self, start: int, end: int) -> None:
         """Packets [start, end) go to the device; some may still be in it."""
@@ -168,7 +174,7 @@ class TxReplay:
             self._post_as_it_is(packet)
             return
         for sender in connection.senders.values():
-            self._acknowledge(sender)
+            self._acknowledge(connection.tcp.index, sender)
         way = connection.tcp.direction(ends(head)[0])
         sender = connection.senders[way]
         sender.heard = self._time
@@ -412,10 +418,13 @@ class TxReplay:
         self._poll()
         self._do(sender, sender.kernel.rekey(record.info, record.nonce))
 
-    def _acknowledge(self, sender: Sender) -> None:
+    def _acknowledge(self, connection: int, sender: Sender) -> None:
         if sender.kernel is None:
             return
-        seq = sender.acknowledged(self._time)
+        needed = None
+        if self._needed is not None:
+            needed = self._needed.lowest(connection, sender.way, self._packet)
+        seq = sender.acknowledged(self._time, needed)
         if seq is not None:
             if len(sender.kernel.keys.epochs) > 1:
                 self._poll()

@@ -117,6 +117,8 @@ class Sender:
         self.highest = 0
         self._pushed = 0  # records
         self._acks: deque[tuple[float, int]] = deque()  # when they take effect, stream offset
+        self._heard_of = 0  # stream offset of the highest that has
+        self._acked = 0  # ... up to which the kernel was told
 
     @property
     def marker_seq(self) -> int:
@@ -191,15 +193,19 @@ class Sender:
         """The receiver's acknowledgement number, seen now, that reaches the sender at `due`."""
         self._acks.append((due, self.stream.offset(ack)))
 
-    def acknowledged(self, now: float) -> int | None:
-        """The TCP sequence number up to which everything is acknowledged at `now`, if it moved."""
-        offset = None
+    def acknowledged(self, now: float, needed: int | None = None) -> int | None:
+        """The TCP sequence number up to which everything is acknowledged at `now`, if it moved.
+
+        needed: stream offset of the first byte that the sender will send again; what is behind it
+        counts as acknowledged only later.
+        """
         while self._acks and self._acks[0][0] <= now:
             # The capture may lack segments, and a FIN counts as a byte.
-            at = min(self._acks.popleft()[1], self.highest)
-            offset = at if offset is None else max(offset, at)
-        if offset is None or self.plain is None or offset <= self.plain.start:
+            self._heard_of = max(self._heard_of, min(self._acks.popleft()[1], self.highest))
+        offset = self._heard_of if needed is None else min(self._heard_of, needed)
+        if self.plain is None or offset <= max(self._acked, self.plain.start):
             return None
+        self._acked = offset
         return self.stream.sequence(offset)
 
     @property

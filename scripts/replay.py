@@ -89,7 +89,8 @@ def add_transmit_arguments(parser: argparse.ArgumentParser) -> None:
                        "acknowledged, software until then")
     group.add_argument("--ack-delay", type=float, metavar="MS",
                        help="milliseconds from an acknowledgement in the capture to its arrival at "
-                       f"the sender, which then forgets records (default {ACK_DELAY * 1000:g})")
+                       "the sender, which then forgets records (default "
+                       f"{ACK_DELAY * 1000:g}, and as long as it sends them again)")
 
 
 def open_transport(engine: str, waves: Path | None, config: Config) -> Transport:
@@ -201,7 +202,7 @@ def make_replay(
     if args.direction != "tx":
         receive = Replay(transport, keylog, args.confirm_delay, config, flow_options_of(args))
     if args.direction != "rx":
-        delay = ACK_DELAY if args.ack_delay is None else args.ack_delay / 1000
+        delay = None if args.ack_delay is None else args.ack_delay / 1000
         transmit = TxReplay(
             transport, keylog, config, mode=TxMode(args.tx_mode or TxMode.AUTO),
             rekey=RekeyMode(args.tx_rekey or RekeyMode.EPOCHS), ack_delay=delay,
