@@ -4,7 +4,8 @@
 Both directions are transmit flows of one card: each is replayed as if the card sat at its sender.
 A capture point sees what TCP did, so that losses and retransmissions of the capture decide which
 way each segment goes. Every frame of the capture is given to the device, in its order: segments of
-offloaded directions as the host had them, plaintext and room for tags, all others as they are.
+offloaded directions as the host had them, plaintext and room for tags, all others as they are. One
+that is longer than the device takes is cut in front of it (`segmentation`).
 
 Frames are in the device together where no decision depends on what they come to; which those are
 does not depend on the engine, so that every engine gets the same frames and commands.
@@ -32,6 +33,7 @@ from .ktls.tx_plan import Drop, DropReason, Plan, Post, TxMode
 from .ktls.tx_rekey import InstallKey, KeyAction, RekeyMode
 from .model.parser import RST, Parsed
 from .oracle import HOST, ConnectionTruth, decode_capture
+from .segmentation import MTU, cut_long
 from .tcp import ACK, ConnectionTable, TcpConnection, peer
 from .tls.connection import InstallKeys
 from .transport import Transport
@@ -121,6 +123,7 @@ class TxReplay:
         self._events: list[dict[str, Any]] = []
         self._packets: Sequence[Packet] = ()
         self._parsed: Sequence[Parsed] = ()
+        self._first: Sequence[int] = (0,)  # of each packet of the capture, in `_packets`
         self._truths: Sequence[ConnectionTruth] = ()
         self._packet = 0
         self._time = 0.0
@@ -143,14 +146,21 @@ class TxReplay:
 
     def begin(self, packets: Sequence[Packet]) -> None:
         """Reads a capture; then `send` all of its packets, and `finish`."""
-        self._packets, self._parsed, notes = as_on_wire(packets, HOST, self.device.config)
+        whole, parsed, notes = as_on_wire(packets, HOST, self.device.config)
+        self._packets, self._parsed, self._first = cut_long(
+            whole, parsed, HOST, self.device.config.max_frame
+        )
+        more = len(self._packets) - len(whole)
         self.errors += notes
+        if more:
+            self.errors.append(f"they are sent in segments that fit {MTU} bytes: {more} more")
         self._truths = decode_capture(self._packets, self._keylog, self._parsed)
         if self._foresees:
             self._needed = StillNeeded(self._packets, self._parsed)
 
     def send(self, start: int, end: int) -> None:
         """Packets [start, end) go to the device; some may still be in it."""
+        start, end = self._first[start], self._first[end]
         for packet, head in zip(self._packets[start:end], self._parsed[start:end], strict=True):
             self._packet = packet.index
             self._time = max(self._time, packet.time - self._packets[0].time)

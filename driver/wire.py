@@ -63,7 +63,7 @@ def fill_in(frame: bytes, head: Parsed) -> bytes | None:
 
 def fill_in_ipv4(frame: bytes) -> bytes:
     """The frame, which holds an IPv4 packet, with its header's checksum where that is 0."""
-    ip = _packet_offset(frame)
+    ip = packet_offset(frame)
     if frame[ip + 10 : ip + 12] != b"\0\0":
         return frame
     whole = bytearray(frame)
@@ -84,7 +84,7 @@ def _put(frame: bytearray, at: int, covered: bytes) -> None:
     frame[at : at + 2] = (ones_complement_sum(covered) ^ 0xFFFF).to_bytes(2, "big")
 
 
-def _packet_offset(frame: bytes) -> int:
+def packet_offset(frame: bytes) -> int:
     """Where the IP packet begins, behind up to two VLAN tags."""
     at = 12
     for _ in range(2):

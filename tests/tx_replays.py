@@ -94,7 +94,8 @@ def check_any(result):
             assert tx["segments"] == tx["wire"] + encrypted + tx["dropped"]
             assert tx["wire"] == sum(tx["wire_reasons"].values())
             assert tx["dropped"] == sum(tx["reasons"].values())
-            traced = result.outcomes(way, connection["index"]).values()
+            index = connection["index"]
+            traced = [s for s in result.trace if (s.connection, s.way) == (index, way)]
             assert len(traced) == tx["segments"]
             assert sum(s.identical for s in traced) == tx["identical"]
             for w in Way:
