@@ -42,7 +42,7 @@ from .tx_device import TxCompletion, TxDevice
 from .tx_needed import StillNeeded
 from .tx_plain import PlainRecord
 from .tx_sender import BAD_CHECKSUM, BEFORE_MARKER, OVERSIZE, RANDOM_NONCES, Outgoing, Sender
-from .wire import as_on_wire
+from .wire import as_on_wire, without_trailer
 
 SCHEMA = "sealane.replay/1"
 ACK_DELAY = 0.05  # seconds
@@ -181,7 +181,7 @@ class TxReplay:
         if segment is not None:
             connection = self._connections[segment.connection.index]
         if connection is None:
-            self._post_as_it_is(packet)
+            self._post_as_it_is(packet.frame, packet.index)
             return
         for sender in connection.senders.values():
             self._acknowledge(connection.tcp.index, sender)
@@ -195,7 +195,7 @@ class TxReplay:
             )
             self._segment(sender, out)
         else:
-            self._post_as_it_is(packet)
+            self._post_as_it_is(without_trailer(packet.frame, head), packet.index)
         if segment is None:
             return
         if head.tcp_flags & ACK:
@@ -214,12 +214,11 @@ class TxReplay:
         at = head.tcp_offset + 8
         return int.from_bytes(packet.frame[at : at + 4], "big")
 
-    def _post_as_it_is(self, packet: Packet) -> None:
+    def _post_as_it_is(self, frame: bytes, packet: int) -> None:
         """A frame without text of an offloaded direction. What no card carries goes around it."""
-        if 0 < len(packet.frame) <= self.device.config.max_frame:
+        if 0 < len(frame) <= self.device.config.max_frame:
             meta = TX_META.pack({"op": TxOp.NOTHING})
-            posted = _Posted(TxOp.NOTHING, packet.index, packet.frame)
-            self._post([Post(packet.frame, meta)], [posted])
+            self._post([Post(frame, meta)], [_Posted(TxOp.NOTHING, packet, frame)])
 
     def _segment(self, sender: Sender, out: Outgoing) -> None:
         """A segment with payload behind the installation of its direction's keys."""

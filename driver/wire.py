@@ -14,6 +14,8 @@ from sealane.hdl.abi.config import Config
 from .capture import Packet
 from .model.parser import TCP, TPIDS, Parsed, ones_complement_sum, parse
 
+SHORTEST = 60  # bytes of a frame without its check sequence, IEEE 802.3
+
 
 def as_on_wire(
     packets: Sequence[Packet], host: Config, device: Config
@@ -69,6 +71,16 @@ def fill_in_ipv4(frame: bytes) -> bytes:
     whole = bytearray(frame)
     _put(whole, ip + 10, frame[ip : ip + (frame[ip] & 15) * 4])
     return bytes(whole)
+
+
+def without_trailer(frame: bytes, head: Parsed) -> bytes:
+    """The frame as its host made it: what stands behind the IP packet, beyond the shortest frame,
+    was put there on the way (a check sequence, a switch's time stamp, padding inside a VLAN).
+
+    head: what a parser read in it. Frames without a TCP segment stay as they are.
+    """
+    end = head.payload_offset + head.payload_length
+    return frame[: max(end, SHORTEST)] if head.is_tcp else frame
 
 
 def pseudo_header_sum(head: Parsed, length: int) -> int:
