@@ -464,6 +464,24 @@ def test_only_the_latest_plan_can_be_taken_back_and_once():
     assert host.tx.counters.undone == 1
 
 
+# --- views ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_view_of_items_that_are_no_bytes(frozen):
+    """A view's length is that of its items, a record's that of its bytes."""
+    words = content(400)
+    view = memoryview(bytearray(words)).cast("I")
+    one, other = Host(), Host()
+    assert one.tx.push(23, view, frozen) == other.tx.push(23, words)
+    assert one.tx.push(23, view[:0], frozen) == other.tx.push(23, b"")
+    with pytest.raises(ValueError, match="gaps"):
+        one.tx.push(23, view[::2], frozen)
+    with pytest.raises(ValueError, match="at most"):
+        one.tx.push(23, memoryview(bytes(20000)).cast("I"), frozen)
+    assert (len(one.tx.records), one.tx.records.end) == (2, other.tx.records.end)
+
+
 # --- tags -----------------------------------------------------------------------------------
 
 

@@ -129,8 +129,8 @@ class KtlsTx:
         has given or will give, and must not be repeated; who gives all of them answers for all.
 
         Raises `ValueError` on more than 2^14 bytes, with padding, or where TLS has no such thing,
-        and on a nonce that the counter has; `SequenceExhausted` when no record number is left.
-        Then there is no record.
+        on a nonce that the counter has, and on a view with gaps; `SequenceExhausted` when no record
+        number is left. Then there is no record.
         """
         if self.records.next_count > _LAST_NUMBER:
             raise SequenceExhausted("no record number is left")
@@ -141,7 +141,10 @@ class KtlsTx:
         else:
             first, number = self._nonce
             explicit = (first + self.records.next_count - number).to_bytes(9, "big")[1:]
-        if len(content) + padding > MAX_PLAINTEXT:
+        view = memoryview(content)
+        if not view.c_contiguous:
+            raise ValueError("content: bytes without gaps")
+        if view.nbytes + padding > MAX_PLAINTEXT:
             raise ValueError(f"at most {MAX_PLAINTEXT} bytes of plaintext")
         if version == VERSION_TLS13 and nonce or version != VERSION_TLS13 and padding:
             raise ValueError("explicit nonces are TLS 1.2's, padding is TLS 1.3's")
@@ -149,9 +152,10 @@ class KtlsTx:
             raise ValueError("nonce: 8 bytes")
         named = explicit if nonce is None else nonce
         self._reserve(named, explicit, nonce is None)
-        length = len(named) + len(content) + len(inner) + TAG_BYTES
+        length = len(named) + view.nbytes + len(inner) + TAG_BYTES
         header = bytes((outer, 3, 3)) + length.to_bytes(2, "big") + named
-        data = bytes(content) if frozen else memoryview(content)
+        # Views count items, which need not be bytes; one without any cannot be cast.
+        data = bytes(view) if frozen or not view.nbytes else view.cast("B")
         record = self.records.push(header, data, inner, self.keys.latest.number, frozen)
         record.software_only = named != explicit or not header_prefix_ok(
             version, header[:HEADER_BYTES]
