@@ -181,6 +181,19 @@ def test_what_is_completed_behind_the_deletion_still_counts():
     assert w.send(0, promised.end).way is Way.SOFTWARE
 
 
+def test_a_plan_that_is_taken_back_behind_the_deletion_brings_no_resync_back():
+    w = world(texts=(TEXT, TEXT))
+    second = w.stream.records[1]
+    w.send(0, second.offset)
+    w.ktls.tls_offload_tx_resync_request()
+    plan = w.ktls.transmit(w.host_frame(second.offset, second.end))  # the stream begins anew
+    assert isinstance(plan, Plan) and not w.ktls.tls_offload_tx_resync_pending
+    w.delete()
+    plan.undo()
+    assert not w.ktls.tls_offload_tx_resync_pending and w.ktls.eor is None
+    assert w.send(second.offset, second.end).way is Way.SOFTWARE
+
+
 def test_an_answer_about_a_key_that_comes_behind_the_deletion():
     w = world()
     w.stream.next_epoch()

@@ -422,7 +422,9 @@ class KtlsTx:
         self._latest = None
         journal.undo()
         self.counters.undone += 1
-        if self.resync is None and self._lost >= self._syncs:  # what was to settle it did not leave
+        if self.handle is None:
+            self.resync = None  # the device has let go in between
+        elif self.resync is None and self._lost >= self._syncs:  # what was to settle it did not leave
             self.tls_offload_tx_resync_request()
 
     # --- completions ------------------------------------------------------------------------
