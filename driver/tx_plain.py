@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sealane.hdl.abi.config import (
@@ -129,11 +130,13 @@ class PlainDirection:
 
     @property
     def nonces_count_up(self) -> bool:
-        """Whether the explicit nonces count up, if any: from the first record to the second."""
-        if self.first_keys.tls13 or len(self.records) < 2 or self.records[1].epoch:
+        """Whether the explicit nonces count up, if any: under each key from record to record."""
+        if self.first_keys.tls13:
             return True
-        first, second = (int.from_bytes(record.nonce) for record in self.records[:2])
-        return second == (first + 1) % (1 << 64)
+        return all(
+            int.from_bytes(after.nonce) == (int.from_bytes(before.nonce) + 1) % (1 << 64)
+            for before, after in pairwise(self.records) if before.epoch == after.epoch
+        )  # fmt: skip
 
     def index(self, offset: int) -> int:
         """Which of `records` holds a stream offset in [start, end)."""

@@ -115,15 +115,31 @@ def test_explicit_nonces_that_do_not_count_up(step):
     assert result.tx("c2s")["segments"] == counts["in_order" if step == 1 else "software"] > 5
 
 
-def _with_nonces(run, step):
-    """The run's flights, and records of the client whose nonce grows by `step`."""
+@pytest.mark.parametrize("start", [7, (1 << 64) - 2])
+@pytest.mark.parametrize("third", [0, 1, 2, 3, 1 << 40])
+def test_explicit_nonces_that_stop_counting_up(third, start):
+    """However late: a nonce that was given, one that is near, one that is far. Only the first
+    record behind a second handshake may begin anew."""
+    run = TlsRun("1.2", "aes128").handshake()
+    flights, keylog = _with_nonces(run, 1, start, {2: third})
+    result = tx_replay_frames(frames(conversation(flights)), keylog)
+    all_identical(result)
+    (connection,) = result.report["connections"]
+    assert connection["reason"] == (None if third == 1 else "explicit nonces do not count up")
+    counts = result.tx("c2s")["by_way"]
+    assert result.tx("c2s")["segments"] == counts["in_order" if third == 1 else "software"] > 5
+
+
+def _with_nonces(run, step, start=7, steps=()):
+    """The run's flights, and records of the client whose nonce, first `start`, grows by `step`, or
+    by what `steps` says for the number of the record behind."""
     (truth,) = decode_capture(packets_of(run.flights), Keylog.parse(run.keylog))
     install = truth["c2s"].installs[0]
-    sealer = Sealer12(install.keys.key, install.keys.iv, 7, install.number)
+    sealer = Sealer12(install.keys.key, install.keys.iv, start, install.number)
     data = b""
-    for size in (100, 1, 5000, 0, 2000):
+    for following, size in enumerate((100, 1, 5000, 0, 2000), 1):
         data += sealer.seal(DATA[:size])
-        sealer.nonce += step - 1
+        sealer.nonce += dict(steps).get(following, step) - 1
     return [*run.flights, ("c2s", data)], run.keylog
 
 
