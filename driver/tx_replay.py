@@ -181,7 +181,9 @@ class TxReplay:
         if segment is not None:
             connection = self._connections[segment.connection.index]
         if connection is None:
-            self._post_as_it_is(packet.frame, packet.index)
+            # Of a frame that was cut short nobody knows what the host sent.
+            if packet.original_length <= len(packet.frame):
+                self._post_as_it_is(packet.frame, packet.index)
             return
         for sender in connection.senders.values():
             self._acknowledge(connection.tcp.index, sender)

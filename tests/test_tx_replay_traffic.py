@@ -347,20 +347,6 @@ def test_frames_of_nobody():
     app_is(result, run)
 
 
-@pytest.mark.parametrize("vlans, size", [((), 4), ((), 40), ((7,), 1)])
-def test_what_was_put_behind_the_packets_on_the_way(vlans, size):
-    """A check sequence, a switch's time stamp, a switch's padding in a VLAN: no host sent it, and
-    it keeps no acknowledgement from leaving."""
-    run = long_run()
-    path = replace(DEFAULT, vlans=vlans, timestamps=False)
-    whole = frames(conversation(run.flights, path), path)
-    made = [frame.ljust(63, b"\0") + bytes(size) for frame in whole]
-    result = tx_replay_frames(made, run.keylog)
-    all_identical(result)
-    app_is(result, run)
-    assert result.tx("c2s")["by_way"]["in_order"] == result.tx("c2s")["segments"]
-
-
 # --- the comparison bites -------------------------------------------------------------------------
 
 
