@@ -10,7 +10,7 @@ from .descriptors import Handle
 from .device import Flow
 from .ktls.tx import KtlsTx
 from .ktls.tx_plan import Way
-from .model.parser import Parsed
+from .model.parser import SYN, Parsed
 from .tcp import Stream
 from .tls.records import APPLICATION_DATA
 from .tx_plain import PlainDirection, PlainRecord
@@ -134,7 +134,8 @@ class Sender:
             return BEFORE_MARKER
         if out.end > plain.end:
             return UNKNOWN_PLAINTEXT
-        if plain.wire_bytes(out.offset, out.end) != out.payload:
+        # No TCP that has records to send sends a SYN, and no card encrypts one.
+        if out.head.tcp_flags & SYN or plain.wire_bytes(out.offset, out.end) != out.payload:
             return FOREIGN_BYTES
         return None
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replays of transmit on frames that are not what a host sent: cut short, or with trailers."""
+"""Replays of transmit on frames that are not what a host sent: cut short, with trailers, forged."""
 
 from dataclasses import replace
 
 import pytest
 from sealane.driver.capture import Packet
 from sealane.driver.keylog import Keylog
-from tcp_frames import DEFAULT, conversation, frames
+from tcp_frames import ACK, DEFAULT, SYN, conversation, frames
 from test_tx_replay_traffic import app_is, long_run
 from tx_replays import all_identical, tx_replay, tx_replay_frames
 
@@ -40,3 +40,17 @@ def test_frames_that_were_cut_short():
     result.report["errors"].clear()
     all_identical(result)
     app_is(result, run)
+
+
+def test_a_syn_with_bytes_of_the_stream():
+    """Some stranger's: it leaves as it is, and changes nothing."""
+    run = long_run()
+    segments = conversation(run.flights)
+    data = [s for s in segments if s.direction == "c2s" and len(s.payload) > 1000]
+    at = segments.index(data[5]) + 1
+    syn = replace(data[5], flags=SYN | ACK, offset=data[5].offset - 1)
+    made = frames([*segments[:at], syn, *segments[at:]])
+    result = tx_replay_frames(made, run.keylog)
+    all_identical(result)
+    app_is(result, run)
+    assert result.tx("c2s")["wire_reasons"] == {"foreign_bytes": 1}
