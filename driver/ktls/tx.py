@@ -424,7 +424,8 @@ class KtlsTx:
         self.counters.undone += 1
         if self.handle is None:
             self.resync = None  # the device has let go in between
-        elif self.resync is None and self._lost >= self._syncs:  # what was to settle it did not leave
+        elif self.resync is None and self._lost >= self._syncs:
+            # What was to settle it did not leave.
             self.tls_offload_tx_resync_request()
 
     # --- completions ------------------------------------------------------------------------
