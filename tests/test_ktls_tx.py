@@ -496,6 +496,18 @@ def test_text_that_may_change_waits_for_the_tag_that_is_under_way():
     assert host.send(500, record.end).way is Way.TAG
 
 
+def test_the_rest_of_a_tag_is_told_of_before_its_beginning():
+    """The tag is still to come: nothing has to be given up."""
+    host = Host()
+    record = host.push(data=memoryview(bytearray(content(1000))), frozen=False)
+    first, second = host.send(0, record.end - 10), host.send(record.end - 10, record.end)
+    host.complete(second)
+    assert host.send(500, record.end) == Hold((NUMBER,))
+    host.complete(first)
+    assert host.send(500, record.end).way is Way.TAG
+    assert host.tx.netdev.tx_tls_drop_no_sync_data == 0
+
+
 def test_software_sends_no_second_tag():
     data = bytearray(content(1000))
     host = Host(mode=TxMode.SOFTWARE)

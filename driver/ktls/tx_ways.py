@@ -225,7 +225,7 @@ class _Segment:
     def _blocked(self, missing: list[TxRecord]) -> Drop | Hold | None:
         """Why no tag of these records may be computed now: another could have left."""
         promised = [record for record in missing if not record.frozen]
-        if any(record.unknown for record in promised):
+        if any(record.unknown and not record.outstanding for record in promised):
             return Drop(DropReason.NO_SYNC_DATA)
         waiting = tuple(record.count for record in promised if record.outstanding)
         return Hold(waiting) if waiting else None
