@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import pytest
 from sealane.driver.contexts import OffloadRefused
 from sealane.driver.control import DeviceError
 from sealane.driver.descriptors import Handle
-from sealane.driver.device import Device
-from sealane.driver.flowtable import FlowTableFull
+from sealane.driver.device import Device, Flow
+from sealane.driver.flowtable import FlowTable, FlowTableFull
+from sealane.driver.model.device import ModelTransport
 from sealane.driver.model.gcm import h_powers
 from sealane.driver.transport import TxOutput
 from sealane.driver.tx_device import QueueFull, TxDevice
@@ -25,6 +27,7 @@ from tests.register_file import Registers, staged
 from tests.test_device import FLOW, flow
 
 CONFIG = Config(flows=8, tx_flows=4)
+CROWDED = Config(flows=16, tx_flows=16)
 FRAME = tcp_frames.Segment("c2s", 0, bytes(100)).frame(tcp_frames.DEFAULT)
 
 
@@ -300,6 +303,86 @@ def test_a_context_whose_installation_fails_is_given_back(fails, dead):
     assert tx.counters.tx_tls_ctx == tx.stat.TlsCurrTxDevice == 0
     handles = [tx.add(flow(i), info(VERSION_TLS13), 0) for i in range(4)]
     assert {handle.context for handle in handles} == {0, 1, 2, 3}
+
+
+def sender(port: int) -> Flow:
+    return Flow(FLOW.dst, FLOW.src, port, 443)
+
+
+def crowded() -> tuple[ModelTransport, TxDevice, Flow, Flow]:
+    """A device so full that one flow more moves another one; the latter, and that flow."""
+    table, flows, writes = FlowTable(CROWDED.tx_flows), [], []
+    for port in range(40001, 41000):
+        if len(table) == CROWDED.tx_flows - 1:
+            table, flows = FlowTable(CROWDED.tx_flows), []
+        with suppress(FlowTableFull):
+            writes = table.insert(sender(port).key, len(flows))
+            if len(writes) > 1:
+                break
+            flows.append(sender(port))
+    transport = ModelTransport(CROWDED)
+    tx = TxDevice(transport, CROWDED)
+    for each in flows:
+        tx.add(each, info(VERSION_TLS13), 1000)
+    moved = next(each for each in flows if each.key == writes[0].key)
+    return transport, tx, moved, sender(port)
+
+
+def leaves(tx: TxDevice, moved: Flow, **fields) -> TxReason:
+    """Why text of the flow does not leave."""
+    path = tcp_frames.Wire(tcp_frames.Side(str(moved.src), moved.sport, 999),
+                           tcp_frames.Side(str(moved.dst), moved.dport))  # fmt: skip
+    frame = tcp_frames.Segment("c2s", 0, b"text" * 20).frame(path)
+    tx.post([post(TxOp.NOTHING, frame, **fields)])
+    ((completion,),) = (tx.poll().completions,)
+    return completion.reason
+
+
+@pytest.mark.parametrize("fails", [TxCommand.TX_ADD, TxCommand.TX_FLOW_WRITE])
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_flow_that_moves_is_found_though_the_other_one_is_not_installed(fails, times):
+    """The device must find it in the end: text of a flow that it does not find would leave."""
+    transport, tx, moved, added = crowded()
+    assert leaves(tx, moved) is TxReason.ORPHAN
+    write, failed = transport.write, []
+
+    def failing(address, value):
+        if address == OFFSET["COMMAND"] and (failed or value == fails) and len(failed) < times:
+            failed.append(value)
+            raise TimeoutError("the bus")
+        write(address, value)
+
+    transport.write = failing
+    with pytest.raises(TimeoutError):
+        tx.add(added, info(VERSION_TLS13), 1000)
+    assert leaves(tx, moved) is TxReason.ORPHAN
+    failed += [0] * times  # the bus is good again
+    handle = tx.add(added, info(VERSION_TLS13), 1000)
+    assert leaves(tx, moved) is leaves(tx, added) is TxReason.ORPHAN
+    tx.delete(handle)
+    tx.release(handle)
+    assert leaves(tx, moved) is TxReason.ORPHAN
+    assert leaves(tx, added) is TxReason.NONE  # nobody's any more
+
+
+def test_a_release_that_fails_half_way_is_done_with_the_next_change():
+    transport, tx, moved, added = crowded()
+    handle = tx.add(added, info(VERSION_TLS13), 1000)
+    tx.delete(handle)
+    write, failed = transport.write, []
+
+    def failing(address, value):
+        if address == OFFSET["COMMAND"] and value == TxCommand.TX_FLOW_WRITE and not failed:
+            failed.append(value)
+            raise TimeoutError("the bus")
+        write(address, value)
+
+    transport.write = failing
+    with pytest.raises(TimeoutError):
+        tx.release(handle)
+    again = tx.add(added, info(VERSION_TLS13), 1000)
+    assert again.context == handle.context
+    assert leaves(tx, moved) is leaves(tx, added) is TxReason.ORPHAN
 
 
 def test_a_frame_that_is_no_segment_is_the_devices_to_refuse():
