@@ -3,12 +3,14 @@
 
 from dataclasses import replace
 
+import pytest
 from sealane.driver.model.parser import ACK, FIN, SYN, Parsed
 from sealane.hdl import layouts as rx
 from sealane.hdl import tx_layouts as tx
 from sealane.hdl.abi.tx import TxCommand, TxOp, TxReason, TxTags
 from tx_walker_bench import Bench, Expected, Item
 from tx_walker_script import CONFIG, GENERATION, MARKER, Script, command, frame, record
+from walker_bench import pack, unpack
 
 NONE = TxReason.NONE
 SIZE = 122  # of RECORD
@@ -173,6 +175,41 @@ def test_orphan():
     script.give(command(TxCommand.TX_RELEASE))
     assert nothing(MARKER, b"text") == NONE and fragment_passes()
     script.check()
+
+
+@pytest.mark.parametrize("op", [TxCommand.TX_ADD, TxCommand.TX_RELEASE])
+def test_a_reset_during_a_command(op):
+    """Whatever clock a reset comes in: what the parser refused is dropped while, and only while,
+    there is a context."""
+    fragment = Item(
+        payload=bytes(60), head=Parsed(frame_bytes=60, refused_tcp=True), meta=frame(0, b"").meta
+    )
+    fragment.meta["op"] = TxOp.NOTHING
+    text = frame(MARKER, b"text", op=TxOp.NOTHING)
+    seen = set()
+    for clocks in range(12):
+        bench = Bench(CONFIG)
+        if op == TxCommand.TX_RELEASE:
+            for first in (TxCommand.TX_ADD, TxCommand.TX_DELETE):
+                bench.give(command(first, seq=MARKER))
+        work = {"is_command": 1, "command": command(op, seq=MARKER).command}
+        bench.unit.set("work__payload", pack(bench.layouts.work, work))
+        done = bench.done[0]
+        for _ in range(clocks):
+            bench.unit.set("work__valid", int(bench.done[0] == done))
+            bench.clock()
+        bench.unit.set("work__valid", int(bench.done[0] == done))
+        bench.unit.reset()
+        bench.unit.set("work__valid", 0)
+        bench.waiting, bench.got["entries"] = {}, []
+        for item in (text, fragment):
+            bench.give(item)
+        for _ in range(10):
+            bench.clock()
+        reasons = [unpack(bench.layouts.entry, e)["reason"] for e in bench.got["entries"]]
+        assert reasons in ([NONE, NONE], [TxReason.ORPHAN, TxReason.ORPHAN]), clocks
+        seen.add(reasons[0])
+    assert seen == {NONE, TxReason.ORPHAN}
 
 
 def test_not_this_context():

@@ -65,8 +65,6 @@ def command_states(m, core: TxCore, token: TxToken):
                         row.name_0.eq(row.name_0 + 1),
                         row.side_valid.eq(0),
                     ]
-                    with m.If(~row.valid):
-                        m.d.sync += core.live.eq(core.live + 1)
                     key_span(TX_TOKEN_ADD, 0)
             with m.Case(TxCommand.TX_REKEY):
                 with m.If(meant & (row.version == VERSION_TLS13)):
@@ -107,7 +105,6 @@ def command_states(m, core: TxCore, token: TxToken):
                     m.d.sync += [
                         row.valid.eq(0),
                         row.deleted.eq(0),
-                        core.live.eq(core.live - 1),
                         core.dirty.eq(1),
                     ]
 

@@ -29,7 +29,9 @@ class TxCore:
         self.context = Signal(layouts.context_bits)
         self.in_range = Signal()  # the context that was named is one of the device
         self.live = Signal(range(config.tx_flows + 1), reset_less=True)
-        """Rows in use. It keeps its value in a reset, as the memory of rows does."""
+        """Rows in use. It keeps its value in a reset, as the memory of rows does, and changes in
+        the clock in which a row is written, so that no reset comes between the two."""
+        self.was_valid = Signal()  # of the row, when it was loaded
 
         self.seq, self.end = Signal(32), Signal(32)  # of the payload
         self.payload_at, self.size = Signal(14), Signal(14)  # of the payload in the frame

@@ -90,6 +90,9 @@ class TxWalker(Component):
             maker.spans.ready.eq(self.spans.ready),
         ]
 
+        with m.If(done & core.dirty):
+            m.d.sync += core.live.eq(core.live + row.valid - core.was_valid)
+
         dump = meta.op == TxOp.DUMP
         elsewhere = core.side | core.sync  # the position is not the row's
         token = TxToken()
@@ -126,6 +129,7 @@ class TxWalker(Component):
                 stored = row_read.data
                 m.d.sync += [
                     *row.load(stored),
+                    core.was_valid.eq(stored.valid),
                     core.end.eq(core.seq + core.size),
                     core.place.eq(core.seq),
                     core.left.eq(core.size),
