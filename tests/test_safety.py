@@ -14,6 +14,7 @@ from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
 from sealane.hdl.top import TEXT_SPANS, text_spans
+from sealane.hdl.tx_layouts import tag_depth
 
 from tests.ideal_card import KEY_UPDATE, TICKET, Stream
 from tests.test_device import FLOW, frame
@@ -192,3 +193,10 @@ def test_text_spans_of_the_longest_frame_fit_in_front_of_its_entry():
         config = Config(max_frame=longest)
         # TLS 1.3 records of one text byte, behind the shortest headers of Ethernet, IPv4 and TCP.
         assert text_spans(config) >= -(-(longest - 54) // 22)
+
+
+def test_tags_and_clear_spans_of_the_longest_frame_fit_in_front_of_its_entry():
+    for longest in (64, 9234, 11_300, 16_000):
+        # A DUMP frame is payload from its first byte on: records of 22 bytes, the first one cut so
+        # that its tag, or what is left of its header, begins the frame.
+        assert tag_depth(Config(max_frame=longest)) >= -(-longest // 22)
