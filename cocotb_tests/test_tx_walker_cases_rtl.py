@@ -384,6 +384,13 @@ def test_side_row():
     assert dump(0, 40) == NONE
     script.give(command(TxCommand.TX_REKEY, epoch=1, number=9))
     assert rest(40) == missing
+    # Nor does it outlive a key that is cleared, or the context.
+    assert dump(0, 40) == NONE
+    script.give(command(TxCommand.TX_KEY_CLEAR, epoch=1))
+    assert rest(40) == missing
+    assert dump(0, 40) == NONE
+    script.add()
+    assert script.reason(MARKER, RECORD * 2) == NONE and rest(40) == missing
     script.check()
 
 
