@@ -3,7 +3,10 @@
 
 from dataclasses import dataclass, field
 
-from sealane.driver.model import walker
+from sealane.driver.model import walker_commands
+from sealane.driver.model.walker import Walk
+from sealane.driver.model.walker_row import Row, new_row
+from sealane.driver.model.walker_span import Probe, WalkerEvent
 from sealane.driver.seq import delta
 from sealane.hdl import layouts as ports
 from sealane.hdl.abi.commands import Op, Option
@@ -30,8 +33,8 @@ class Expected:
     text_spans: list[dict] = field(default_factory=list)
     entry: dict = field(default_factory=dict)
     evicted: int = 0
-    event: walker.WalkerEvent | None = None
-    probe: walker.Probe | None = None
+    event: WalkerEvent | None = None
+    probe: Probe | None = None
 
 
 class ModelWalker:
@@ -40,7 +43,7 @@ class ModelWalker:
 
     def __init__(self, config: Config):
         self.config = config
-        self.rows: dict[int, walker.Row] = {}
+        self.rows: dict[int, Row] = {}
         self.transitions: dict[tuple, int] = {}
         self.seen: dict[str, int] = {}
 
@@ -89,14 +92,14 @@ class ModelWalker:
 
     def _desync(self, fields, row):
         if row and row.generation == fields["generation"]:
-            walker.desync(row)
+            walker_commands.desync(row)
         return self._token(ports.TOKEN_DESYNC, fields)
 
     def _proven(self, fields, row):
         expected = self._token(ports.TOKEN_PROVEN, fields)
         if row and row.generation == fields["generation"]:
-            probe = walker.Probe(fields["guess"], fields["number"])
-            event, expected.evicted = walker.tag_proof(self.config, row, probe)
+            probe = Probe(fields["guess"], fields["number"])
+            event, expected.evicted = walker_commands.tag_proof(self.config, row, probe)
             self._event(expected, row, fields["context"], event)
         return expected
 
@@ -104,14 +107,14 @@ class ModelWalker:
         op, context = command["op"], command["context"]
         key = {"context": context, "generation": command["generation"]}
         if op == Op.CONTEXT_ADD:
-            self.rows[context] = walker.new_row(
+            self.rows[context] = new_row(
                 self.config, command["generation"], command["epoch"], command["version"],
                 command["seq"], command["number"], Option(command["options"]),
             )
             expected = self._token(ports.TOKEN_ADD, command, has_spans=1)
         elif op == Op.REKEY and row:
             row.version = command["version"]
-            walker.rekey(
+            walker_commands.rekey(
                 self.config, row, command["generation"], command["epoch"], command["seq"],
                 command["number"],
             )
@@ -128,12 +131,12 @@ class ModelWalker:
             if row and row.generation == command["generation"]:
                 event = None
                 if op == Op.RESYNC_ANSWER:
-                    event, expected.evicted = walker.answer(
+                    event, expected.evicted = walker_commands.answer(
                         self.config, row, command["seq"], command["number"],
                         bool(command["refused"]),
                     )
                 elif op == Op.RESYNC_HINT:
-                    event = walker.hint(row, command["seq"], command["number"])
+                    event = walker_commands.hint(row, command["seq"], command["number"])
                 self._event(expected, row, context, event)
             return expected
         expected.spans.append(
@@ -176,7 +179,7 @@ class ModelWalker:
 
     def _walk(self, item, row, context, expected, meta):
         packet = item.fields["packet"]
-        walked = walker.Walk(self.config, row, packet["seq"], item.payload).run()
+        walked = Walk(self.config, row, packet["seq"], item.payload).run()
         expected.evicted = walked.evicted
         if walked.evicted:
             self.see("evicted")

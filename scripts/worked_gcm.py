@@ -19,7 +19,9 @@ from sealane.driver.model.gcm import (
     record_aad,
     record_nonce,
 )
-from sealane.driver.model.walker import Span, Walk, new_row
+from sealane.driver.model.walker import Walk
+from sealane.driver.model.walker_row import new_row
+from sealane.driver.model.walker_span import Span
 from sealane.hdl.abi.config import HEADER_BYTES, TAG_BYTES, VERSION_TLS13, Config
 
 BLOCK = 16

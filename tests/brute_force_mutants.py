@@ -4,8 +4,8 @@
     python -m tests.brute_force_mutants --trials 2000
 
 runs the trials 0, 1, ... on each faulty model until one breaks, prints how many it took, and
-fails if a fault was not found. Nothing in the tree is changed: a fault is a subclass of `Walk` or
-a function put in place of one of the model's, in this process, for the time of a `with` block.
+fails if a fault was not found. Nothing in the tree is changed: a fault is a class or function put
+in place of one of the model's, in this process, for the time of a `with` block.
 """
 
 import argparse
@@ -17,182 +17,183 @@ from dataclasses import replace
 from unittest.mock import patch
 
 from sealane.driver.device import Device
-from sealane.driver.model import walker
+from sealane.driver.model import walker, walker_commands, walker_core, walker_proven
+from sealane.driver.model.coverage import Coverage
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.model.engine import Commit
+from sealane.driver.model.walker import Walk
+from sealane.driver.model.walker_core import Core
+from sealane.driver.model.walker_row import Row, State
+from sealane.driver.seq import delta
 
 from tests.brute_force import CONFIGS, run_trial
 
-_Walk, _adopt, _rekey, _withholds = walker.Walk, walker.adopt, walker.rekey, walker.withholds
-_go_on = Commit.go_on
+_run, _continues, _join, _feed = (
+    Walk.run, walker_proven.continues, walker_proven._join, walker_proven._feed,
+)  # fmt: skip
+_adopt, _open_last, _rekey = walker_proven.adopt, walker_proven._open_last, walker_commands.rekey
+_withholds, _evict, _go_on = Row.withholds, Core.evict, Commit.go_on
 
 
-class FirstHole(_Walk):
+# --- the row's records and holes ------------------------------------------------------------------
+
+
+class FirstHole(Coverage):
     """Of several holes that a segment overlaps the first alone is fed."""
 
-    def _first_hole(self):
+    def find(self, seq, end):
         fed = vars(self).setdefault("fed", [])
-        found = None if fed else super()._first_hole()
+        found = None if fed else super().find(seq, end)
         fed += [found] if found else []
         return found
 
 
-class LastHole(_Walk):
+class LastHole(Coverage):
     """Of several holes that a segment overlaps the last alone is fed."""
 
-    def _first_hole(self):
+    def find(self, seq, end):
         fed = vars(self).setdefault("fed", [])
         inside = [hole for hole in self.row.holes if hole and not fed
-                  and walker.delta(hole.start, self.end) < 0
-                  and walker.delta(hole.end, self.seq) > 0]
-        found = max(inside, key=lambda h: walker.delta(h.start, self.seq), default=None)
+                  and delta(hole.start, end) < 0 and delta(hole.end, seq) > 0]
+        found = max(inside, key=lambda h: delta(h.start, seq), default=None)
         fed += [found] if found else []
         return found
 
 
-class OnlyAtHoleEdge(_Walk):
+class OnlyAtHoleEdge(Coverage):
     """A segment that begins in front of a hole does not fill it."""
 
-    def _first_hole(self):
-        found = super()._first_hole()
-        return None if found and walker.delta(self.seq, found.start) < 0 else found
+    def find(self, seq, end):
+        found = super().find(seq, end)
+        return None if found and delta(seq, found.start) < 0 else found
 
 
-class NotSplit(_Walk):
+class NotSplit(Coverage):
     """Bytes out of the middle of a hole: the part behind them counts as seen."""
 
-    def _cut_hole(self, hole, start, end):
+    def cut(self, hole, start, end):
         whole = hole.start == start or hole.end == end
-        return super()._cut_hole(hole, start, end if whole else hole.end)
+        return super().cut(hole, start, end if whole else hole.end)
 
 
-class NotSplitFront(_Walk):
+class NotSplitFront(Coverage):
     """Bytes out of the middle of a hole: the part in front of them counts as seen."""
 
-    def _cut_hole(self, hole, start, end):
+    def cut(self, hole, start, end):
         whole = hole.start == start or hole.end == end
-        return super()._cut_hole(hole, start if whole else hole.start, end)
+        return super().cut(hole, start if whole else hole.start, end)
 
 
-class NothingSuspect(_Walk):
-    """A record closed without a verdict holds nothing back."""
-
-    def _suspect(self, content_type, length, end):
-        pass
-
-
-class NothingWithheld(_Walk):
-    """A short record without a verdict, which could be a KeyUpdate, holds nothing back."""
-
-    def _hold_behind_unverified(self):
-        pass
-
-
-class NotBlind(_Walk):
-    """The record under way when a position is proven gets a verdict."""
-
-    def open_last(self):
-        super().open_last()
-        for slot in self.row.slots:
-            if slot:
-                slot.blind = False
-
-
-class NoLast(_Walk):
-    """The record under way when a position is proven stays closed."""
-
-    def open_last(self):
-        pass
-
-
-class HoldLost(_Walk):
-    """The bytes of a header that a segment's end cuts off are forgotten."""
-
-    def run(self):
-        out = super().run()
-        self.row.hold = b""
-        return out
-
-
-class CandidateHoldLost(_Walk):
-    """The same for the candidate's headers."""
-
-    def run(self):
-        out = super().run()
-        self.row.cand_hold = b""
-        return out
-
-
-class NonceGap(_Walk):
-    """A header whose nonce is missing loses the position."""
-
-    def _continues_proven(self):
-        return walker.delta(self.seq, self.row.high) <= 0 and super()._continues_proven() or (
-            not self.row.hold and super()._continues_proven()
-        )
-
-
-class PassedBy(_Walk):
-    """A walk that passes the candidate's header inside a segment does not arrive at it."""
-
-    def _join(self):
-        if self.row.walk != self.row.guess:
-            self._number_at_guess = None
-        super()._join()
-
-
-class Unspoiled(_Walk):
-    """Packets of a record of which one was not marked are marked."""
-
-    def _feed(self, index, slot, start, end):
-        slot.spoiled = False
-        super()._feed(index, slot, start, end)
-
-
-class AsIfFed(_Walk):
+class AsIfFed(Coverage):
     """What passed unfed of a record that is open does not blind it."""
 
-    def _passed_unfed(self, index):
+    def unfed(self, index):
         pass
 
 
-class EvictsAnother(_Walk):
+def evicts_another(self, *given, **named):
     """With full slots another record is closed than the rules say, if there is one."""
+    slots = self.row.slots
+    before = copy(slots)
+    trial = Core(self.config, deepcopy(self.row), self.seq)
+    _evict(trial, *given, **named)
+    kept = next(i for i, slot in enumerate(trial.row.slots) if before[i] and not slot)
+    others = [i for i, slot in enumerate(before) if slot and i != kept]
+    if others:
+        slots[kept] = None
+    _evict(self, *given, **named)
+    slots[kept] = before[kept] if others else None
 
-    def _evict(self, *given, **named):
-        before = copy(self.row.slots)
-        trial = type(self).__mro__[1](self.config, deepcopy(self.row), self.seq, b"")
-        trial._evict(*given, **named)
-        kept = next(i for i, slot in enumerate(trial.row.slots) if before[i] and not slot)
-        others = [i for i, slot in enumerate(before) if slot and i != kept]
-        if others:
-            self.row.slots[kept] = None
-        super()._evict(*given, **named)
-        self.row.slots[kept] = before[kept] if others else None
+
+# --- the walk -------------------------------------------------------------------------------------
 
 
-def adopt_one_more(walk, number, by):
+def nothing_suspect(self, content_type, length, end):
+    """A record closed without a verdict holds nothing back."""
+
+
+def nothing_withheld(core):
+    """A short record without a verdict, which could be a KeyUpdate, holds nothing back."""
+
+
+def long_enough(self, config, content_type, length):
+    """A record as long as a KeyUpdate could not be one."""
+    config = replace(config, park_hold_len=config.park_hold_len - 1)
+    return _withholds(self, config, content_type, length)
+
+
+def hold_lost(self):
+    """The bytes of a header that a segment's end cuts off are forgotten."""
+    out = _run(self)
+    self._core.row.hold = b""
+    return out
+
+
+def candidate_hold_lost(self):
+    """The same for the candidate's headers."""
+    out = _run(self)
+    self._core.row.cand_hold = b""
+    return out
+
+
+def nonce_gap(core):
+    """A header whose nonce is missing loses the position."""
+    return (delta(core.seq, core.row.high) <= 0 or not core.row.hold) and _continues(core)
+
+
+def passed_by(core):
+    """A walk that passes the candidate's header inside a segment does not arrive at it."""
+    if core.row.walk != core.row.guess:
+        core.number_at_guess = None
+    _join(core)
+
+
+def unspoiled(core, index, slot, start, end):
+    """Packets of a record of which one was not marked are marked."""
+    slot.spoiled = False
+    _feed(core, index, slot, start, end)
+
+
+# --- the candidate is proven ----------------------------------------------------------------------
+
+
+def not_blind(core):
+    """The record under way when a position is proven gets a verdict."""
+    _open_last(core)
+    for slot in core.row.slots:
+        if slot:
+            slot.blind = False
+
+
+def no_last(core):
+    """The record under way when a position is proven stays closed."""
+
+
+def adopt_one_more(core, number, by):
     """The record behind the candidate's chain is counted twice."""
-    return _adopt(walk, number + 1, by)
+    return _adopt(core, number + 1, by)
 
 
-def adopt_without_hole(walk, number, by):
+def adopt_without_hole(core, number, by):
     """What the candidate passed of an open record counts as fed."""
-    walk.row.high = walk.row.cand_high
-    return _adopt(walk, number, by)
+    core.row.high = core.row.cand_high
+    return _adopt(core, number, by)
 
 
-def adopt_trusting(walk, number, by):
+def adopt_trusting(core, number, by):
     """Records that only the candidate's chain passed hold nothing back."""
-    walk.row.cand_suspect_end = None
-    return _adopt(walk, number, by)
+    core.row.cand_suspect_end = None
+    return _adopt(core, number, by)
 
 
-def believes_for_ever(row, seq):
+# --- commands, and news of a tag ------------------------------------------------------------------
+
+
+def believes_for_ever(self, seq):
     """What holds marks back is not forgotten when software has read it."""
 
 
-def nothing_below(row):
+def nothing_below(self):
     """A position given anew closes nothing that was marked before."""
 
 
@@ -200,7 +201,7 @@ def rekey_keeping(config, row, generation, epoch, seq, base):
     """Records that were open under the old key stay open."""
     slots, holes = row.slots, row.holes
     _rekey(config, row, generation, epoch, seq, base)
-    if row.state is not walker.State.START:
+    if row.state is not State.START:
         row.slots, row.holes = slots, holes
 
 
@@ -213,37 +214,31 @@ def any_go_on(self, context, generation, park):
     _go_on(self, context, generation, self.rows[context].awaited)
 
 
-def long_enough(config, row, content_type, length):
-    """A record as long as a KeyUpdate could not be one."""
-    config = replace(config, park_hold_len=config.park_hold_len - 1)
-    return _withholds(config, row, content_type, length)
-
-
 MUTANTS = {
-    "first hole": (walker, "Walk", FirstHole),
-    "last hole": (walker, "Walk", LastHole),
-    "hole's edge": (walker, "Walk", OnlyAtHoleEdge),
-    "not split": (walker, "Walk", NotSplit),
-    "not split, front": (walker, "Walk", NotSplitFront),
-    "nothing suspect": (walker, "Walk", NothingSuspect),
-    "nothing withheld": (walker, "Walk", NothingWithheld),
-    "not blind": (walker, "Walk", NotBlind),
-    "no last record": (walker, "Walk", NoLast),
-    "hold lost": (walker, "Walk", HoldLost),
-    "candidate's hold lost": (walker, "Walk", CandidateHoldLost),
-    "nonce gap": (walker, "Walk", NonceGap),
-    "passed by": (walker, "Walk", PassedBy),
-    "evicts another": (walker, "Walk", EvictsAnother),
-    "not spoiled": (walker, "Walk", Unspoiled),
-    "as if fed": (walker, "Walk", AsIfFed),
-    "count": (walker, "adopt", adopt_one_more),
-    "no hole at a proof": (walker, "adopt", adopt_without_hole),
-    "candidate's suspicion": (walker, "adopt", adopt_trusting),
-    "suspicion stays": (walker, "clear_suspicion", believes_for_ever),
-    "R2": (walker, "close_below", nothing_below),
-    "long enough": (walker, "withholds", long_enough),
-    "old records stay": (walker, "rekey", rekey_keeping),
-    "bad tags": (walker, "desync", still_in_sync),
+    "first hole": (walker_core, "Coverage", FirstHole),
+    "last hole": (walker_core, "Coverage", LastHole),
+    "hole's edge": (walker_core, "Coverage", OnlyAtHoleEdge),
+    "not split": (walker_core, "Coverage", NotSplit),
+    "not split, front": (walker_core, "Coverage", NotSplitFront),
+    "nothing suspect": (Core, "suspect", nothing_suspect),
+    "nothing withheld": (walker, "_hold_behind_unverified", nothing_withheld),
+    "not blind": (walker_proven, "_open_last", not_blind),
+    "no last record": (walker_proven, "_open_last", no_last),
+    "hold lost": (Walk, "run", hold_lost),
+    "candidate's hold lost": (Walk, "run", candidate_hold_lost),
+    "nonce gap": (walker_proven, "continues", nonce_gap),
+    "passed by": (walker_proven, "_join", passed_by),
+    "evicts another": (Core, "evict", evicts_another),
+    "not spoiled": (walker_proven, "_feed", unspoiled),
+    "as if fed": (walker_core, "Coverage", AsIfFed),
+    "count": (walker_proven, "adopt", adopt_one_more),
+    "no hole at a proof": (walker_proven, "adopt", adopt_without_hole),
+    "candidate's suspicion": (walker_proven, "adopt", adopt_trusting),
+    "suspicion stays": (Row, "clear_suspicion", believes_for_ever),
+    "R2": (Row, "close_below", nothing_below),
+    "long enough": (Row, "withholds", long_enough),
+    "old records stay": (walker_commands, "rekey", rekey_keeping),
+    "bad tags": (walker_commands, "desync", still_in_sync),
     "any go-on": (Commit, "go_on", any_go_on),
 }
 

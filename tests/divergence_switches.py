@@ -17,55 +17,50 @@ from dataclasses import replace
 from sealane.driver.descriptors import Handle
 from sealane.driver.ktls import How, KtlsRx
 from sealane.driver.ktls.acceptance import RuleH
-from sealane.driver.model import walker
+from sealane.driver.model import walker_proven, walker_search
+from sealane.driver.model.walker import Walk
+from sealane.driver.model.walker_row import Row, State
 from sealane.driver.seq import delta
 from sealane.hdl.abi.config import TAG_BYTES, header_bytes
 from sealane.hdl.abi.meta import ProvenBy
 
 RULES = ("R1", "R2", "H", "old-keys", "generation", "number", "position")
 SOUND = ("position",)
-_Walk, _close_below = walker.Walk, walker.close_below
+_run, _open, _is_closed = Walk.run, walker_proven._open, walker_proven._is_closed
+_close_below, _candidate = Row.close_below, walker_search.candidate
 
 
-class Reopening(_Walk):
-    """A walker that goes back to a record that it had closed."""
-
-    def run(self) -> walker.Walked:
-        row = self.row
-        number = self._passed().get((row.generation, self.seq))
-        closed = all(slot is None or slot.start != self.seq for slot in row.slots)
-        if number is not None and row.proven and closed and delta(self.seq, row.walk) < 0:
-            row.walk = row.high = self.seq
-            row.number = number
-            row.hold = b""
-            row.close_all()
-        return super().run()
-
-    def _open(self, head: bytes, offset: int) -> None:
-        row = self.row
-        self._passed()[row.generation, row.walk] = row.number
-        super()._open(head, offset)
-
-    def _passed(self) -> dict[tuple[int, int], int]:
-        return vars(self.row).setdefault("passed", {})
+def reopening(self):
+    """The walk goes back to a record that it had closed."""
+    row, seq = self._core.row, self._core.seq
+    number = _passed(row).get((row.generation, seq))
+    closed = all(slot is None or slot.start != seq for slot in row.slots)
+    if number is not None and row.proven and closed and delta(seq, row.walk) < 0:
+        row.walk = row.high = seq
+        row.number = number
+        row.hold = b""
+        row.close_all()
+    return _run(self)
 
 
-class Unclosed(_Walk):
-    """A walker for which no record was marked before a resync."""
+def open_and_remember(core, head: bytes, offset: int) -> None:
+    """The walk knows where it has been."""
+    row = core.row
+    _passed(row)[row.generation, row.walk] = row.number
+    _open(core, head, offset)
 
-    def _closed(self) -> bool:
-        return False
+
+def _passed(row: Row) -> dict[tuple[int, int], int]:
+    return vars(row).setdefault("passed", {})
 
 
-class Believing(_Walk):
-    """A walker for which a candidate needs no proof."""
-
-    def _candidate(self) -> None:
-        row = self.row
-        number = row.number + row.guess % 3
-        super()._candidate()
-        if row.state is walker.State.CONFIRMING:
-            walker.adopt(self, number % 2**64, ProvenBy.SOFTWARE)
+def believing(core) -> None:
+    """A candidate needs no proof."""
+    row = core.row
+    number = row.number + row.guess % 3
+    _candidate(core)
+    if row.state is State.CONFIRMING:
+        walker_proven.adopt(core, number % 2**64, ProvenBy.SOFTWARE)
 
 
 class OneBit(KtlsRx):
@@ -121,8 +116,12 @@ class CarelessOfNumbers(Careless):
 
 def without(rule: str | None) -> None:
     """Takes a rule out of this process's model, and puts the others back."""
-    walker.Walk = {"R1": Reopening, "R2": Unclosed, "position": Believing}.get(rule, _Walk)
-    walker.close_below = (lambda row: None) if rule == "R2" else _close_below
+    Walk.run = reopening if rule == "R1" else _run
+    walker_proven._open = open_and_remember if rule == "R1" else _open
+    # For R2 no record was marked before a resync.
+    walker_proven._is_closed = (lambda core: False) if rule == "R2" else _is_closed
+    Row.close_below = (lambda row: None) if rule == "R2" else _close_below
+    walker_search.candidate = believing if rule == "position" else _candidate
 
 
 def receiver(rule: str | None) -> type[KtlsRx]:

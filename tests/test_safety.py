@@ -7,8 +7,10 @@ from sealane.driver import seq as tcp
 from sealane.driver.descriptors import RxPacket
 from sealane.driver.device import Device
 from sealane.driver.ktls import RecordRefused, StreamRange
-from sealane.driver.model import walker
 from sealane.driver.model.device import ModelTransport
+from sealane.driver.model.walker import Walk
+from sealane.driver.model.walker_commands import answer, hint
+from sealane.driver.model.walker_row import Row, State, new_row
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EventKind
@@ -62,14 +64,14 @@ CONFIG_WALK = Config(flows=4)
 RECORD = b"\x17\3\3" + (16640).to_bytes(2, "big")
 
 
-def march(row: walker.Row, count: int) -> None:
+def march(row: Row, count: int) -> None:
     """Walks `count` records, each by its header alone, as the longest that TLS allows.
 
     Only the first three and the last three are walked. In between a row changes but for its
     positions and numbers no more.
     """
     def walk() -> None:
-        assert walker.Walk(CONFIG_WALK, row, row.walk, RECORD).run().reason is Reason.NONE
+        assert Walk(CONFIG_WALK, row, row.walk, RECORD).run().reason is Reason.NONE
 
     for _ in range(3):
         walk()
@@ -89,28 +91,28 @@ def march(row: walker.Row, count: int) -> None:
 def test_a_record_stays_closed_when_sequence_numbers_come_again():
     """R2 behind 2^32 bytes that only the card has seen, 16 MB of headers: TCP still waits."""
     start, size = 100_000, 5 + 300
-    row = walker.new_row(CONFIG_WALK, 0, 0, VERSION_TLS13, start, 0)
+    row = new_row(CONFIG_WALK, 0, 0, VERSION_TLS13, start, 0)
     records = 2 * (b"\x17\3\3" + (300).to_bytes(2, "big") + bytes(300))
     # A whole record, and the forged beginning of the next, which TCP keeps, marked.
-    out = walker.Walk(CONFIG_WALK, row, start, records[: size + 200]).run()
+    out = Walk(CONFIG_WALK, row, start, records[: size + 200]).run()
     assert out.reason is Reason.NONE and out.last[:2] == (1, start + size)
     march(row, (2**32 - 2 * size - 50_000) // 16645)
     assert 0 < tcp.delta(start, row.walk) < 100_000
-    walker.Walk(CONFIG_WALK, row, row.walk, bytes(50)).run()
-    assert row.state is walker.State.SEARCHING
-    out = walker.Walk(CONFIG_WALK, row, start, records[:size]).run()
+    Walk(CONFIG_WALK, row, row.walk, bytes(50)).run()
+    assert row.state is State.SEARCHING
+    out = Walk(CONFIG_WALK, row, start, records[:size]).run()
     assert out.event and out.event.guess == start
-    event, _ = walker.answer(CONFIG_WALK, row, start, 0, False)
+    event, _ = answer(CONFIG_WALK, row, start, 0, False)
     assert event and event.number == 1
-    out = walker.Walk(CONFIG_WALK, row, start + size, records[size:]).run()
+    out = Walk(CONFIG_WALK, row, start + size, records[size:]).run()
     assert out.reason is Reason.NOT_OPEN and not out.spans
 
 
 def test_a_resync_closes_nothing_two_gibibytes_later():
-    row = walker.new_row(CONFIG_WALK, 0, 0, VERSION_TLS13, 0, 0)
+    row = new_row(CONFIG_WALK, 0, 0, VERSION_TLS13, 0, 0)
     march(row, 6)
-    walker.Walk(CONFIG_WALK, row, row.walk, bytes(50)).run()
-    assert walker.hint(row, tcp.add(row.walk, 1000), 9)
+    Walk(CONFIG_WALK, row, row.walk, bytes(50)).run()
+    assert hint(row, tcp.add(row.walk, 1000), 9)
     march(row, (2**31 + 2**20) // 16645)
 
 

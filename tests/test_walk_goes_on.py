@@ -7,7 +7,7 @@ model. The keys are constants and protect nothing.
 
 import pytest
 from sealane.driver import seq as tcp
-from sealane.driver.model.walker import State
+from sealane.driver.model.walker_row import State
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import ProvenBy, Reason

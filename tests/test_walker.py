@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sealane.driver.model import walker
-from sealane.driver.model.walker import State, Walk, new_row
+from sealane.driver.model.walker import Walk
+from sealane.driver.model.walker_commands import answer, desync, hint
+from sealane.driver.model.walker_row import State, new_row
 from sealane.driver.seq import add, delta
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import (
@@ -222,7 +223,7 @@ def test_any_segments_of_an_honest_stream(seed, version, small):
         if walked.event and walked.event.kind is EventKind.RESYNC_REQUEST and rng.random() < 0.7:
             guess = delta(walked.event.guess, stream.base)
             number = starts.get(guess)
-            walker.answer(config, judge.row, walked.event.guess, number or 0, number is None)
+            answer(config, judge.row, walked.event.guess, number or 0, number is None)
         if judge.row.state is State.TRACKING and judge.row.proven and not judge.row.hold:
             at = delta(judge.row.walk, stream.base)
             assert at == stream.end or starts[at] == judge.row.number
@@ -248,12 +249,12 @@ def test_hostile_segments(seed, version):
         event = walked.event
         if event and event.kind is EventKind.RESYNC_REQUEST and rng.random() < 0.5:
             number = rng.getrandbits(40) << 20
-            walker.answer(config, judge.row, event.guess, number, rng.random() < 0.2)
+            answer(config, judge.row, event.guess, number, rng.random() < 0.2)
         draw = rng.random()
         if draw < 0.03:
-            walker.desync(judge.row)
+            desync(judge.row)
         elif draw < 0.06:
-            walker.hint(judge.row, add(stream.base, start), rng.getrandbits(40) << 20)
+            hint(judge.row, add(stream.base, start), rng.getrandbits(40) << 20)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -266,8 +267,8 @@ def test_a_closed_record_stays_closed(version):
     for start, end in cut(rng, stream.end, 200):
         walked = judge.walk(start, end)
         assert not walked.spans and walked.reason is Reason.NOT_OPEN
-    walker.desync(judge.row)
-    assert walker.hint(judge.row, stream.base, 0)
+    desync(judge.row)
+    assert hint(judge.row, stream.base, 0)
     walked = judge.walk(0, stream.end)
     assert not walked.spans and walked.reason is Reason.NOT_OPEN
     assert judge.row.walk == add(stream.base, stream.end)

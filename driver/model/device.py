@@ -25,11 +25,14 @@ from sealane.hdl.abi.tx import TX_COUNTERS, TxCommand
 
 from ..seq import add
 from ..transport import Completion, TxOutput
-from . import walker
+from . import walker_commands
 from .engine import Cipher, Commit, CommitRow, KeyRow, Verdict
 from .flow_entries import FlowEntries
 from .parser import ACK, RST, SYN, URG, Parsed, parse
 from .tx_device import TxModel
+from .walker import Walk
+from .walker_row import Row, new_row
+from .walker_span import WalkerEvent
 
 _KEY_WORDS = 10
 _COUNTER_AT = {OFFSET["COUNT_" + name.upper()]: name for name, _ in COUNTERS}
@@ -52,7 +55,7 @@ class ModelTransport:
         self._regs: dict[int, int] = {}
         self._stage = [0] * STAGE_WORDS
         self._table = FlowEntries(self.config.flows)
-        self._rows: dict[int, walker.Row] = {}
+        self._rows: dict[int, Row] = {}
         self._cipher = Cipher()
         self._commit = Commit()
         self._events: deque[int] = deque()
@@ -142,7 +145,7 @@ class ModelTransport:
     # --- packets --------------------------------------------------------------------------
 
     @staticmethod
-    def _before_walk(parsed: Parsed, flow: walker.Row | None) -> Reason:
+    def _before_walk(parsed: Parsed, flow: Row | None) -> Reason:
         if parsed.oversize:
             return Reason.OVERSIZE
         if not parsed.is_tcp:
@@ -156,11 +159,11 @@ class ModelTransport:
         return Reason.NONE if parsed.payload_length else Reason.NO_PAYLOAD
 
     def _walk(
-        self, frame: bytes, parsed: Parsed, context: int, flow: walker.Row, meta: dict[str, int]
+        self, frame: bytes, parsed: Parsed, context: int, flow: Row, meta: dict[str, int]
     ) -> None:
         start = parsed.payload_offset
         payload = frame[start : start + parsed.payload_length]
-        walked = walker.Walk(self.config, flow, parsed.seq, payload).run()
+        walked = Walk(self.config, flow, parsed.seq, payload).run()
         self._counts["evicted"] += walked.evicted
         if walked.event:
             self._report(context, flow.generation, walked.event)
@@ -179,9 +182,9 @@ class ModelTransport:
             self._counts["parked"] += event["kind"] == EventKind.PARKED
             self._push(event)
         if decision.desync:
-            walker.desync(flow)
+            walker_commands.desync(flow)
         if verdict.proof and walked.probe:
-            proven, evicted = walker.tag_proof(self.config, flow, walked.probe)
+            proven, evicted = walker_commands.tag_proof(self.config, flow, walked.probe)
             self._counts["evicted"] += evicted
             if proven:
                 self._report(context, flow.generation, proven)
@@ -208,7 +211,7 @@ class ModelTransport:
 
     # --- events and commands ----------------------------------------------------------------
 
-    def _report(self, context: int, generation: int, event: walker.WalkerEvent) -> None:
+    def _report(self, context: int, generation: int, event: WalkerEvent) -> None:
         self._counts["resync_requests"] += event.kind is EventKind.RESYNC_REQUEST
         self._counts["resumed"] += event.kind is EventKind.RESUMED
         self._push(
@@ -243,14 +246,14 @@ class ModelTransport:
         if op == Op.FLOW_WRITE:
             self._flow_write(flags, context)
         elif op == Op.CONTEXT_ADD:
-            self._rows[context] = walker.new_row(
+            self._rows[context] = new_row(
                 self.config, generation, epoch, version, seq, number,
                 Option(self._regs.get(OFFSET["CMD_OPTIONS"], 0) % (1 << OPTION_BITS)),
             )
             self._take_key(context, generation, version, key256)
         elif op == Op.REKEY and flow:
             flow.version = version
-            walker.rekey(self.config, flow, generation, epoch, seq, number)
+            walker_commands.rekey(self.config, flow, generation, epoch, seq, number)
             self._take_key(context, generation, version, key256)
         elif op == Op.CONTEXT_DELETE:
             self._rows.pop(context, None)
@@ -260,12 +263,12 @@ class ModelTransport:
             self._commit.go_on(context, generation, flags >> 8 & 0xFF)
         elif flow and flow.generation == generation:
             if op == Op.RESYNC_ANSWER:
-                event, evicted = walker.answer(
+                event, evicted = walker_commands.answer(
                     self.config, flow, seq, number, bool(flags >> 2 & 1)
                 )
                 self._counts["evicted"] += evicted
             elif op == Op.RESYNC_HINT:
-                event = walker.hint(flow, seq, number)
+                event = walker_commands.hint(flow, seq, number)
             else:
                 return
             if event:

@@ -12,7 +12,7 @@ from sealane.hdl.abi.meta import Reason
 
 from ..seq import delta
 from .gcm import inner_type, may_change_keys, open_piece
-from .walker import Span
+from .walker_span import Span
 
 
 @dataclass
