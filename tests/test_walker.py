@@ -275,6 +275,7 @@ def test_a_closed_record_stays_closed(version):
 
 
 @given(st.binary(min_size=0, max_size=5), st.sampled_from(VERSIONS))
+@settings(deadline=None)
 def test_a_prefix_is_allowed_if_some_header_is(head, version):
     """`header_prefix_ok` of some bytes: there is an allowed header that begins with them."""
     low, high = LENGTH_BOUNDS[version]
