@@ -418,7 +418,7 @@ BELIEFS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_any_cuts_any_marks(data):
     version = data.draw(st.sampled_from(VERSIONS))

@@ -72,7 +72,7 @@ def test_lost_writes_are_a_device_error(writes):
     assert tx.dump(0, 100, **tx.side(0, TxTags.COMPUTE)).reason == TxReason.DEVICE_ERROR
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @cases(st.integers(0, 2**32), st.data())
 def test_bytes_that_were_not_written_leave_as_zeros(seed, data):
     """Even if commit let it go: no payload byte of the host but those of clear spans."""
@@ -157,7 +157,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @cases(st.integers(0, 2**32), st.sampled_from([VERSION_TLS12, VERSION_TLS13]), st.data())
 def test_no_text_leaves_whatever_the_metadata_says(seed, version, data):
     """Any run of eight bytes of text would be found; headers and nonces have no text in them.

@@ -35,7 +35,7 @@ def test_the_longest_record(version):
     tx.in_order(most=9000)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @cases(st.integers(0, 2**32), st.sampled_from([VERSION_TLS12, VERSION_TLS13]))
 def test_side_frames_with_given_tags(seed, version):
     """Any cut below the frontier, between frames in order, with no tag in the completion."""
@@ -67,7 +67,7 @@ def rebuild(tx, a, b, tags, mtu=200):
     return tx.send(a, b, payload, **tx.side(a, tags))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @cases(
     st.integers(0, 2**32), st.sampled_from([VERSION_TLS12, VERSION_TLS13]),
     st.sampled_from([TxTags.COMPUTE, TxTags.COMPARE]),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sealane.driver.ktls.tx_records import ROOM, RecordMap
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
@@ -104,7 +104,6 @@ def test_a_record_needs_a_header():
         RecordMap().push(b"", b"text")
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 60), min_size=1, max_size=30),
     steps=st.lists(st.tuples(st.booleans(), st.integers(0, 2600)), max_size=60),

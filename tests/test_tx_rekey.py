@@ -243,7 +243,7 @@ _STEP = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(mode=st.sampled_from(list(RekeyMode)), steps=st.lists(_STEP, max_size=60))
 def test_the_device_has_the_right_key_for_every_record_that_it_may_be_given(mode, steps):
     """Records of 10 bytes, several under each key. No slot that a posted frame needs is touched."""

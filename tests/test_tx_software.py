@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sealane.driver.ktls.tx_records import RecordMap, TxEpoch
 from sealane.driver.ktls.tx_software import TagMismatch, encrypt
@@ -84,7 +84,6 @@ def test_records_of_two_keys_in_one_segment():
     assert got.payload == wire
 
 
-@settings(deadline=None)
 @given(
     version=st.sampled_from((VERSION_TLS12, VERSION_TLS13)),
     sizes=st.lists(st.integers(0, 80), min_size=1, max_size=6),

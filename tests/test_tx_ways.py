@@ -405,7 +405,7 @@ _RECORD = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     kinds=st.lists(_RECORD, min_size=1, max_size=6),
     cut=st.tuples(st.integers(0, 250), st.integers(1, 80)),

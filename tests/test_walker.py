@@ -151,7 +151,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @given(seeds, st.sampled_from(VERSIONS), st.sampled_from((1, 14, 60, 1500)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_in_order_completes_every_record(seed, version, longest):
     rng = random.Random(seed)
     stream = make_stream(rng, version, 6 if longest == 1 else 20)
@@ -171,7 +171,7 @@ def test_in_order_completes_every_record(seed, version, longest):
 
 
 @given(seeds, st.sampled_from(VERSIONS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_order_within_a_record(seed, version):
     """Once a record's header has passed, its pieces may come in any order, with duplicates."""
     rng = random.Random(seed)
@@ -199,7 +199,7 @@ def test_any_order_within_a_record(seed, version):
 
 
 @given(seeds, st.sampled_from(VERSIONS), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_segments_of_an_honest_stream(seed, version, small):
     """Loss, reordering, overlaps; right answers. Every span lies where the sender put it."""
     rng = random.Random(seed)
@@ -230,7 +230,7 @@ def test_any_segments_of_an_honest_stream(seed, version, small):
 
 
 @given(seeds, st.sampled_from(VERSIONS))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_hostile_segments(seed, version):
     """Whatever comes, no byte of an open record is fed twice and nothing raises."""
     rng = random.Random(seed)
@@ -275,7 +275,6 @@ def test_a_closed_record_stays_closed(version):
 
 
 @given(st.binary(min_size=0, max_size=5), st.sampled_from(VERSIONS))
-@settings(deadline=None)
 def test_a_prefix_is_allowed_if_some_header_is(head, version):
     """`header_prefix_ok` of some bytes: there is an allowed header that begins with them."""
     low, high = LENGTH_BOUNDS[version]
