@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A first in, first out queue between two streams."""
+"""First in, first out queues between two streams."""
 
 from amaranth.hdl import Module, Shape, Value
 from amaranth.lib import stream
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, connect
 
 
 class StreamFIFO(Component):
@@ -35,3 +35,11 @@ class StreamFIFO(Component):
             queue.r_en.eq(self.o.ready),
         ]
         return m
+
+
+def queue(m, name, shape, depth, source, sink):
+    """Puts a `StreamFIFO` of `depth` payloads of `shape` between two streams, as NAME_queue."""
+    fifo = StreamFIFO(shape, depth)
+    m.submodules[f"{name}_queue"] = fifo
+    connect(m, source, fifo.i)
+    connect(m, fifo.o, sink)

@@ -62,18 +62,11 @@ class Ghash(wiring.Component):
             m.d.sync += [flags.eq(Cat(tail, last)), held.eq(addend)]
             tail, last, addend = flags[0], flags[1], held
 
-        total = Signal(128)
-        m.d.comb += total.eq(self.result ^ multiplier.p ^ addend)
-        m.d.sync += self.result_valid.eq(tail & last)
-        # The sum stands in `result` for the one clock behind the last term, then starts again.
-        with m.If(self.result_valid):
-            m.d.sync += self.result.eq(Mux(tail, multiplier.p ^ addend, 0))
-        with m.Elif(tail):
-            m.d.sync += self.result.eq(total)
+        _sum(m, self.result_valid, self.result, tail, last, multiplier.p ^ addend)
         return m
 
 
-class SharedGhash(wiring.Component):
+class SharedGhash(Ghash):
     """`Ghash` for two runs at a time, one of receive and one of transmit, slot by slot.
 
     Blocks of a run may have gaps between them: a product that is not taken up where it comes out
@@ -83,23 +76,9 @@ class SharedGhash(wiring.Component):
     tx: the block is of transmit. tx_result_valid, tx_result: of its runs.
     """
 
-    valid: In(1)
     tx: In(1)
-    data: In(128)
-    power: In(128)
-    fresh: In(1)
-    tail: In(1)
-    last: In(1)
-    addend: In(128)
-    result_valid: Out(1)
-    result: Out(128)
     tx_result_valid: Out(1)
     tx_result: Out(128)
-
-    def __init__(self, lanes: int):
-        self.lanes = lanes
-        self.latency = lanes + 1
-        super().__init__()
 
     def elaborate(self, platform):
         m = Module()
@@ -145,10 +124,15 @@ class SharedGhash(wiring.Component):
         ):
             tail = Signal(name=f"tail{direction}")
             m.d.comb += tail.eq(out.tail & (out.place[-1] == direction))
-            m.d.sync += valid.eq(tail & out.last)
-            # As in `Ghash`.
-            with m.If(valid):
-                m.d.sync += result.eq(Mux(tail, product ^ addend, 0))
-            with m.Elif(tail):
-                m.d.sync += result.eq(result ^ product ^ addend)
+            _sum(m, valid, result, tail, out.last, product ^ addend)
         return m
+
+
+def _sum(m, valid, result, tail, last, term):
+    """`result`: a run's terms, those with `tail`, up to the one with `last`; `valid` behind it."""
+    m.d.sync += valid.eq(tail & last)
+    # The sum stands in `result` for the one clock behind the last term, then starts again.
+    with m.If(valid):
+        m.d.sync += result.eq(Mux(tail, term, 0))
+    with m.Elif(tail):
+        m.d.sync += result.eq(result ^ term)

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from .abi.config import Config
 from .cipher import Cipher
 from .commit import Commit
-from .fifo import StreamFIFO
+from .fifo import queue
 from .flow_table import FlowTable
 from .ingress import Ingress
 from .layouts import Layouts
@@ -77,12 +77,6 @@ class Device(Component):
         m.submodules.shadow = shadow = ShadowRing(config)
         m.submodules.registers = registers = Registers(config)
 
-        def queue(name, shape, depth, source, sink):
-            fifo = StreamFIFO(shape, depth)
-            m.submodules[f"{name}_queue"] = fifo
-            connect(m, source, fifo.i)
-            connect(m, fifo.o, sink)
-
         # Frames in.
         m.d.comb += [
             *frames_in(self.s_axis, ingress.frames),
@@ -100,14 +94,14 @@ class Device(Component):
             ring.walker_addr.eq(walker.walker_addr),
             walker.walker_data.eq(ring.walker_data),
         ]
-        queue("span", layouts.span, SPANS, walker.spans, cipher.spans)
+        queue(m, "span", layouts.span, SPANS, walker.spans, cipher.spans)
         depth = text_spans(config)
-        queue("text_span", layouts.text_span, depth, walker.text_spans, commit.text_spans)
-        queue("entry", layouts.entry, ENTRIES, walker.entries, commit.entries)
-        queue("feedback", layouts.feedback, FEEDBACK, commit.feedback, walker.feedback)
+        queue(m, "text_span", layouts.text_span, depth, walker.text_spans, commit.text_spans)
+        queue(m, "entry", layouts.entry, ENTRIES, walker.entries, commit.entries)
+        queue(m, "feedback", layouts.feedback, FEEDBACK, commit.feedback, walker.feedback)
 
         # Cipher: from ring to shadow ring.
-        queue("verdict", layouts.verdict, VERDICTS, cipher.verdicts, commit.verdicts)
+        queue(m, "verdict", layouts.verdict, VERDICTS, cipher.verdicts, commit.verdicts)
         m.d.comb += [
             ring.cipher_addr.eq(cipher.cipher_addr),
             cipher.cipher_data.eq(ring.cipher_data),

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from .abi.config import Config
 from .abi.tx import TxCommand
-from .fifo import StreamFIFO
+from .fifo import StreamFIFO, queue
 from .flow_table import FlowTable
 from .ingress import Ingress
 from .layouts import FlowKey
@@ -85,12 +85,6 @@ class Transmit(Component):
         m.submodules.text = text = TextRing(config)
         m.submodules.commit = commit = TxCommit(config)
 
-        def queue(name, shape, depth, source, sink):
-            fifo = StreamFIFO(shape, depth)
-            m.submodules[f"{name}_queue"] = fifo
-            connect(m, source, fifo.i)
-            connect(m, fifo.o, sink)
-
         # Frames in, and what the host wants of them.
         m.submodules.meta_queue = metas = StreamFIFO(TxMeta, METAS)
         connect(m, metas.o, walker.metas)
@@ -121,14 +115,14 @@ class Transmit(Component):
         ]
         # All clear spans and tags of a frame come before its entry, behind which they leave.
         depth = tag_depth(config)
-        queue("span", layouts.span, SPANS, walker.spans, flipped(self.spans))
-        queue("clear_span", layouts.clear_span, depth, walker.clear_spans, commit.clear_spans)
-        queue("entry", layouts.entry, ENTRIES, walker.entries, commit.entries)
+        queue(m, "span", layouts.span, SPANS, walker.spans, flipped(self.spans))
+        queue(m, "clear_span", layouts.clear_span, depth, walker.clear_spans, commit.clear_spans)
+        queue(m, "entry", layouts.entry, ENTRIES, walker.entries, commit.entries)
 
         # The cipher lane: from host ring to text ring.
-        queue("outcome", layouts.outcome, OUTCOMES, flipped(self.outcomes), text.outcomes)
-        queue("verdict", layouts.verdict, VERDICTS, text.verdicts, commit.verdicts)
-        queue("tag", 128, depth, flipped(self.tags), commit.tags)
+        queue(m, "outcome", layouts.outcome, OUTCOMES, flipped(self.outcomes), text.outcomes)
+        queue(m, "verdict", layouts.verdict, VERDICTS, text.verdicts, commit.verdicts)
+        queue(m, "tag", 128, depth, flipped(self.tags), commit.tags)
         m.d.comb += [
             ring.cipher_addr.eq(self.cipher_addr),
             self.cipher_data.eq(ring.cipher_data),

@@ -185,8 +185,13 @@ class Core:
         """Whether nothing is marked behind such a record before its verdict."""
         return withholds(self.config, self.row.version, self.row.options, content, length)
 
+    def close_unverified(self, m, content, length, end):
+        """A record that ends at `end` is closed without a verdict: it may withhold marks."""
+        with m.If(self.withholds(content, length)):
+            self.suspect(m, end)
+
     def suspect(self, m, end):
-        """A record that ends at `end` is closed without a verdict and withholds marks."""
+        """A record that ends at `end` was closed without a verdict and withholds marks."""
         row = self.row
         with m.If(~row.suspect | (delta(end, row.suspect_end) > 0)):
             m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(end)]

@@ -70,13 +70,13 @@ def proven_states(m, core: Core, walker_data):
             core.evict(m, Return.COMPARE)
         with m.Elif(row.proven & seq_gt_high & (row.hold_count >= HEADER_BYTES)):
             # Only nonce bytes are missing: the walk goes on, the record stays closed.
+            end = row.walk + held_length + HEADER_BYTES
             m.d.sync += [
-                row.walk.eq(row.walk + held_length + HEADER_BYTES),
+                row.walk.eq(end),
                 row.number.eq(row.number + 1),
                 row.hold_count.eq(0),
             ]
-            with m.If(core.withholds(row.hold[:2], held_length)):
-                core.suspect(m, row.walk + held_length + HEADER_BYTES)
+            core.close_unverified(m, row.hold[:2], held_length, end)
             m.next = "COMPARE"
         with m.Elif(row.proven & (~seq_gt_high | ((row.hold_count == 0) & walk_ge_seq))):
             note_passed()
@@ -198,9 +198,8 @@ def proven_states(m, core: Core, walker_data):
             m.d.comb += [coverage.feed.eq(1), coverage.completes.eq(completes)]
             with m.If(~picked.spoiled):
                 m.d.sync += core.intact.eq(1)
-            blind_end = completes & picked.blind
-            with m.If(blind_end & core.withholds(picked.content, picked.length)):
-                core.suspect(m, picked_end[:32])
+            with m.If(completes & picked.blind):
+                core.close_unverified(m, picked.content, picked.length, picked_end[:32])
             core.touch(
                 m, picked.number, picked.start, (core.seq - picked.start)[:16], picked.length,
                 picked.nonce, verified,
@@ -295,8 +294,7 @@ def proven_states(m, core: Core, walker_data):
                 m.d.comb += coverage.open.eq(~core.closed & ~whole)
                 with m.If(core.closed):
                     m.d.sync += core.blame(Reason.NOT_OPEN)
-                    with m.If(core.withholds(core.head[:2], length)):
-                        core.suspect(m, core.pos + size)
+                    core.close_unverified(m, core.head[:2], length, core.pos + size)
                 core.touch(
                     m, row.number, core.pos, offset, length, nonce, ~core.closed & whole
                 )
@@ -327,13 +325,13 @@ def proven_states(m, core: Core, walker_data):
     with m.State("EDGE"):
         m.next = "JOIN"
         with m.If(edge_ok):
+            end = row.walk + edge_length + HEADER_BYTES
             m.d.sync += [
-                row.walk.eq(row.walk + edge_length + HEADER_BYTES),
+                row.walk.eq(end),
                 row.number.eq(row.number + 1),
                 row.hold_count.eq(0),
             ]
-            with m.If(core.withholds(edge[:2], edge_length)):
-                core.suspect(m, row.walk + edge_length + HEADER_BYTES)
+            core.close_unverified(m, edge[:2], edge_length, end)
 
     with m.State("JOIN"):
         m.d.comb += coverage.settle.eq(1)
@@ -403,8 +401,8 @@ def proven_states(m, core: Core, walker_data):
         # What the candidate passed of a record that is open was not fed.
         with m.If(gap & coverage.at_high):
             m.d.comb += [coverage.unfed.eq(~passed_end), coverage.close.eq(passed_end)]
-            with m.If(passed_end & core.withholds(picked.content, picked.length)):
-                core.suspect(m, row.walk)
+            with m.If(passed_end):
+                core.close_unverified(m, picked.content, picked.length, row.walk)
         m.d.sync += [
             core.event.kind.eq(EventKind.RESUMED),
             core.event.lost_at.eq(row.lost_at),
