@@ -4,12 +4,17 @@
 import pytest
 
 from formal.bench import run
-from formal.tx_walker import walker_bench
+from formal.tx_walker import STAGES, walker_bench
 
 
-def test_no_span_without_context_and_place():
-    outcome = run(walker_bench(), mode="prove", depth=2)
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_span_without_context_and_place(stage):
+    outcome = run(walker_bench(stage), mode="prove", depth=2)
     assert outcome.status == "PASS", outcome.log
+
+
+def test_stages_cover_every_claim():
+    assert {part for parts, _ in STAGES.values() for part in parts} == walker_bench().parts
 
 
 @pytest.mark.parametrize("part", ["generation", "flow", "frontier", "orphan"])

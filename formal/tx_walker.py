@@ -39,14 +39,22 @@ def _scene(bench, dut, orphan):
         bench.assume(value == wanted)
 
 
-def walker_bench(*, wrong=None):
+STAGES = {"rows": (("rows",), ()), "frames": (("frames",), ("rows",))}
+"""Parts of the induction that are proven at once, and those proven before."""
+
+
+def walker_bench(stage=None, *, wrong=None):
     """The walker with free streams and a free ring; one context's row is kept.
 
+    stage: a name in `STAGES`; None: all claims.
     wrong: something that is to be said the other way round, so that a counterexample must come:
         "valid", "deleted", "generation", "flow", "marker", "frontier" or "orphan". The environment
         is narrowed then, so that one is soon found.
     """
     bench = Bench()
+    bench.part = "frames"
+    if stage:
+        bench.proving, bench.proven = STAGES[stage]
     m = bench.m
     dut = tx_walker.TxWalker(SMALL)
     cores = []
@@ -62,7 +70,7 @@ def walker_bench(*, wrong=None):
         mock.patch.object(tx_checks, "Signal", recorder),
     ):
         opened = Opened(dut, tx_walker, keep=("Memory",))
-    checks = recorder.named
+    checks, inner = recorder.named, opened.signals
     m.submodules.dut = opened.module
     (core,), (rows,) = cores, opened.memories
     bench.free_inputs(dut)
@@ -99,6 +107,23 @@ def walker_bench(*, wrong=None):
     before_close = state("COMPARE", "DECIDE", *WALK)
     for name in ("passed", "next", "number", "at", "broken"):
         bench.claim(~before_close | ~ours | (getattr(row, name) == kept[name]))
+
+    # `live` is the number of rows in use: the kept one and, counted here, the others, of which the
+    # environment gives no more and no fewer as in use than there are.
+    bench.part = "rows"
+    others = Signal(range(SMALL.tx_flows))
+    stored = rows.read.data
+    with m.If(inner["done"] & core.dirty & ~ours):
+        m.d.sync += others.eq(others + row.valid - core.was_valid)
+    counted = Mux(core.was_valid, others != 0, others != SMALL.tx_flows - 1)
+    bench.assume(
+        ~opened.state("LOAD") | ours
+        | Mux(stored.valid, others != 0, others != SMALL.tx_flows - 1)
+    )  # fmt: skip
+    under_way = begun & ~opened.state("LOAD")
+    bench.claim(~under_way | Mux(ours, core.was_valid == kept.valid, counted))
+    bench.claim(core.live == others + kept.valid)
+    bench.part = "frames"
 
     # Position of the frame, as the packet or the metadata says.
     dump = meta.op == TxOp.DUMP
@@ -180,5 +205,5 @@ def walker_bench(*, wrong=None):
     )
     refused = packet.refused_tcp
     bench.claim(~passes | ~nothing | ~ours | refused | ~orphan)
-    bench.claim(~passes | ~nothing | ~refused | (core.live == 0))
+    bench.claim(~passes | ~nothing | ~refused | ((core.live == 0) & ~kept.valid))
     return bench
