@@ -12,6 +12,7 @@ from sealane.driver.ktls.tx_plan import DropReason, Way
 from sealane.driver.ktls.tx_rekey import TxRekey
 from sealane.driver.ktls.tx_ways import _Segment
 
+from tests import tx_storm
 from tests.tx_storm import STEPS, Storm, broken, draw, smallest
 
 LENGTH = 90
@@ -51,16 +52,12 @@ def _knows_nothing(ktls: KtlsTx) -> None:
 
 MUTANTS = {
     "a refused key's slot is not emptied": (
-        TxRekey,
-        "installed",
-        _without_clearing,
-        50100,
-        "a key",
+        TxRekey, "installed", _without_clearing, 50100, "a key",
     ),
     "a key is taken from frames": (TxRekey, "progress", _never_busy, 50050, "NO_KEY"),
     "a failed device has told all": (KtlsTx, "failed", _knows_nothing, 50030, "second tag"),
     "nothing waits": (_Segment, "_blocked", lambda segment, missing: None, 50020, "second tag"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -69,6 +66,16 @@ def test_a_rule_that_is_taken_away_is_missed(name):
     with patch.object(owner, method, instead):
         found = (broken(seed, draw(seed, LENGTH)) for seed in range(first, first + 200))
         assert any(says in what for what in found)
+
+
+def test_the_command_names_what_broke(capsys):
+    assert tx_storm.main(["--trials", "2", "--seed", "5", "--steps", "40"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("model: 2 storms; ") and "0 breaks" in line
+    with patch.object(Storm, "run", side_effect=tx_storm.Broken("all")):
+        assert tx_storm.main(["--trials", "2", "--seed", "5", "--steps", "4"]) == 1
+    first, steps, *_ = capsys.readouterr().out.splitlines()
+    assert (first, steps) == ("seed 5: all; in 0 steps: Broken: all", "    []")  # it needs none
 
 
 def test_what_broke_is_made_smaller():

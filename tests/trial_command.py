@@ -5,15 +5,17 @@ import argparse
 import multiprocessing
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 
+ENGINES = ("model", "rtl")
 BLOCK = 250  # trials that a process does in one go
 
 
-def trial_parser(doc: str) -> argparse.ArgumentParser:
+def trial_parser(doc: str, engines: Sequence[str] = ENGINES) -> argparse.ArgumentParser:
     """A parser with the options of every such command. doc: the module's docstring."""
     parser = argparse.ArgumentParser(description=doc.split("\n")[0])
-    parser.add_argument("--engine", choices=("model", "rtl"), default="model")
+    parser.add_argument("--engine", choices=engines, default="model")
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the first trial")
     parser.add_argument("--jobs", type=int, default=1)

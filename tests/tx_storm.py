@@ -12,7 +12,7 @@ It breaks if what is on the wire is not the sender's, if the device refuses a fr
 that the storm gave, if a segment is dropped or held for nothing or never leaves, if a key or record
 is kept that is not needed, and if a counter is not what happened.
 
-    python -m tests.tx_storm FIRST_SEED STORMS STEPS
+    python -m tests.tx_storm --trials 10000 --seed 0 --jobs 2
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from sealane.driver.counters import NetdevCounters
 from sealane.driver.ktls.tx_plan import Drop, DropReason, Hold, Plan, Post, TxMode
@@ -30,6 +32,7 @@ from sealane.hdl.abi.config import VERSION_TLS12, Config
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason
 
 from tests.tcp_frames import ACK, FIN
+from tests.trial_command import run_blocks, trial_parser
 from tests.tx_storm_flow import BEFORE, TAG, Broken, Connection
 
 CONFIG = Config(flows=4, tx_flows=4)
@@ -457,23 +460,46 @@ def smallest(seed: int, steps: list[tuple[str, int]]) -> list[tuple[str, int]]:
     return steps
 
 
-def main(argv: list[str]) -> int:
-    """The command; exit status 1 if a storm broke."""
-    first, count, length = (int(given) for given in argv)
-    found, counts = 0, Counter()
-    for seed in range(first, first + count):
+@dataclass
+class Tally:
+    """What a number of storms came to. counts: steps that did something, ways, reasons."""
+
+    trials: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    breaks: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        self.trials += other.trials
+        self.counts += other.counts
+        self.breaks += other.breaks
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(self.counts.items()))
+        return f"{self.trials} storms; {counts}; {len(self.breaks)} breaks"
+
+
+def _chunk(args: tuple[Sequence[int], str, int]) -> Tally:
+    seeds, _, length = args
+    total = Tally(len(seeds))
+    for seed in seeds:
         steps = draw(seed, length)
         try:
-            counts += Storm(seed).run(steps)
+            total.counts += Storm(seed).run(steps)
         except Exception as error:
-            found += 1
             less = smallest(seed, steps)
-            print(f"seed {seed}: {error}; {len(less)} steps: {broken(seed, less)}")
-            print(f"    {less}")
-    said = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    print(f"{count} storms, {found} broke; {said}")
-    return bool(found)
+            total.breaks.append(
+                f"seed {seed}: {error}; in {len(less)} steps: {broken(seed, less)}\n    {less}"
+            )
+    return total
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; exit status 1 if a storm broke."""
+    parser = trial_parser(__doc__, engines=("model",))
+    parser.add_argument("--steps", type=int, default=120, help="of a storm")
+    options = parser.parse_args(argv)
+    return run_blocks(options, _chunk, options.steps, Tally())
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
