@@ -74,7 +74,7 @@ QUICK = (
     "frontier not checked", "sync backwards", "side beyond the frontier", "nonce not checked",
     "marker not checked", "orphan passed", "tag not compared", "count not checked",
     "count not checked, written bits ignored", "key base off by one", "tags not stored",
-    "undo not undone", "nothing waits", "software does not compare",
+    "undo not undone", "nothing waits", "software does not compare", "lost stream not noticed",
 )  # fmt: skip
 
 

@@ -26,13 +26,15 @@ class Broken(AssertionError):
 
 @dataclass(frozen=True)
 class _Posted:
-    """A frame in the device. frame: as it must leave, if that is known. reasons: allowed ones."""
+    """A frame in the device. frame: as it must leave, if that is known. reasons: allowed ones.
+    stream: kTLS has given it to the stream."""
 
     flow: RandomFlow
     op: TxOp
     what: str
     reasons: frozenset[TxReason]
     frame: bytes | None = None
+    stream: bool = False
 
 
 class Judge:
@@ -124,11 +126,16 @@ class Judge:
                 allowed.add(TxReason.DEVICE_ERROR)
             meta = TX_META.unpack(post.meta)
             op = TxOp(meta["op"])
-            if op in (TxOp.ENCRYPT, TxOp.DUMP) and meta["cookie"] != ERRANT:
+            own = op in (TxOp.ENCRYPT, TxOp.DUMP) and meta["cookie"] != ERRANT
+            stream = own and not meta["side"]
+            if own:
                 flow.broken = flow.broken and not meta["sync"]
+                flow.told = flow.told and flow.broken
                 if flow.broken:  # what kTLS thinks is below the frontier is not
                     allowed |= {TxReason.BROKEN, TxReason.OUT_OF_ORDER}
-            self._posted.append(_Posted(flow, op, what, frozenset(allowed), frame))
+            if stream and flow.told:
+                raise Broken(f"{what}: in order, and the stream is known to be lost")
+            self._posted.append(_Posted(flow, op, what, frozenset(allowed), frame, stream))
 
     def not_sent(
         self, flow: RandomFlow, start: int, end: int, flags: int, plan: Drop | Hold | Plan,
@@ -171,6 +178,7 @@ class Judge:
                 raise Broken(f"{posted.what}: {posted.op.name}, {reason.name}")
             if reason:
                 self.counts["reason " + reason.name] += 1
+            flow.told |= posted.stream and flow.broken and reason is TxReason.BROKEN
             for number, tag in completion.tags.items():
                 sealed = flow.records[number - flow.first_number].sealed
                 if tag != sealed.wire[-16:] and not sealed.changed:

@@ -218,9 +218,9 @@ def tags_not_stored(core, flight, completion):
     _sent(core, flight, replace(completion, tags={}))
 
 
-def not_noticed(core, flight, reason, current):
+def not_noticed(core, flight, reason, syncs):
     """A frame was dropped because the stream is lost, and nothing is done about it."""
-    _failed(core, flight, reason, False)
+    _failed(core, flight, reason, -1)
 
 
 def not_undone(journal: Journal) -> None:

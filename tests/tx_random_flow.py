@@ -71,6 +71,7 @@ class RandomFlow:
         self.stale: list[Post] = []  # copies of frames that were posted
         self.alive = True  # the device has it
         self.broken = False  # the device has lost its stream, and awaits a sync
+        self.told = False  # ... and kTLS was told so
         self.released = False  # the device knows nothing of it any more
         self.refuse_keys = False
         self.last_payload = 0  # bytes in the frame that left last
