@@ -8,6 +8,7 @@ else, and no error names them.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from sealane.hdl.abi.commands import (
@@ -79,20 +80,19 @@ class Control:
             key256=len(info.key) == 32,
         )
 
-    def write_flows(self, op: Op | TxCommand, writes: Iterable[FlowWrite]) -> None:
-        """Brings the device's flow table up to date; op: the command of that table."""
-        for write in writes:
-            for i in range((FLOW_KEY.width + 31) // 32):
-                value = write.key >> 32 * i & 0xFFFFFFFF
-                self._transport.write(OFFSET["FLOW_KEY"] + 4 * i, value)
-            self.command(
-                op,
-                Handle(write.context, 0),
-                valid=write.valid,
-                table=write.table,
-                slot=write.slot,
-                row=write.row,
-            )
+    def write_flow(self, op: Op | TxCommand, write: FlowWrite) -> None:
+        """Writes an entry of a flow table; op: the command of that table."""
+        for i in range((FLOW_KEY.width + 31) // 32):
+            value = write.key >> 32 * i & 0xFFFFFFFF
+            self._transport.write(OFFSET["FLOW_KEY"] + 4 * i, value)
+        self.command(
+            op,
+            Handle(write.context, 0),
+            valid=write.valid,
+            table=write.table,
+            slot=write.slot,
+            row=write.row,
+        )
 
     def set_seq(self, seq: int, number: int) -> None:
         """Position and record number of the next command."""
@@ -134,3 +134,30 @@ class Control:
         for i in range(0, len(data), 4):
             value = int.from_bytes(data[i : i + 4], "little")
             self._transport.write(OFFSET["STAGE"] + 4 * word + i, value)
+
+
+class FlowWriter:
+    """Brings the device's flow table of one direction to where the driver's copy is.
+
+    What an error leaves over is written before anything else: a flow that the device does not find
+    would be nobody's, and on transmit its text would leave. op: the command of that table.
+    """
+
+    def __init__(self, control: Control, op: Op | TxCommand) -> None:
+        self._control = control
+        self._op = op
+        self._owed: deque[FlowWrite] = deque()
+
+    def owe(self, writes: Iterable[FlowWrite]) -> None:
+        """To be written with the next `write`."""
+        self._owed.extend(writes)
+
+    def write(self) -> None:
+        """Writes what is owed. Raises what the transport and the device do; the rest is owed."""
+        while self._owed:
+            self._control.write_flow(self._op, self._owed[0])
+            self._owed.popleft()
+
+    def lead(self, write: FlowWrite) -> None:
+        """Writes the entry that leads to a new context; it is not owed if that fails."""
+        self._control.write_flow(self._op, write)

@@ -8,6 +8,7 @@ Everything goes over a `Transport`; the register map and the commands are those 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
@@ -17,7 +18,7 @@ from sealane.hdl.abi.events import EVENT_WORDS, EventKind
 from sealane.hdl.abi.registers import COUNTERS, OFFSET
 
 from .contexts import Contexts, OffloadRefused
-from .control import Control, DeviceError
+from .control import Control, DeviceError, FlowWriter
 from .counters import NetdevCounters, TlsStat
 from .descriptors import DeviceEvent, Handle, RxMeta, RxPacket
 from .keys import CryptoInfo
@@ -76,6 +77,7 @@ class Device:
         self._control = Control(transport)
         self._control.check("FLOWS", self.config.flows)
         self._contexts = Contexts(self.config.flows)
+        self._flows = FlowWriter(self._control, Op.FLOW_WRITE)
         self._options: dict[int, Option] = {}
 
     # --- connections ------------------------------------------------------------------------
@@ -92,13 +94,20 @@ class Device:
         """Offloads a receive direction whose record `number` begins at TCP sequence `seq`.
 
         Raises `OffloadRefused` on a flow that is offloaded already and `FlowTableFull` where there
-        is no context or no place in the table; then nothing has changed.
+        is no context or no place in the table; then nothing has changed. What the transport and
+        the device raise passes too; the context is given back then.
         """
         handle, writes = self._contexts.claim(flow.key)  # raises before the device is touched
         self._options[handle.context] = options
-        # The context first: the flow table must never lead to a context without keys.
-        self._install(Op.CONTEXT_ADD, handle, info, seq, number, epoch)
-        self._control.write_flows(Op.FLOW_WRITE, writes)
+        self._flows.owe(writes[:-1])
+        try:
+            self._flows.write()  # other flows that move do so whatever becomes of this one
+            # The context first: the flow table must never lead to a context without keys.
+            self._install(Op.CONTEXT_ADD, handle, info, seq, number, epoch)
+            self._flows.lead(writes[-1])
+        except Exception:
+            self._give_back(handle)
+            raise
         self.counters.rx_tls_ctx += 1
         self.stat.TlsRxDevice += 1
         self.stat.TlsCurrRxDevice += 1
@@ -108,7 +117,8 @@ class Device:
         """Ends the offload of a direction. Raises `KeyError` on a handle that is not in force."""
         self._contexts.need(handle)
         # The flow first: no packet may find a context that is being cleared.
-        self._control.write_flows(Op.FLOW_WRITE, self._contexts.unlist(handle))
+        self._flows.owe(self._contexts.unlist(handle))
+        self._flows.write()
         self._control.command(Op.CONTEXT_DELETE, handle)
         del self._options[handle.context]
         self._contexts.free(handle)
@@ -192,6 +202,15 @@ class Device:
         return {name: self._control.read("COUNT_" + name.upper()) for name, _ in COUNTERS}
 
     # --- state ------------------------------------------------------------------------------
+
+    def _give_back(self, handle: Handle) -> None:
+        """What `tls_dev_add` began is undone, in the device too if it still takes commands."""
+        self._flows.owe(self._contexts.unlist(handle))
+        self._contexts.free(handle)
+        del self._options[handle.context]
+        with suppress(Exception):  # what went wrong first is what the caller is told
+            self._flows.write()
+            self._control.command(Op.CONTEXT_DELETE, handle)
 
     def _install(
         self, op: Op, handle: Handle, info: CryptoInfo, seq: int, number: int, epoch: int

@@ -19,11 +19,10 @@ from sealane.hdl.abi.config import NONCE_BYTES, VERSION_TLS12, VERSION_TLS13, Co
 from sealane.hdl.abi.tx import TX_COUNTERS, TX_META, TX_STATUS, TxCommand, TxOp, TxReason
 
 from .contexts import Contexts
-from .control import Control, DeviceError
+from .control import Control, DeviceError, FlowWriter
 from .counters import NetdevCounters, TlsStat
 from .descriptors import Handle
 from .device import Flow
-from .flowtable import FlowWrite
 from .keys import CryptoInfo
 from .transport import Transport
 from .tx_frames import split
@@ -125,7 +124,7 @@ class TxDevice:
         self._contexts = Contexts(self.config.tx_flows)
         self._versions: dict[int, int] = {}
         self._deleted: set[int] = set()
-        self._owed: deque[FlowWrite] = deque()  # to be written to the device's flow table
+        self._flows = FlowWriter(self._control, TxCommand.TX_FLOW_WRITE)
         self._posted: deque[_Posted] = deque()
         # What the transport gave and `poll` did not: also after an error it is not lost.
         self._words: deque[tuple[list[bytes], int]] = deque()
@@ -151,15 +150,15 @@ class TxDevice:
             raise ValueError("nonce: 8 bytes in TLS 1.2, none in TLS 1.3")
         handle, writes = self._contexts.claim(flow.key)  # raises before the device is touched
         first = int.from_bytes(nonce, "big")
-        self._owed.extend(writes[:-1])
+        self._flows.owe(writes[:-1])
         try:
-            self._write_flows()  # other flows that move do so whatever becomes of this one
+            self._flows.write()  # other flows that move do so whatever becomes of this one
             self._control.set_seq(seq, number)
             self._control.write("CMD_NONCE_LO", first & 0xFFFFFFFF)
             self._control.write("CMD_NONCE_HI", first >> 32)
             # The context first: the flow table must never lead to a context without keys.
             self._control.install(TxCommand.TX_ADD, handle, info)
-            self._control.write_flows(TxCommand.TX_FLOW_WRITE, writes[-1:])
+            self._flows.lead(writes[-1])
         except Exception:
             self._give_back(handle)
             raise
@@ -208,11 +207,11 @@ class TxDevice:
         if handle.context not in self._deleted or not self._contexts.in_force(handle):
             raise KeyError(handle)
         self._control.command(TxCommand.TX_RELEASE, handle)
-        self._owed.extend(self._contexts.unlist(handle))
+        self._flows.owe(self._contexts.unlist(handle))
         self._deleted.remove(handle.context)
         del self._versions[handle.context]
         self._contexts.free(handle)
-        self._write_flows()
+        self._flows.write()
 
     # --- frames -----------------------------------------------------------------------------
 
@@ -266,19 +265,12 @@ class TxDevice:
 
     def _give_back(self, handle: Handle) -> None:
         """What `add` began is undone, in the device too if it still takes commands."""
-        self._owed.extend(self._contexts.unlist(handle))
+        self._flows.owe(self._contexts.unlist(handle))
         self._contexts.free(handle)
         with suppress(Exception):  # what went wrong first is what the caller is told
             self._control.command(TxCommand.TX_DELETE, handle)
-            self._write_flows()
+            self._flows.write()
             self._control.command(TxCommand.TX_RELEASE, handle)
-
-    def _write_flows(self) -> None:
-        """Brings the device's flow table up to date, with what an error has left over first: a
-        flow that the device does not find would be nobody's, and its text would leave."""
-        while self._owed:
-            self._control.write_flows(TxCommand.TX_FLOW_WRITE, [self._owed[0]])
-            self._owed.popleft()
 
     def _need(self, handle: Handle, slot: int = 0) -> None:
         if handle.context in self._deleted:

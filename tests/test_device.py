@@ -30,17 +30,25 @@ from sealane.hdl.abi.commands import (
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EVENT, EventKind
 from sealane.hdl.abi.meta import META
+from sealane.hdl.abi.registers import OFFSET
 
+from tests import tcp_frames
+from tests.crowd import crowd
 from tests.ideal_card import KEY_UPDATE, TICKET, Stream, info
 from tests.reactions import react
 from tests.register_file import Registers, staged
 
 CONFIG = Config(flows=4)
+CROWDED = Config(flows=16)
 FLOW = Flow(ip_address("10.9.0.1"), ip_address("10.9.0.2"), 443, 40000)
 
 
 def flow(port: int) -> Flow:
     return Flow(FLOW.src, FLOW.dst, FLOW.sport, port)
+
+
+def caller(port: int) -> Flow:
+    return Flow(FLOW.dst, FLOW.src, port, 443)
 
 
 @pytest.mark.parametrize("version, bits", [(VERSION_TLS12, 128), (VERSION_TLS13, 256)])
@@ -153,6 +161,42 @@ def test_a_device_that_hangs_is_an_error(monkeypatch):
     device = Device(Registers(busy=10**9), CONFIG)
     with pytest.raises(DeviceError, match="CONTEXT_ADD does not end"):
         device.tls_dev_add(FLOW, info(VERSION_TLS13), 0)
+
+
+def known(device: Device, each: Flow) -> bool:
+    """Whether the device finds the flow of a packet."""
+    path = tcp_frames.Wire(tcp_frames.Side(str(each.src), each.sport, 999),
+                           tcp_frames.Side(str(each.dst), each.dport))  # fmt: skip
+    (packet,) = device.receive([tcp_frames.Segment("c2s", 0, b"text").frame(path)])
+    return packet.meta.context_valid
+
+
+@pytest.mark.parametrize("fails", [Op.CONTEXT_ADD, Op.FLOW_WRITE])
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_flow_that_moves_is_found_though_the_other_one_is_not_installed(fails, times):
+    flows, moved, added = crowd(caller, CROWDED.flows)
+    transport = ModelTransport(CROWDED)
+    device = Device(transport, CROWDED)
+    for each in flows:
+        device.tls_dev_add(each, info(VERSION_TLS13), 1000)
+    write, failed = transport.write, []
+
+    def failing(address, value):
+        if address == OFFSET["COMMAND"] and (failed or value == fails) and len(failed) < times:
+            failed.append(value)
+            raise TimeoutError("the bus")
+        write(address, value)
+
+    transport.write = failing
+    with pytest.raises(TimeoutError):
+        device.tls_dev_add(added, info(VERSION_TLS13), 1000)
+    assert known(device, moved) and not known(device, added)
+    assert device.counters.rx_tls_ctx == device.stat.TlsCurrRxDevice == len(flows)
+    failed += [0] * times  # the bus is good again
+    handle = device.tls_dev_add(added, info(VERSION_TLS13), 1000)
+    assert known(device, moved) and known(device, added)
+    device.tls_dev_del(handle)
+    assert known(device, moved) and not known(device, added)
 
 
 def test_a_device_that_is_another_one():

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import NamedTuple
 
 import pytest
@@ -11,7 +10,7 @@ from sealane.driver.contexts import OffloadRefused
 from sealane.driver.control import DeviceError
 from sealane.driver.descriptors import Handle
 from sealane.driver.device import Device, Flow
-from sealane.driver.flowtable import FlowTable, FlowTableFull
+from sealane.driver.flowtable import FlowTableFull
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.model.gcm import h_powers
 from sealane.driver.transport import TxOutput
@@ -22,9 +21,10 @@ from sealane.hdl.abi.registers import OFFSET
 from sealane.hdl.abi.tx import TX_META, TX_STATUS, TxCommand, TxOp, TxReason
 
 from tests import tcp_frames
+from tests.crowd import crowd
 from tests.ideal_card import info
 from tests.register_file import Registers, staged
-from tests.test_device import FLOW, flow
+from tests.test_device import FLOW, caller, flow
 
 CONFIG = Config(flows=8, tx_flows=4)
 CROWDED = Config(flows=16, tx_flows=16)
@@ -305,27 +305,14 @@ def test_a_context_whose_installation_fails_is_given_back(fails, dead):
     assert {handle.context for handle in handles} == {0, 1, 2, 3}
 
 
-def sender(port: int) -> Flow:
-    return Flow(FLOW.dst, FLOW.src, port, 443)
-
-
 def crowded() -> tuple[ModelTransport, TxDevice, Flow, Flow]:
     """A device so full that one flow more moves another one; the latter, and that flow."""
-    table, flows, writes = FlowTable(CROWDED.tx_flows), [], []
-    for port in range(40001, 41000):
-        if len(table) == CROWDED.tx_flows - 1:
-            table, flows = FlowTable(CROWDED.tx_flows), []
-        with suppress(FlowTableFull):
-            writes = table.insert(sender(port).key, len(flows))
-            if len(writes) > 1:
-                break
-            flows.append(sender(port))
+    flows, moved, added = crowd(caller, CROWDED.tx_flows)
     transport = ModelTransport(CROWDED)
     tx = TxDevice(transport, CROWDED)
     for each in flows:
         tx.add(each, info(VERSION_TLS13), 1000)
-    moved = next(each for each in flows if each.key == writes[0].key)
-    return transport, tx, moved, sender(port)
+    return transport, tx, moved, added
 
 
 def leaves(tx: TxDevice, moved: Flow, **fields) -> TxReason:
