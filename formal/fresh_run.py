@@ -10,6 +10,7 @@ from unittest import mock
 
 from amaranth.hdl import Array, Const, Signal
 from amaranth.sim import Simulator
+
 from sealane.hdl.abi.commands import Op
 
 from . import inside

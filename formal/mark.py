@@ -3,10 +3,11 @@
 
 from amaranth.hdl import Cat, Signal, Value
 from amaranth.lib import data
-from sealane.hdl import commit
+
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.meta import Reason
-from sealane.hdl.layouts import TOKEN_ADD, TOKEN_DELETE, TOKEN_GO_ON, TOKEN_REKEY, Meta
+from sealane.hdl.commit import commit
+from sealane.hdl.common.layouts import TOKEN_ADD, TOKEN_DELETE, TOKEN_GO_ON, TOKEN_REKEY, Meta
 
 from .bench import Bench
 from .inside import Opened

@@ -7,30 +7,34 @@ from unittest import mock
 from amaranth.asserts import AnySeq
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
-from sealane.hdl import cipher_prep, fold, registers, tx_tags
-from sealane.hdl.cipher_arbiter import SpanArbiter
-from sealane.hdl.cipher_issue import Issue, SharedIssue
-from sealane.hdl.cipher_prep import Prep
-from sealane.hdl.commit import Commit
-from sealane.hdl.fifo import StreamFIFO
-from sealane.hdl.flow_table import FlowTable
-from sealane.hdl.fold import Fold, SharedFold
-from sealane.hdl.frame_reader import FrameReader
-from sealane.hdl.ingress import Ingress
-from sealane.hdl.layouts import Layouts
-from sealane.hdl.span_maker import SpanMaker
-from sealane.hdl.tx_commit import TxCommit
-from sealane.hdl.tx_reader import TxReader
-from sealane.hdl.tx_ring import TextRing
-from sealane.hdl.tx_tags import TxTags
-from sealane.hdl.tx_walker import TxWalker
-from sealane.hdl.verdict import Verdicts
-from sealane.hdl.walker import Walker
+
+from sealane.hdl import registers
+from sealane.hdl.cipher import prepare as cipher_prep
+from sealane.hdl.cipher import tail_weight as fold
+from sealane.hdl.cipher import tx_tags
+from sealane.hdl.cipher.arbiter import SpanArbiter
+from sealane.hdl.cipher.issue import Issue, SharedIssue
+from sealane.hdl.cipher.prepare import Prep
+from sealane.hdl.cipher.tail_weight import Fold, SharedFold
+from sealane.hdl.cipher.tx_tags import TxTags
+from sealane.hdl.cipher.verdict import Verdicts
+from sealane.hdl.commit.commit import Commit
+from sealane.hdl.commit.frame_reader import FrameReader
+from sealane.hdl.common.fifo import StreamFIFO
+from sealane.hdl.common.layouts import Layouts
+from sealane.hdl.ingress.flow_table import FlowTable
+from sealane.hdl.ingress.ingress import Ingress
+from sealane.hdl.tx.commit import TxCommit
+from sealane.hdl.tx.reader import TxReader
+from sealane.hdl.tx.ring import TextRing
+from sealane.hdl.tx.walker import TxWalker
+from sealane.hdl.walker.span_maker import SpanMaker
+from sealane.hdl.walker.walker import Walker
 
 from .bench import Bench
 from .inside import Opened
 from .mark import SMALL
-from .tx_commit import SMALL as TX_SMALL
+from .tx.commit import SMALL as TX_SMALL
 
 
 class AnyProduct(Component):

@@ -2,11 +2,12 @@
 """Each term of X is fed once, whatever the cuts and the order. See docs/proofs.md."""
 
 from amaranth.hdl import Cat, Const, Mux, Signal, Value
-from sealane.hdl import verdict
+
 from sealane.hdl.abi.config import LENGTH_BOUNDS, VERSION_TLS12, VERSION_TLS13
-from sealane.hdl.cipher_issue import Issue
-from sealane.hdl.cipher_prep import Prep, big_endian
-from sealane.hdl.layouts import SPAN_DATA, Layouts
+from sealane.hdl.cipher import verdict
+from sealane.hdl.cipher.issue import Issue
+from sealane.hdl.cipher.prepare import Prep, big_endian
+from sealane.hdl.common.layouts import SPAN_DATA, Layouts
 
 from .bench import Bench
 from .inside import Opened

@@ -3,9 +3,9 @@
 
 import pytest
 
-from formal.bench import FAST, run
-from formal.fresh import STAGES, fresh_bench
-from formal.fresh_run import watch
+from .bench import FAST, run
+from .fresh import STAGES, fresh_bench
+from .fresh_run import watch
 
 
 def test_stages_prove_every_part():

@@ -3,8 +3,8 @@
 
 import pytest
 
-from formal.bench import run
-from formal.mark import mark_bench
+from .bench import run
+from .mark import mark_bench
 
 
 def test_mark_implies_good_verdict():

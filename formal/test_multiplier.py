@@ -2,11 +2,12 @@
 """The multipliers of the gateware compute the product of SP 800-38D, for all operands."""
 
 import pytest
-from sealane.driver.model.gcm import gf_mul
-from sealane.hdl import gf128
-from sealane.hdl.gf128 import Multiplier, SideMultiplier
 
-from formal.algebra import WIDTH, Netlist, pairs, variables
+from sealane.driver.crypto.gcm import gf_mul
+from sealane.hdl.cipher import gf128
+from sealane.hdl.cipher.gf128 import Multiplier, SideMultiplier
+
+from .algebra import WIDTH, Netlist, pairs, variables
 
 
 def definition():

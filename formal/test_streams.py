@@ -3,8 +3,8 @@
 
 import pytest
 
-from formal.bench import run
-from formal.streams import COMPONENTS, axi_bench, stream_bench
+from .bench import run
+from .streams import COMPONENTS, axi_bench, stream_bench
 
 
 @pytest.mark.parametrize("name", COMPONENTS)

@@ -3,8 +3,8 @@
 
 import pytest
 
-from formal.bench import FAST, run
-from formal.terms import rows_bench, slots_bench
+from .bench import FAST, run
+from .terms import rows_bench, slots_bench
 
 
 def test_each_byte_and_each_term_once():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """X does not depend on cuts and order: a block's weight is that of its place in the record."""
 
-from formal.bench import run
-from formal.weights import fold_bench, span_bench
+from .bench import run
+from .weights import fold_bench, span_bench
 
 
 def test_weight_in_a_span():

@@ -11,9 +11,11 @@ from unittest import mock
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from sealane.hdl import cipher_prep, ghash
+
 from sealane.hdl.abi.config import VERSION_TLS13
-from sealane.hdl.cipher_issue import Issue
+from sealane.hdl.cipher import ghash
+from sealane.hdl.cipher import prepare as cipher_prep
+from sealane.hdl.cipher.issue import Issue
 
 from .bench import Bench
 from .inside import Opened

@@ -12,11 +12,11 @@ from .abi.config import Config
 from .abi.events import EVENT, EVENT_WORDS
 from .abi.flowhash import rows
 from .abi.tx import TX_COUNTERS, TxCommand
-from .commit import Counts
-from .fifo import StreamFIFO
-from .layouts import Command, Event, FlowKey
-from .tx_commit import Counts as TxCounts
-from .tx_layouts import TxCommandFields
+from .commit.commit import Counts
+from .common.fifo import StreamFIFO
+from .common.layouts import Command, Event, FlowKey
+from .tx.commit import Counts as TxCounts
+from .tx.layouts import TxCommandFields
 
 OKAY = 0
 SLVERR = 2

@@ -5,17 +5,24 @@ from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from .abi.config import Config
-from .cipher import Cipher
-from .commit import Commit
-from .fifo import queue
-from .flow_table import FlowTable
-from .ingress import Ingress
-from .layouts import Layouts
-from .ports import CompletionStream, FrameStream, MetaStream, TxMetaStream, frames_in, frames_out
+from .cipher.cipher import Cipher
+from .commit.commit import Commit
+from .common.fifo import queue
+from .common.layouts import Layouts
+from .common.ports import (
+    CompletionStream,
+    FrameStream,
+    MetaStream,
+    TxMetaStream,
+    frames_in,
+    frames_out,
+)
+from .common.ring import PacketRing, ShadowRing
+from .ingress.flow_table import FlowTable
+from .ingress.ingress import Ingress
 from .registers import AxiLite, Registers
-from .ring import PacketRing, ShadowRing
-from .tx_top import Transmit, over_half
-from .walker import Walker
+from .tx.transmit import Transmit, over_half
+from .walker.walker import Walker
 
 SPANS = 16
 TEXT_SPANS = 512  # at least

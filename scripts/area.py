@@ -19,6 +19,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+
 from sealane.hdl.abi.config import Config
 from sealane.hdl.top import Device
 from sealane.hdl.verilog import to_rtlil

@@ -5,10 +5,13 @@ import argparse
 import sys
 from typing import NoReturn
 
-from sealane.driver.device import DeviceError
+from sealane.driver.device.rx import DeviceError
 from sealane.sim.errors import BuildError, StreamError
 
-from . import bench, replay, sweep, verilog
+from . import verilog
+from .bench import command as bench
+from .replay import command as replay
+from .sweep import command as sweep
 
 COMMANDS = {
     "replay": (replay, "run a capture through the device"),

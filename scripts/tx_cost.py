@@ -18,11 +18,12 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from sealane.driver.capture import CaptureError, Packet, read_capture
-from sealane.driver.keylog import Keylog, KeylogError
-from sealane.driver.ktls.tx_plan import TxMode, Way
+
+from sealane.driver.ktls.tx.plan import TxMode, Way
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.tx_replay import TxReplay, TxTrace
+from sealane.driver.replay.capture import CaptureError, Packet, read_capture
+from sealane.driver.replay.tx.replay import TxReplay, TxTrace
+from sealane.driver.tls.keylog import Keylog, KeylogError
 from sealane.hdl.abi.config import Config
 
 # The two ways that the driver chooses by itself, and those that have to be forced.

@@ -5,7 +5,7 @@ import ctypes
 from itertools import pairwise
 from pathlib import Path
 
-from sealane.driver.transport import Completion, TxOutput
+from sealane.driver.device.transport import Completion, TxOutput
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.tx import TX_COMPLETION_BITS, TX_META_BITS
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel's part of TLS offload, sans-IO; `KtlsRx` is the receive core."""
 
-from ..descriptors import Handle
-from .events import (
+from ..device.descriptors import Handle
+from .rx.events import (
     GoOn,
     How,
     KeysNeeded,
@@ -14,8 +14,8 @@ from .events import (
     ResyncHint,
     StreamClosed,
 )
-from .resync import ResyncMode
-from .rx import KtlsRx, StreamRange
+from .rx.offload import KtlsRx, StreamRange
+from .rx.resync import ResyncMode
 
 __all__ = [
     "GoOn",

@@ -23,16 +23,16 @@ from sealane.hdl.abi.meta import META, Reason
 from sealane.hdl.abi.registers import COUNTERS, OFFSET
 from sealane.hdl.abi.tx import TX_COUNTERS, TxCommand
 
-from ..seq import add
-from ..transport import Completion, TxOutput
-from . import walker_commands
+from ..device.transport import Completion, TxOutput
+from ..net.parser import ACK, RST, SYN, URG, Parsed, parse
+from ..net.seq import add
 from .engine import Cipher, Commit, CommitRow, KeyRow, Verdict
 from .flow_entries import FlowEntries
-from .parser import ACK, RST, SYN, URG, Parsed, parse
-from .tx_device import TxModel
-from .walker import Walk
-from .walker_row import Row, new_row
-from .walker_span import WalkerEvent
+from .tx.device import TxModel
+from .walker import commands as walker_commands
+from .walker.row import Row, new_row
+from .walker.span import WalkerEvent
+from .walker.walk import Walk
 
 _KEY_WORDS = 10
 _COUNTER_AT = {OFFSET["COUNT_" + name.upper()]: name for name, _ in COUNTERS}

@@ -2,7 +2,7 @@
 """Cipher, verdict and commit, behaviourally.
 
 `Cipher` knows keys, record numbers and offsets and no TCP; `Commit` knows packets and no keys.
-They do what `hdl/cipher.py` and `hdl/commit.py` do to a packet that the walker has walked.
+They do what `hdl/cipher/cipher.py` and `hdl/commit/commit.py` do to a packet that the walker has walked.
 """
 
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
 
-from ..seq import delta
+from ..net.seq import delta
 from .gcm import inner_type, may_change_keys, open_piece
-from .walker_span import Span
+from .walker.span import Span
 
 
 @dataclass

@@ -27,24 +27,13 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ...hdl.abi.commands import H_POWERS
-from ...hdl.abi.config import CONTENT_APPLICATION_DATA, VERSION_TLS13, text_bytes
+from sealane.hdl.abi.config import CONTENT_APPLICATION_DATA, VERSION_TLS13, text_bytes
 
-_R = 0xE1 << 120  # x^128 = 1 + x + x^2 + x^7
+from ..crypto.gcm import gf_mul, record_aad, record_nonce
+
 _BLOCK = 16
 # GMAC is used for its sums only; what the nonce brings in is taken off again.
 _NONCE = bytes(12)
-
-
-def gf_mul(a: int, b: int) -> int:
-    """Product in GF(2^128), SP 800-38D algorithm 1; for the few products without a table."""
-    z = 0
-    while b:
-        if b >> 127:
-            z ^= a
-        b = (b << 1) & ((1 << 128) - 1)
-        a = (a >> 1) ^ (_R if a & 1 else 0)
-    return z
 
 
 class GcmKey:
@@ -107,38 +96,6 @@ class GcmKey:
 def gcm_key(key: bytes) -> GcmKey:
     """The prepared key of 16 or 32 bytes."""
     return GcmKey(key)
-
-
-def ghash(h: bytes, data: bytes) -> bytes:
-    """GHASH of whole blocks under the 16-byte hash subkey `h`, without a table."""
-    subkey, y = int.from_bytes(h, "big"), 0
-    for i in range(0, len(data), _BLOCK):
-        y = gf_mul(y ^ int.from_bytes(data[i : i + _BLOCK], "big"), subkey)
-    return y.to_bytes(_BLOCK, "big")
-
-
-def h_powers(key: bytes) -> list[bytes]:
-    """H^1 .. H^8 of an AES key, 16 bytes each, as the driver stages them."""
-    prepared = gcm_key(key)
-    return [prepared.power(i).to_bytes(_BLOCK, "big") for i in range(1, H_POWERS + 1)]
-
-
-def record_nonce(version: int, iv: bytes, number: int, explicit: bytes) -> bytes:
-    """The 12-byte nonce: RFC 8446 section 5.3, or salt and explicit nonce of RFC 5288.
-
-    `iv` begins with the salt in TLS 1.2 and is the 12-byte IV in TLS 1.3.
-    """
-    if version == VERSION_TLS13:
-        return (int.from_bytes(iv[:12], "big") ^ number).to_bytes(12, "big")
-    return iv[:4] + explicit
-
-
-def record_aad(version: int, number: int, content_type: int, length: int) -> bytes:
-    """Additional data of a record whose header says `length`: RFC 8446 5.2, RFC 5246 6.2.3.3."""
-    if version == VERSION_TLS13:
-        return bytes((content_type, 3, 3)) + length.to_bytes(2, "big")
-    text = text_bytes(version, length)
-    return number.to_bytes(8, "big") + bytes((content_type, 3, 3)) + text.to_bytes(2, "big")
 
 
 class Piece(NamedTuple):

@@ -13,8 +13,7 @@ the ServerHello. Nothing depends on the order in which the two streams are fed.
 
 from dataclasses import replace
 
-from sealane.driver.keylog import Keylog
-
+from .direction_state import Event, Exchange, InstallKeys, Side, State
 from .hello import (
     CLIENT_HELLO,
     EXT_EARLY_DATA,
@@ -28,6 +27,7 @@ from .hello import (
     parse_hello,
 )
 from .key_schedule import next_traffic_secret, tls12_keys, tls13_keys
+from .keylog import Keylog
 from .protection import Protection, Refused
 from .records import (
     ALERT,
@@ -39,7 +39,6 @@ from .records import (
     Record,
     check_header,
 )
-from .sides import Event, Exchange, InstallKeys, Side, State
 from .suites import SUITES, Suite, suite_name
 
 __all__ = ["Connection", "Event", "InstallKeys", "State"]

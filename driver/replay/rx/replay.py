@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replays a capture through a device, with a host behind it. Sans-IO; yields the report.
+
+Both directions are receive flows of one card: each is replayed as if the card sat at its
+receiver. Packets go through the device in the order of the capture; what comes out goes to the
+host's TCP, to a TLS library until a direction's keys are known, and then to the kernel's TLS. What
+the driver does about a packet (install a context, answer, go on, rekey) is done before the next
+packet of that flow is given to the device.
+
+Packets that cannot cause a command may be in the device together (`batches`).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sealane.hdl.abi.commands import Option
+from sealane.hdl.abi.config import Config
+from sealane.hdl.abi.events import EventKind
+from sealane.hdl.abi.meta import ProvenBy, Reason
+
+from ...device.descriptors import DeviceEvent, RxMeta, RxPacket
+from ...device.flowtable import FlowTableError
+from ...device.rx import Device, OffloadRefused
+from ...device.transport import Transport
+from ...ktls import GoOn, Rekey, ResyncAnswer, ResyncHint
+from ...net import seq as sequence
+from ...net.parser import Parsed, parse
+from ...net.tcp import ConnectionTable, Endpoint, Segment, TcpConnection
+from ...tls.keylog import Keylog
+from ..batches import Batches, ends, pair_of
+from ..capture import Packet
+from ..oracle import HOST, ConnectionTruth, decode_capture
+from ..trace import PacketTrace, SegmentTrace, Trace
+from ..wire import as_on_wire
+from .connection import NO_SYN, HostConnection, Way
+from .host import Reaction
+
+SCHEMA = "sealane.replay/1"
+IDLE = 60.0  # seconds of silence after which a context may be given to another connection
+
+
+class Replay:
+    """One capture through one device.
+
+    confirm_delay: segments of a direction that pass before the driver's reactions are carried out.
+    options: of every flow.
+    """
+
+    def __init__(
+        self, transport: Transport, keylog: Keylog, confirm_delay: int = 0,
+        config: Config | None = None, options: Option = Option.NONE,
+    ) -> None:
+        self.trace = Trace()
+        self.errors: list[str] = []
+        self._device = Device(transport, config)
+        self._keylog = keylog
+        self._delay = confirm_delay
+        self._options = options
+        self._table = ConnectionTable()
+        self._connections: list[HostConnection] = []
+        self._by_pair: dict[tuple[Endpoint, Endpoint], HostConnection] = {}
+        self._by_context: dict[int, tuple[HostConnection, Way]] = {}
+        self._sessions: dict[bytes, bytes] = {}
+        self._events: list[dict[str, Any]] = []
+        self._strangers = 0  # segments with bad checksums that belong to no connection
+        self._packet = 0
+        self._time = 0.0
+
+    # --- running ----------------------------------------------------------------------------
+
+    def run(
+        self, packets: Sequence[Packet], progress: Callable[[int], None] = lambda done: None,
+        in_front: Callable[[int, int], None] = lambda start, end: None,
+    ) -> None:
+        """Everything. `progress` is told how many packets have been processed, `in_front` which
+        ones [start, end) the device is given next.
+
+        Raises what the transport and the device raise: `TimeoutError`, `DeviceError`.
+        """
+        packets, parsed, notes = as_on_wire(packets, HOST, self._device.config)
+        self.errors += notes
+        truths = decode_capture(packets, self._keylog, parsed)
+        batches = Batches(parsed, truths, self._by_pair.get)
+        at = 0
+        while at < len(packets):
+            end = batches.end(at)
+            in_front(at, end)
+            delivered = self._through(packets[at:end])
+            events = _by_packet(self._device.events(), delivered)
+            for i, (packet, head) in enumerate(zip(packets[at:end], parsed[at:end], strict=True)):
+                self._packet, self._time = packet.index, packet.time - packets[0].time
+                self._receive(packet, head, delivered[i], events.get(i, []), truths)
+            at = end
+            progress(at)
+
+    def _through(self, packets: Sequence[Packet]) -> list[RxPacket]:
+        """The frames through the device; empty ones, which no wire carries, go around it."""
+        delivered = iter(self._device.receive(p.frame for p in packets if p.frame))
+        empty = RxMeta(reason=Reason.NOT_TCP)
+        return [next(delivered) if p.frame else RxPacket(b"", empty) for p in packets]
+
+    # --- one packet -------------------------------------------------------------------------
+
+    def _receive(
+        self, packet: Packet, head: Parsed, out: RxPacket, events: list[DeviceEvent],
+        truths: list[ConnectionTruth],
+    ) -> None:
+        if not out.marked and out.frame != packet.frame:
+            self.errors.append(f"packet {packet.index} came back changed and not marked")
+            head = parse(out.frame, HOST)
+        known = len(self._table.connections)
+        segment = None
+        if head.is_tcp and not out.marked and out.meta.payload_length != head.payload_length:
+            # The device examined no frame of that length; the host does.
+            out = RxPacket(out.frame, replace(
+                out.meta, seq=head.seq, payload_offset=head.payload_offset,
+                payload_length=head.payload_length,
+            ))
+        if head.is_tcp and head.checksum_ok:
+            source, target = ends(head)
+            segment = self._table.segment(
+                packet.index, source, target, head.seq, head.tcp_flags, out.payload
+                if out.marked else out.frame[head.payload_offset :][: head.payload_length],
+            )
+        for tcp in self._table.connections[known:]:
+            self._open(tcp, truths[tcp.index])
+        if segment is None:
+            self._trace_packet(head, out, *self._dropped(head, out))
+            self._take_events(events)
+            return
+        connection = self._connections[segment.connection.index]
+        connection.late_syn()
+        way = connection.ways[segment.direction]
+        self._trace_packet(head, out, way, segment.offset)
+        way.heard = self._time
+        if segment.length:
+            way.marked = out.marked
+            way.host.segment(out, packet.index, segment.length)
+            self._trace_segment(connection, segment, out)
+        self._take_events(events)
+        self._deliver(connection, way, segment)
+        self._settle(connection)
+        for ended in connection.ways.values():
+            if ended.host.stream.end is not None or way.host.stream.reset:
+                self._release(ended)
+
+    def _dropped(self, head: Parsed, out: RxPacket) -> tuple[Way | None, int | None]:
+        """A segment that TCP dropped counts for the connection that its addresses name.
+
+        Returns the direction and the offset in its stream, if there is one.
+        """
+        if not head.is_tcp or head.checksum_ok:
+            return None, None
+        connection = self._by_pair.get(pair_of(head))
+        self._strangers += connection is None
+        if connection is None:
+            return None, None
+        way = connection.ways[connection.tcp.direction(ends(head)[0])]
+        offset = way.host.stream.offset(head.seq)
+        if head.payload_length:
+            way.host.counts.segments += 1
+            way.host.counts.reasons[Reason(out.meta.reason)] += 1
+            segment = Segment(connection.tcp, way.host.way, offset, head.payload_length, [])
+            self._trace_segment(connection, segment, out)
+        return way, offset
+
+    def _trace_packet(
+        self, head: Parsed, out: RxPacket, way: Way | None, offset: int | None
+    ) -> None:
+        self.trace.packets.append(PacketTrace(
+            self._packet, self._time, way.host.connection if way else None,
+            way.host.way if way else None, head.seq if head.is_tcp else None, offset,
+            head.payload_length if head.is_tcp else 0, out.marked,
+            Reason(out.meta.reason).name.lower(),
+        ))
+
+    def _trace_segment(self, connection: HostConnection, segment: Segment, out: RxPacket) -> None:
+        outcome = "decrypted" if out.marked else Reason(out.meta.reason).name.lower()
+        self.trace.segments.append(SegmentTrace(
+            self._packet, self._time, connection.tcp.index, segment.direction, segment.offset,
+            segment.length, outcome,
+        ))
+
+    def _open(self, tcp: TcpConnection, truth: ConnectionTruth) -> None:
+        connection = HostConnection(tcp, truth, self._keylog, self._sessions, self.trace,
+                                    self._options)
+        self._connections.append(connection)
+        pair = (min(tcp.client, tcp.server), max(tcp.client, tcp.server))
+        former = self._by_pair.get(pair)
+        if former is not None:
+            for way in former.ways.values():
+                self._release(way)
+        self._by_pair[pair] = connection
+
+    def _deliver(self, connection: HostConnection, way: Way, segment: Segment) -> None:
+        """In-order bytes to whoever reads the direction's stream."""
+        host = way.host
+        if host.ktls is not None:
+            host.to_kernel(segment.pieces)
+            return
+        host.to_library(segment.pieces)
+        data = b"".join(piece.data for piece in segment.pieces)
+        connection.take(connection.tls.feed(host.way, data))
+        if connection.tls.reason is not None or connection.refusal == NO_SYN:
+            host.forget()
+
+    def _settle(self, connection: HostConnection) -> None:
+        """Contexts that can be installed now, and reactions that are due."""
+        for way in connection.ways.values():
+            if way.host.ktls is not None and not way.tried:
+                way.tried = True
+                self._install(connection, way)
+            self._react(way)
+
+    # --- the device -------------------------------------------------------------------------
+
+    def _install(self, connection: HostConnection, way: Way) -> None:
+        kernel = way.host.ktls
+        assert kernel is not None
+        if kernel.closed or way.host.stream.end is not None:
+            return
+        seq, number = kernel.boundary
+        while True:
+            try:
+                handle = self._device.tls_dev_add(
+                    way.flow, kernel.info, seq, number, kernel.epoch, self._options
+                )
+                break
+            except OffloadRefused as error:
+                connection.refusal = str(error)
+                return
+            except FlowTableError as error:
+                if not self._release_idle():
+                    connection.refusal = f"flow table full: {error}"
+                    return
+        kernel.installed(handle)
+        way.host.handle = handle
+        connection.offloaded = True
+        self._by_context[handle.context] = connection, way
+        self._event(way, "installed", resumed_at=seq)
+
+    def _release_idle(self) -> bool:
+        """Ends the offload of the direction that needs it least, if there is one.
+
+        A capture need not hold the end of a connection: one that TLS has closed or that was silent
+        for long makes room.
+        """
+        ways = [way for _, way in self._by_context.values()]
+        for way in sorted(ways, key=lambda way: way.heard):
+            closed = way.host.ktls is not None and way.host.ktls.closed
+            if closed or self._time - way.heard >= IDLE:
+                self._release(way)
+                return True
+        return False
+
+    def _release(self, way: Way) -> None:
+        """Ends the offload of a direction."""
+        if way.host.handle is None:
+            return
+        self._device.tls_dev_del(way.host.handle)
+        self._by_context.pop(way.host.handle.context, None)
+        way.host.handle = None
+        way.due.clear()
+        if way.host.ktls is not None:
+            way.host.ktls.installed(None)
+
+    def _take_events(self, events: Iterable[DeviceEvent]) -> None:
+        for event in events:
+            self._take_event(event)
+
+    def _take_event(self, event: DeviceEvent) -> None:
+        owner = self._by_context.get(event.context)
+        if owner is None or owner[1].host.handle is None or (
+            owner[1].host.handle.generation != event.generation
+        ):
+            return
+        way = owner[1]
+        host, kind = way.host, EventKind(event.kind)
+        assert host.ktls is not None
+        where: dict[str, int] = {}
+        if kind is EventKind.RESYNC_REQUEST:
+            host.counts.resync["requested"] += 1
+            where = {"lost_at": event.lost_at, "guess": event.guess}
+        elif kind is EventKind.RESUMED:
+            host.counts.proven_by[ProvenBy(event.proven_by)] += 1
+            where = {
+                "lost_at": event.lost_at, "guess": event.guess, "resumed_at": event.resumed_at,
+            }
+        elif kind is EventKind.PARKED:
+            host.counts.parks += 1
+            where = {"lost_at": event.seq}
+        else:
+            where = {"lost_at": event.lost_at or event.seq}
+        proven = ProvenBy(event.proven_by).name.lower() if event.proven_by else None
+        self._event(way, kind.name.lower(), proven, **where)
+        host.take(host.ktls.device_event(event))
+
+    def _react(self, way: Way) -> None:
+        """Carries out what the kernel asked for, when its time has come."""
+        host = way.host
+        while True:
+            way.due += ((host.counts.segments + self._delay, r) for r in host.reactions)
+            host.reactions.clear()
+            if not way.due or way.due[0][0] > host.counts.segments:
+                return
+            self._carry_out(way, way.due.popleft()[1])
+            self._take_events(self._device.events())
+
+    def _carry_out(self, way: Way, reaction: Reaction) -> None:
+        host = way.host
+        handle, kernel = host.handle, host.ktls
+        if handle is None or kernel is None:
+            return
+        if isinstance(reaction, GoOn):
+            self._device.go_on(handle, reaction.park)
+            self._event(way, "go_on", resumed_at=kernel.start)
+        elif isinstance(reaction, ResyncAnswer):
+            confirmed = "refused" if reaction.number is None else "confirmed"
+            host.counts.resync[confirmed] += 1
+            self._event(way, f"resync_{confirmed}", guess=reaction.seq)
+            self._device.tls_dev_resync(handle, reaction.seq, reaction.number)
+        elif isinstance(reaction, ResyncHint):
+            self._event(way, "resync_hint", guess=reaction.seq)
+            self._device.resync_hint(handle, reaction.seq, reaction.number)
+        elif isinstance(reaction, Rekey):
+            self._event(way, "key_update", resumed_at=reaction.seq)
+            host.handle = self._device.rekey(
+                handle, reaction.keys, reaction.seq, reaction.epoch, reaction.number
+            )
+            assert host.highest is not None
+            kernel.rekeyed(host.handle, host.highest)
+
+    def _event(self, way: Way, kind: str, proven_by: str | None = None, **where: int) -> None:
+        stream = way.host.stream
+        self._events.append({
+            "packet": self._packet, "time": round(self._time, 6),
+            "connection": way.host.connection, "dir": way.host.way, "kind": kind,
+            **{
+                name: stream.offset(where[name]) if name in where else None
+                for name in ("lost_at", "guess")
+            },
+            "proven_by": proven_by,
+            "resumed_at": stream.offset(where["resumed_at"]) if "resumed_at" in where else None,
+        })
+
+    # --- results ----------------------------------------------------------------------------
+
+    def report(self, capture: str, engine: str, warnings: Iterable[str] = ()) -> dict[str, Any]:
+        """The report; `warnings` are what the capture's reader had to say."""
+        errors = [*warnings, *self.errors]
+        if self._strangers:
+            errors.append(
+                "TCP segments with bad checksums that belong to no connection: "
+                f"{self._strangers}"
+            )
+        return {
+            "schema": SCHEMA, "capture": capture, "engine": engine,
+            **{option.name.lower(): True for option in self._options if option.name},
+            "errors": errors, "events": self._events,
+            "connections": [c.report() for c in self._connections],
+        }
+
+    @property
+    def offloaded_payload(self) -> int:
+        """Bytes of payload, duplicates included, in the segments of offloaded connections."""
+        offloaded = {c.tcp.index for c in self._connections if c.offloaded}
+        return sum(s.length for s in self.trace.segments if s.connection in offloaded)
+
+    def plaintext(self) -> dict[tuple[int, str], bytes]:
+        """The recovered application bytes by connection and direction."""
+        return {
+            (connection.tcp.index, name): way.host.plaintext
+            for connection in self._connections
+            for name, way in connection.ways.items()
+        }
+
+
+def _by_packet(
+    events: Iterable[DeviceEvent], delivered: Sequence[RxPacket]
+) -> dict[int, list[DeviceEvent]]:
+    """Which packet brought which event: one of its context, by sequence number if there are more.
+
+    What fits no packet belongs to the last one.
+    """
+    found: dict[int, list[DeviceEvent]] = {}
+    for event in events:
+        at = len(delivered) - 1
+        for i, packet in enumerate(delivered):
+            meta = packet.meta
+            if not (meta.context_valid and meta.payload_length and meta.context == event.context):
+                continue
+            at = i
+            if sequence.add(meta.seq, meta.payload_length) == event.seq:
+                break
+        found.setdefault(at, []).append(event)
+    return found

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sending hosts of one connection: what a TLS library on both knows, and two senders."""
+
+from typing import Any
+
+from ...net.tcp import DIRECTIONS, TcpConnection
+from ...tls.connection import Connection
+from ...tls.keylog import Keylog
+from ..oracle import ConnectionTruth
+from ..rx.connection import NO_SYN, flow_of
+from .plain import PlainDirection
+from .sender import Sender
+
+
+class SendingConnection:
+    """A connection with its two senders. offloaded: one of them had a context."""
+
+    def __init__(
+        self, tcp: TcpConnection, truth: ConnectionTruth, keylog: Keylog,
+        sessions: dict[bytes, bytes],
+    ) -> None:  # fmt: skip
+        self.tcp = tcp
+        self.tls = Connection(keylog, sessions, hand_over=tcp.has_syn)
+        self.offloaded = False
+        self.senders: dict[str, Sender] = {}
+        for way in DIRECTIONS:
+            ends = (tcp.client, tcp.server) if way == "c2s" else (tcp.server, tcp.client)
+            installs, plain = truth[way].installs, None
+            if installs and installs[0].suite.offloadable:
+                plain = PlainDirection(truth[way])
+            self.senders[way] = Sender(way, flow_of(*ends), tcp.streams[way], plain)
+
+    @property
+    def heard(self) -> float:
+        """When its last segment came."""
+        return max(sender.heard for sender in self.senders.values())
+
+    @property
+    def reason(self) -> str | None:
+        """Why the connection was not offloaded, or not in both directions."""
+        senders = self.senders.values()
+        if not self.tcp.has_syn or self.tls.reason:
+            return self.tls.reason or NO_SYN
+        if self.tls.version is None:
+            return "no ServerHello in the capture"
+        refusal = next((s.refusal for s in senders if s.refusal), None)
+        if refusal is None and not all(s.kernel for s in senders):
+            return "the handshake is not complete in the capture"
+        return refusal
+
+    def report(self) -> dict[str, Any]:
+        """The connection's member of the report."""
+        tcp, tls = self.tcp, self.tls
+        return {
+            "index": tcp.index,
+            "client": tcp.client.host, "client_port": tcp.client.port,
+            "server": tcp.server.host, "server_port": tcp.server.port,
+            "version": tls.version, "cipher": tls.cipher,
+            "offloaded": self.offloaded, "reason": self.reason,
+            **{way: {"tx": sender.report()} for way, sender in self.senders.items()},
+        }  # fmt: skip

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""States of the transmit walker from record to record: headers, spans, and what the row becomes."""
+
+from amaranth.hdl import Cat, Const, Mux, Signal
+
+from ..abi.config import HEADER_BYTES, NONCE_BYTES, TAG_BYTES
+from ..abi.tx import TxReason
+from ..walker.row import HEAD_BYTES, content_type, header_length, header_ok
+from .core import TxCore, header_of
+
+
+def byte(vector, index):
+    return vector.word_select(index, 8)
+
+
+def record_states(m, core: TxCore, walker_data, clear_spans):
+    """FETCH to CLOSE. Enter at HEAD (`addr` for two clocks, header bytes next), SPAN (text or tag
+    next) or CLOSE; leaves to FINISH.
+
+    An error drops the frame, but the spans in front of it run; then the stream is lost until the
+    next sync, and of a side frame nothing has been hashed.
+    """
+    row, packet_at = core.row, core.payload_at
+    aligned = Signal(8 * HEAD_BYTES)  # the read, by offset in the record
+    head = Signal(8 * HEADER_BYTES)
+    reach = Signal(17)  # offset in the record behind the payload's end
+    count = Signal(4)  # header and nonce bytes that are here
+    bad_header, bad_nonce = Signal(), Signal()
+    nonce = Signal(64)  # that record `number` must have; as in the record, first byte lowest
+    expected = (row.nonce_delta + core.number)[:64]
+    m.d.sync += nonce.eq(
+        Mux(core.tls12, Cat(byte(expected, i) for i in reversed(range(NONCE_BYTES))), 0)
+    )
+
+    def fail(reason):
+        m.d.sync += core.drop(reason)
+        m.next = "CLOSE"
+
+    with m.State("FETCH"):
+        m.next = "WAIT"
+    with m.State("WAIT"):
+        m.next = "HEAD"
+    with m.State("HEAD"):
+        rest = (core.front - core.at)[:4]
+        m.d.sync += [
+            aligned.eq(walker_data << (core.at[:4] << 3)),
+            reach.eq(core.at + core.left),
+            count.eq(Mux(core.left < rest, core.left, rest)),
+        ]
+        m.next = "JUDGE"
+    with m.State("JUDGE"):
+        # Bytes that came before are held, or their header is known.
+        whole = core.named | (core.at >= HEADER_BYTES)
+        known = Mux(whole, header_of(content_type(core.content), core.length), core.held)
+        here = [(core.at <= i) & (reach > i) for i in range(HEAD_BYTES)]
+        seen = Signal.like(head)
+        m.d.comb += seen.eq(
+            Cat(Mux(here[i], byte(aligned, i), byte(known, i)) for i in range(HEADER_BYTES))
+        )
+        there = Cat(reach > i for i in range(HEADER_BYTES))
+        not_named = core.named & (seen != known)
+        m.d.sync += [
+            head.eq(seen),
+            bad_header.eq(~header_ok(row.version, seen, there) | not_named),
+            bad_nonce.eq(
+                Cat(
+                    here[i] & (byte(aligned, i) != byte(nonce, i - HEADER_BYTES))
+                    for i in range(HEADER_BYTES, HEAD_BYTES)
+                ).any()
+                & core.tls12
+            ),
+        ]
+        m.next = "CHECK"
+
+    length = header_length(head)
+    complete = reach >= HEADER_BYTES
+    differs = (length != row.length) | (head[:2] != row.content)
+    clear_free = ~clear_spans.valid | clear_spans.ready
+    with m.State("CHECK"):
+        with m.If(core.side & core.beyond):
+            fail(TxReason.OUT_OF_ORDER)
+        with m.Elif(~core.key.known):
+            fail(TxReason.NO_KEY)
+        with m.Elif(bad_header):
+            fail(TxReason.BAD_HEADER)
+        with m.Elif(core.side & core.under_way & complete & differs):
+            fail(TxReason.OUT_OF_ORDER)
+        with m.Elif(bad_nonce):
+            fail(TxReason.BAD_NONCE)
+        with m.Elif(clear_free):
+            m.d.sync += [
+                clear_spans.valid.eq(1),
+                clear_spans.payload.start.eq(packet_at + core.pos),
+                clear_spans.payload.end.eq(packet_at + core.pos + count),
+                core.clears.eq(core.clears + 1),
+                core.clear_bytes.eq(core.clear_bytes + count),
+                core.held.eq(head),
+                core.at.eq(core.at + count),
+                *core.take(count),
+            ]
+            with m.If(complete):
+                m.d.sync += [core.length.eq(length), core.content.eq(head[:2])]
+            m.next = "SPAN"
+            with m.If(core.left == count):
+                m.next = "CLOSE"
+
+    maker, piece = core.maker, core.maker.pieces.payload
+    size, rest = Signal(16), Signal(16)
+    part = Signal(14)
+    tag_at = Signal(16)  # of the tag's first byte in the record
+    m.d.comb += [
+        size.eq(core.length + HEADER_BYTES),
+        rest.eq(size - core.at),
+        part.eq(Mux(core.left < rest, core.left, rest)),
+        tag_at.eq(core.length + (HEADER_BYTES - TAG_BYTES)),
+        piece.slot.eq(core.side),
+        piece.number.eq(core.key.rebased),
+        piece.nonce.eq(nonce),
+        piece.content.eq(core.content),
+        piece.length.eq(core.length),
+        piece.at.eq(core.pos),
+        piece.behind.eq(core.at),
+        piece.count.eq(part),
+        piece.first.eq(core.at == core.front),
+        piece.completes.eq(core.left >= rest),
+        maker.context.eq(core.context),
+        maker.generation.eq(core.key.name),
+        maker.version.eq(row.version),
+        maker.payload_addr.eq(core.payload_addr),
+        maker.payload_offset.eq(core.payload_at),
+        maker.key_row.eq(Cat(core.key.slot, core.context) + Const(core.config.flows)),
+        maker.tag_mode.eq(core.meta.tags),
+        maker.use_row.eq(~core.given),
+        maker.text_spans.ready.eq(1),
+    ]
+    with m.State("SPAN"):
+        m.d.comb += maker.pieces.valid.eq(core.key.known)
+        with m.If(~core.key.known):
+            fail(TxReason.NO_KEY)
+        with m.Elif(maker.pieces.ready):
+            with m.If(~core.given & (core.at <= tag_at) & (core.at + core.left > tag_at)):
+                m.d.sync += core.tags.eq(core.tags + 1)
+                with m.If(core.tags == 0):
+                    m.d.sync += core.first_number.eq(core.number)
+            m.d.sync += core.take(part)
+            m.d.sync += core.at.eq(core.at + part)
+            with m.If(core.left >= rest):
+                m.d.sync += [core.number.eq(core.number + 1), core.at.eq(0), core.named.eq(0)]
+            m.next = "FETCH"
+            with m.If(core.left <= rest):
+                m.next = "CLOSE"
+
+    failed = core.reason != 0
+    with m.State("CLOSE"):
+        with m.If(~core.side):
+            m.d.sync += [
+                core.dirty.eq(1),
+                row.broken.eq(failed),
+                *row.move(Mux(failed, core.seq, core.end)),
+                row.number.eq(core.number),
+                row.at.eq(core.at),
+                row.held.eq(core.held),
+                row.length.eq(core.length),
+                row.content.eq(core.content),
+            ]
+        with m.Elif(~core.given):
+            m.d.sync += [
+                core.dirty.eq(1),
+                row.side_valid.eq(~failed & (core.at > core.front)),
+                row.side_number.eq(core.number),
+                row.side_at.eq(core.at),
+                row.side_length.eq(core.length),
+                row.side_content.eq(core.content),
+            ]
+        m.next = "FINISH"

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registers that the walker's states share, and small things that several of them do."""
+
+from amaranth.hdl import Cat, Mux, Signal, signed
+from amaranth.lib import enum
+
+from ..abi.commands import Option
+from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
+from ..abi.meta import Reason
+from ..common.layouts import Event, Layouts, Meta
+from .coverage import Coverage
+from .header_scanner import HeaderScanner
+from .row import HEAD_BYTES, HELD_BYTES, RowLayouts, RowRegisters, delta, present, withholds
+from .span_maker import SpanMaker
+
+
+class Return(enum.Enum, shape=3):
+    """Where to go on after an eviction."""
+
+    COMPARE = 0
+    FRONTIER = 1
+    REST = 2
+    STEP = 3
+    OPEN_LAST = 4
+
+
+class Framing:
+    """The framing fields of a packet's metadata, a signal each; see `abi.meta`."""
+
+    def __init__(self):
+        self.fields = {}
+        for name in Meta.members:
+            if name == "records" or name.startswith(("first_", "last_")):
+                self.fields[name] = Signal(Meta[name].shape, name=f"framing_{name}")
+        self.__dict__.update(self.fields)
+
+    def clear(self):
+        """Statements that begin a packet."""
+        return [signal.eq(0) for signal in self.fields.values()]
+
+    def give(self, meta, marked):
+        """Statements that fill in `meta`; zeros unless `marked`. `last_completes` is given in any
+        case: commit wants to know whether a packet ends where a record ends that parks."""
+        return [
+            meta[name].eq(signal if name == "last_completes" else Mux(marked, signal, 0))
+            for name, signal in self.fields.items()
+        ]
+
+
+class Core:
+    """Everything that one item of work, a packet or a command, leaves in registers.
+
+    `pos` is the next header's sequence number in the chain that is being followed, `pos_at` the
+    same from the payload's first byte on, `left` the bytes from there to the segment's end, and
+    `addr` the same place in the ring. The first `held_left` bytes at `pos` are not in the segment
+    but in `held`.
+    """
+
+    def __init__(self, config: Config, work, command, feedback):
+        self.config = config
+        self.layouts = layouts = Layouts(config)
+        self.row_layouts = RowLayouts(config)
+        self.row = RowRegisters(self.row_layouts)
+        self.coverage = Coverage(config)
+        self.maker = SpanMaker(config)
+        self.scanner = HeaderScanner()
+        self.packet = work.packet
+        self.command = command
+
+        self.context = Signal(layouts.context_bits)
+        self.is_command = Signal()
+        self.is_feedback = Signal()
+        self.feedback = feedback
+        self.known = Signal()  # the row is valid
+        self.dirty = Signal()  # the row is to be written back
+
+        self.seq = work.packet.seq
+        self.length = work.packet.payload_length
+        self.end = Signal(32)
+        self.payload_addr = Signal(layouts.byte_bits)
+        self.blamed = Signal(len(Reason))
+        self.event = Signal(Event)
+        self.framing = Framing()
+
+        self.addr = Signal(layouts.byte_bits)
+        self.pos = Signal(32)
+        self.pos_at = Signal(signed(17))
+        self.left = Signal(signed(16))
+        self.held = Signal(8 * HELD_BYTES)
+        self.held_left = Signal(4)
+        self.head = Signal(8 * HEAD_BYTES)
+        self.closed = Signal()
+        self.start = Signal(32)
+        self.stop = Signal(32)
+        self.hopping = Signal()
+        self.searching = Signal()  # the candidate chain is being followed, not the proven one
+        self.tries = Signal(range(config.rescan_limit + 1))
+        self.fresh = Signal()  # the candidate chain begins in this packet
+        self.intact = Signal()  # one of its records has been in marked packets only, so far
+        self.probed = Signal()  # a record completes under a guessed number
+        self.evict_for = Signal(Return)
+
+        self.one_bit = (self.row.options & Option.ONE_BIT).any()
+        self.tls12 = self.row.version == VERSION_TLS12
+        self.front = Mux(self.tls12, HEADER_BYTES + NONCE_BYTES, HEADER_BYTES)
+
+    def blame(self, reason):
+        """Statement: the reason applies."""
+        return self.blamed[int(reason)].eq(1)
+
+    def overlay(self, block, size):
+        """The first `size` bytes at `pos`: held ones in front of those of the ring."""
+        held = present(self.held_left, HELD_BYTES)
+        return Cat(
+            Mux(held[i], self.held.word_select(i, 8), block.word_select(i, 8))
+            if i < HELD_BYTES else block.word_select(i, 8)
+            for i in range(size)
+        )  # fmt: skip
+
+    def head_bytes(self, block):
+        """Header and nonce at `pos`; bytes that are not there are 0."""
+        there = present(self.left, HEAD_BYTES)
+        data = self.overlay(block, HEAD_BYTES)
+        return Cat(
+            Mux(there[i] & (1 if i < HEADER_BYTES else self.tls12), data.word_select(i, 8), 0)
+            for i in range(HEAD_BYTES)
+        )
+
+    def follow(self, walk, hold, hold_count):
+        """Statements: be at a chain's next header."""
+        return [
+            self.pos.eq(walk),
+            self.pos_at.eq(delta(walk, self.seq)),
+            self.left.eq(delta(self.end, walk)),
+            self.held.eq(hold),
+            self.held_left.eq(hold_count),
+        ]
+
+    def one_further(self):
+        """Statements: be at the next byte."""
+        return [
+            self.pos.eq(self.pos + 1),
+            self.pos_at.eq(self.pos_at + 1),
+            self.left.eq(self.left - 1),
+            self.held.eq(self.held >> 8),
+            self.held_left.eq(Mux(self.held_left == 0, 0, self.held_left - 1)),
+        ]
+
+    def past(self, size):
+        """Statements: be at the next header of the chain."""
+        return [
+            self.pos.eq(self.pos + size),
+            self.pos_at.eq(self.pos_at + size),
+            self.left.eq(self.left - size),
+            self.addr.eq(self.addr + size),
+            self.held_left.eq(0),  # a record is longer than what can be held
+        ]
+
+    def touch(self, m, number, start, offset, length, nonce, completes):
+        """One more record has bytes in the packet."""
+        framing = self.framing
+        m.d.sync += [
+            framing.records.eq(framing.records + 1),
+            framing.last_number.eq(number),
+            framing.last_start.eq(start),
+            framing.last_length.eq(length),
+            framing.last_completes.eq(completes),
+        ]
+        with m.If(framing.records == 0):
+            m.d.sync += [
+                framing.first_number.eq(number),
+                framing.first_offset.eq(offset),
+                framing.first_length.eq(length),
+                framing.first_nonce.eq(nonce),
+                framing.first_completes.eq(completes),
+            ]
+
+    def evict(self, m, back: Return):
+        """Close a record and come back."""
+        m.d.comb += self.coverage.evict.eq(1)
+        m.d.sync += self.evict_for.eq(back)
+        m.next = "EVICT"
+
+    def withholds(self, content, length):
+        """Whether nothing is marked behind such a record before its verdict."""
+        return withholds(self.config, self.row.version, self.row.options, content, length)
+
+    def close_unverified(self, m, content, length, end):
+        """A record that ends at `end` is closed without a verdict: it may withhold marks."""
+        with m.If(self.withholds(content, length)):
+            self.suspect(m, end)
+
+    def suspect(self, m, end):
+        """A record that ends at `end` was closed without a verdict and withholds marks."""
+        row = self.row
+        with m.If(~row.suspect | (delta(end, row.suspect_end) > 0)):
+            m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(end)]
+
+    def clear_suspicion(self, m):
+        """Software has read the stream up to the command's position."""
+        with m.If(delta(self.command.seq, self.row.suspect_end) >= 0):
+            m.d.sync += self.row.suspect.eq(0)
+
+    def reason(self):
+        """The lowest reason that applies."""
+        suspicion = self.row.suspect & (delta(self.end, self.row.suspect_end) > 0)
+        mixed = ~self.intact & ~(self.row.options & Option.MARK_REST).any()
+        blamed = (
+            self.blamed
+            | (self.coverage.held | suspicion) << int(Reason.HELD)
+            | mixed << int(Reason.MIXED)
+        )
+        lowest = 0
+        for reason in sorted(Reason, reverse=True):
+            if reason is not Reason.NONE:
+                lowest = Mux(blamed[int(reason)], int(reason), lowest)
+        return lowest

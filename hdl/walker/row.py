@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the walker keeps of a flow between packets, and the rules that its parts share."""
+
+from amaranth.hdl import Cat, Const, Mux, Signal
+from amaranth.lib import data, enum
+
+from ..abi.commands import OPTION_BITS, Option
+from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, VERSION_TLS13, Config
+from ..common.layouts import Layouts
+
+HELD_BYTES = HEADER_BYTES + NONCE_BYTES - 1  # of a header that a segment's end cuts off
+LOST_RECORDS_BITS = 18
+HEAD_BYTES = HEADER_BYTES + NONCE_BYTES
+
+
+class State(enum.Enum, shape=3):
+    """States of the tracker, in the terms of Linux's tls-offload.rst."""
+
+    START = 0
+    TRACKING = 1
+    SEARCHING = 2
+    CONFIRMING = 3
+    GIVEN_UP = 4
+
+
+class RowLayouts:
+    """Layouts of the walker's row; widths depend on the device's parameters."""
+
+    def __init__(self, config: Config):
+        slot_bits = Layouts(config).slot_bits
+        self.slot = data.StructLayout(
+            {
+                "valid": 1,
+                "fed": 1,
+                "blind": 1,  # bytes of it passed unfed: no verdict
+                "spoiled": 1,  # bytes of it were first seen in a packet that was not marked
+                "start": 32,
+                "length": 15,
+                "number": 64,
+                "nonce": 64,
+                "content": 2,  # content type - 20
+            }
+        )
+        """An open record: header seen, not complete."""
+        self.hole = data.StructLayout({"valid": 1, "slot": slot_bits, "start": 32, "end": 32})
+        """Unseen bytes [start, end) of the open record in `slot`."""
+        self.coverage = data.StructLayout(
+            {
+                "slots": data.ArrayLayout(self.slot, config.record_slots),
+                "holes": data.ArrayLayout(self.hole, config.runs - 1),
+            }
+        )
+        self.scalars = {
+            "valid": 1,
+            "generation": 8,
+            "epoch": 8,
+            "version": 1,
+            "options": OPTION_BITS,
+            "proven": 1,
+            "state": State,
+            "walk": 32,
+            "number": 64,
+            "high": 32,
+            "hold": 8 * HELD_BYTES,
+            "hold_count": 4,
+            "marked": 1,  # `marked_high` is valid
+            "marked_high": 32,  # end of the highest packet that could be marked
+            "marked_number": 64,  # behind the highest record number in such a packet
+            "closed": 1,  # the position was given anew, the walk is not past what was marked
+            "closed_below": 32,  # `marked_high` when the position was given anew
+            "suspect": 1,  # `suspect_end` is valid
+            "suspect_end": 32,  # of the last record closed unverified that holds marks back
+            "lost_at": 32,
+            "guess": 32,
+            "cand_walk": 32,
+            # The window bounds a candidate chain to 2^31 bytes, which is under 2^27 records.
+            "cand_count": 27,
+            "cand_high": 32,
+            "cand_open": 1,  # its last record is known with its nonce: the fields below
+            "cand_start": 32,
+            "cand_nonce": 64,
+            "cand_content": 2,
+            "cand_suspect": 1,  # the same in the candidate chain
+            "cand_suspect_end": 32,
+            "cand_hold": 8 * HELD_BYTES,
+            "cand_hold_count": 4,
+            # The third proof: the candidate's last record is fed under a guessed number.
+            "probing": 1,
+            "probe_fed": 1,
+            "probe_number": 64,
+            "lost_records": LOST_RECORDS_BITS,  # guess: from `walk` on, in front of `guess`
+            "probes": 8,  # numbers tried in this candidate chain
+            "passed_high": 32,  # end of the highest segment, fed or not
+            "passed_from": 32,  # begin of the lowest one behind the lost header
+            "edge": 8 * HEADER_BYTES,  # its first bytes, in case that it begins inside that header
+            "edge_count": 3,
+            "scanned": (config.scan_limit + (1 << 14)).bit_length(),
+            "bad_headers": 8,
+        }
+        self.row = data.StructLayout({**self.scalars, "coverage": self.coverage})
+
+
+class RowRegisters:
+    """The loaded row's scalars, a signal each: narrow registers simulate faster than a wide one."""
+
+    def __init__(self, layouts: RowLayouts):
+        self._names = list(layouts.scalars)
+        for name, shape in layouts.scalars.items():
+            setattr(self, name, Signal(shape, name=f"row_{name}"))
+
+    def load(self, row):
+        """Statements that take the scalars of `row`."""
+        return [getattr(self, name).eq(getattr(row, name)) for name in self._names]
+
+    def store(self, row):
+        """Statements that put the scalars into `row`."""
+        return [getattr(row, name).eq(getattr(self, name)) for name in self._names]
+
+    def clear(self):
+        """Statements that set every scalar to 0."""
+        return [getattr(self, name).eq(0) for name in self._names]
+
+    def arm(self, seq, number):
+        """Statements for START at a known header; the coverage is to be cleared beside."""
+        return [
+            self.walk.eq(seq), self.high.eq(seq), self.number.eq(number),
+            self.hold_count.eq(0), self.cand_hold_count.eq(0),
+            self.proven.eq(1), self.state.eq(State.START),
+            self.scanned.eq(0), self.bad_headers.eq(0), self.suspect.eq(0), *self.close_below(),
+        ]  # fmt: skip
+
+    def close_below(self):
+        """Statements for a position given anew: records in what was marked stay closed."""
+        return [self.closed.eq(self.marked), self.closed_below.eq(self.marked_high)]
+
+
+def delta(a, b):
+    """How far sequence number `a` lies behind `b`, signed, modulo 2^32."""
+    return (a - b)[:32].as_signed()
+
+
+def present(count, size):
+    """Which of `size` bytes exist if `count` bytes are left; `count` may be negative."""
+    return Cat(count > i for i in range(size))
+
+
+def header_length(head):
+    """The length field of the header in the low bytes of `head`, its 15 bits that matter."""
+    return Cat(head[32:40], head[24:31])
+
+
+def header_ok(version, head, there):
+    """Whether the five low bytes of `head`, as far as they are `there`, may begin a header.
+
+    The same rule as `abi.config.header_prefix_ok`; `LENGTH_BOUNDS` and `TYPES` are written out
+    so that they become small comparisons.
+    """
+    tls12 = version == VERSION_TLS12
+    kind, high, low = head[0:8], head[24:32], head[32:40]
+    kind_ok = (kind[2:] == 5) & (tls12 | (kind[:2] == 3))
+    version_ok = ((head[8:16] == 3) | ~there[1]) & ((head[16:24] == 3) | ~there[2])
+    top = Mux(tls12, 0x40, 0x41)
+    prefix_ok = high <= top
+    at_least = (high != 0) | (low >= Mux(tls12, 24, 17))
+    at_most = (high < top) | ((high == top) & (low <= Mux(tls12, 0x18, 0)))
+    length_ok = Mux(there[4], at_least & at_most, prefix_ok | ~there[3])
+    return there[0] & kind_ok & version_ok & length_ok
+
+
+def withholds(config, version, options, content, length):
+    """Whether nothing is marked behind such a record before its verdict: it may change keys, or
+    the flow is in one-bit mode. `content`: the content type's two low bits."""
+    # ChangeCipherSpec and handshake are content types 20 and 22.
+    changes = Mux(version == VERSION_TLS12, ~content[0], length <= config.park_hold_len)
+    return changes | (options & Option.ONE_BIT).any()
+
+
+def text_geometry(version):
+    """Bytes in front of a record's text, and bytes of its length field that are not text."""
+    tls13 = version == VERSION_TLS13
+    return Mux(tls13, 5, 13), Mux(tls13, 16, 24)
+
+
+def content_type(low_bits):
+    """The content type 20 to 23 out of its two low bits."""
+    return Cat(low_bits, Const(5, 6))

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The short form of the divergence test on the gateware; a command runs more, see its module."""
+
+from collections import Counter
+
+from sealane.driver.device.rx import Device
+from sealane.hdl.abi.config import Config
+from sealane.sim.transport import RtlTransport
+from tests.trials.divergence.trial import trial
+
+TRIALS = 60
+
+
+def test_nothing_forged_and_nothing_lost():
+    counts: Counter[str] = Counter()
+    with RtlTransport(Config()) as transport:
+        device = Device(transport, Config())
+        for seed in range(TRIALS):
+            counts += trial(seed, device)
+    assert min(counts[how] for how in ("full", "partial", "none", "refused")) > 0

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documents say what is there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from sealane.scripts.docs import registers as docgen
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def test_registers_page_is_current(tmp_path):
+    page = ROOT / "docs" / "registers.md"
+    assert docgen.main(["--check", "-o", str(page)]) == 0
+    stale = tmp_path / "registers.md"
+    stale.write_text(page.read_text().replace("IDENT", "IDENTITY"))
+    assert docgen.main(["--check", "-o", str(stale)]) == 1
+
+
+def missing(page):
+    """Tests and files of tests that a page names and that are not there."""
+    out = []
+    for file, test in re.findall(
+        r"`((?:tests|rtl_tests|formal)/[\w/]+\.py)(?:::(\w+))?`", page.read_text()
+    ):
+        path = ROOT / file
+        tree = ast.parse(path.read_text()) if path.exists() else ast.Module([], [])
+        names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        if not path.exists() or (test and test not in names):
+            out.append(f"{file}::{test}")
+    return out
+
+
+def test_every_test_in_the_plan_exists():
+    plan = ROOT / "docs" / "test-plan.md"
+    assert "`tests/scripts/test_docs.py::test_every_test_in_the_plan_exists`" in plan.read_text()
+    assert not missing(plan)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_test_that_a_page_names_exists(page):
+    assert not missing(page)
+
+
+def test_a_test_that_is_not_there_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("`tests/scripts/test_docs.py::missing`, `tests/none.py`, `tests/scripts/test_docs.py::none`")
+    assert missing(page) == ["tests/none.py::", "tests/scripts/test_docs.py::none"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    """Links between files of the project; an anchor must be a heading of its page."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"\w+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        other = (page.parent / name).resolve() if name else page
+        assert other.exists(), target
+        if anchor:
+            heads = re.findall(r"^#+ (.+)$", other.read_text(), re.M)
+            slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
+            assert anchor in slugs, target

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What kTLS asks of the device, done at once: the part of a host that every bench needs."""
+
+from sealane.driver.ktls.rx.events import GoOn, Rekey, ResyncAnswer, ResyncHint
+from sealane.driver.net import seq as tcp
+
+
+def react(device, rx, event, received_end: int) -> bool:
+    """Does what `event` asks for; False if it asks nothing of the device.
+
+    received_end: TCP sequence number behind everything that the device has passed on.
+    """
+    handle = rx.handle
+    if isinstance(event, ResyncAnswer):
+        device.tls_dev_resync(handle, event.seq, event.number)
+    elif isinstance(event, ResyncHint):
+        device.resync_hint(handle, event.seq, event.number)
+    elif isinstance(event, GoOn):
+        device.go_on(handle, event.park)
+    elif isinstance(event, Rekey):
+        new = device.rekey(handle, event.keys, event.seq, event.epoch, event.number)
+        rx.rekeyed(new, received_end & tcp.MASK)
+    else:
+        return False
+    return True

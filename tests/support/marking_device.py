@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hand-made TLS streams and a card that marks any packet on demand, rightly or wrongly.
+
+The records are sealed with `cryptography`. The card decrypts under whatever framing it is told to
+believe in, which need not be the stream's: `Belief` says number, epoch, generation and start. Keys
+here protect nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from sealane.driver.crypto.gcm import record_aad
+from sealane.driver.crypto.keys import CryptoInfo
+from sealane.driver.device.descriptors import Handle, RxMeta, RxPacket
+from sealane.driver.ktls import StreamRange
+from sealane.driver.net import seq as tcp
+from sealane.hdl.abi.config import VERSION_TLS13, header_bytes
+from sealane.hdl.abi.meta import Reason
+
+HANDLE = Handle(3, 7)
+KEY_UPDATE = b"\x18\0\0\1\0"
+TICKET = b"\x04\0\0\x08ticketed"
+
+
+def info(version: int, epoch: int = 0, bits: int = 128) -> CryptoInfo:
+    """Keys of an epoch; fixed, for tests only."""
+    iv = bytes(range(0x40 + epoch, 0x4C + epoch))
+    key = bytes(range(epoch, epoch + bits // 8))
+    return CryptoInfo(version, key, iv if version == VERSION_TLS13 else iv[:4])
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a stream: where it lies (offset in the stream) and what is in it."""
+
+    offset: int
+    number: int
+    epoch: int
+    content_type: int
+    content: bytes
+    wire: bytes
+    explicit: bytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + len(self.wire)
+
+
+def seal(
+    keys: CryptoInfo, number: int, content_type: int, content: bytes, padding: int = 0,
+    explicit: bytes | None = None,
+) -> tuple[bytes, bytes]:
+    """Wire bytes and explicit nonce of a record."""
+    if keys.version == VERSION_TLS13:
+        text, outer, explicit = content + bytes([content_type]) + bytes(padding), 23, b""
+    else:
+        text, outer = content, content_type
+        explicit = explicit or (0xABCD000000000000 + number).to_bytes(8, "big")
+    length = len(explicit) + len(text) + 16
+    aad = record_aad(keys.version, number, outer, length)
+    body = explicit + AESGCM(keys.key).encrypt(keys.nonce(number, explicit), text, aad)
+    return bytes((outer, 3, 3)) + length.to_bytes(2, "big") + body, explicit
+
+
+@dataclass
+class Stream:
+    """Records one behind the other from sequence number `seq` on."""
+
+    version: int
+    seq: int = 0xFFFFF000
+    wire: bytes = b""
+    records: list[Record] = field(default_factory=list)
+    epoch: int = 0
+    number: int = 0
+    bits: int = 128
+
+    def keys(self, epoch: int) -> CryptoInfo:
+        return info(self.version, epoch, self.bits)
+
+    def add(self, content: bytes, content_type: int = 23, padding: int = 0) -> Record:
+        """Seals the next record and appends it."""
+        wire, explicit = seal(
+            self.keys(self.epoch), self.number, content_type, content, padding
+        )
+        record = Record(
+            len(self.wire), self.number, self.epoch, content_type, content, wire, explicit
+        )
+        self.records.append(record)
+        self.wire += wire
+        self.number += 1
+        return record
+
+    def next_epoch(self) -> None:
+        """Behind the last record the next keys hold."""
+        self.epoch, self.number = self.epoch + 1, 0
+
+    @property
+    def app_data(self) -> bytes:
+        return b"".join(r.content for r in self.records if r.content_type == 23)
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What the card believes beside the truth: differences, and whether it gives a verdict."""
+
+    number: int = 0
+    epoch: int = 0
+    generation: int = 0
+    start: int = 0  # the card takes every header for this many bytes later
+    verdict: bool = True
+    context: int = 0
+
+
+TRUTH = Belief()
+
+
+def packet(
+    stream: Stream, low: int, high: int, belief: Belief | None, completes: Callable[[Record], bool]
+) -> RxPacket:
+    """The packet with stream bytes [low, high), untouched (belief None) or marked.
+
+    completes: whether a record becomes complete with this packet. A header cut by the packet's end
+    is told as length 0, as the contract has it. With a belief that moves headers only packets
+    inside one record can be made: the card has nothing to read headers from there.
+    """
+    payload, seq = bytearray(stream.wire[low:high]), tcp.add(stream.seq, low)
+    frame, prefix = bytes(54), header_bytes(stream.version)
+    epoch = stream_epoch(stream, low)
+    base = dict(
+        context=HANDLE.context, context_valid=1, generation=HANDLE.generation + epoch,
+        epoch=epoch, l4_verified=1, payload_offset=len(frame),
+        payload_length=len(payload), seq=seq,
+    )
+    if belief is None:
+        return RxPacket(frame + bytes(payload), RxMeta(**base, reason=Reason.SEARCHING))
+    base["epoch"] += belief.epoch
+    base["generation"] = base["generation"] + belief.generation & 0xFF
+    base["context"] += belief.context
+    keys = stream.keys(base["epoch"])
+    inside = [r for r in stream.records if r.offset < high and r.end > low]
+    known = {}
+    for record in inside:
+        start = record.offset + belief.start
+        length = len(record.wire) - 5
+        known[record.offset] = length if start + 5 <= high else 0
+        first = max(low, start + prefix)
+        last = min(high, start + len(record.wire) - 16)
+        if last > first:
+            payload[first - low : last - low] = keys.crypt_text(
+                record.number + belief.number, record.explicit, first - start - prefix,
+                bytes(payload[first - low : last - low]),
+            )
+    first_record, last_record = inside[0], inside[-1]
+    meta = RxMeta(
+        **base, decrypted=1, records=len(inside),
+        first_completes=int(belief.verdict and completes(first_record)),
+        last_completes=int(belief.verdict and completes(last_record)),
+        first_number=first_record.number + belief.number,
+        first_offset=low - first_record.offset - belief.start,
+        first_length=known[first_record.offset],
+        first_nonce=int.from_bytes(first_record.explicit, "little"),
+        last_number=last_record.number + belief.number,
+        last_start=tcp.add(stream.seq, last_record.offset + belief.start),
+        last_length=known[last_record.offset],
+    )
+    return RxPacket(frame + bytes(payload), meta)
+
+
+def stream_epoch(stream: Stream, offset: int) -> int:
+    """Key epoch of the record with the byte at `offset`."""
+    return next((r.epoch for r in stream.records if r.end > offset), stream.epoch)
+
+
+def ranges(
+    stream: Stream, cuts: Sequence[int], beliefs: Sequence[Belief | None]
+) -> list[StreamRange]:
+    """The stream cut at offsets `cuts`; packet i is marked under `beliefs[i]`.
+
+    Arrival is in order: a record completes with the packet that brings its last byte. The card
+    never marks a packet across a key change, and gives no verdict for a record that it was not
+    shown whole under one belief's tuple.
+    """
+    bounds = [0, *cuts, len(stream.wire)]
+    out = []
+    for i, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        if low == high:
+            continue
+        inside = [r for r in stream.records if r.offset < high and r.end > low]
+        belief = beliefs[i] if len({r.epoch for r in inside}) == 1 else None
+        if belief and inside[0].epoch + belief.epoch < 0:
+            belief = TRUTH
+        if belief and belief.start:
+            # The card reads headers that are none only where they lie in earlier packets.
+            moved = inside[0].offset + belief.start
+            header = moved + header_bytes(stream.version)
+            if len(inside) > 1 or low < header or high > moved + len(inside[0].wire):
+                belief = None
+
+        def completes(record: Record, high: int = high, low: int = low) -> bool:
+            return low < record.end <= high
+
+        made = packet(stream, low, high, belief, completes)
+        out.append(StreamRange(tcp.add(stream.seq, low), high - low, made))
+    return out

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Record maps of transmit made by hand, and what their records are on the wire.
+
+Records are sealed with `cryptography`, straight from RFC 8446 and RFC 5288. Keys here protect
+nothing.
+"""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from sealane.driver.crypto.keys import CryptoInfo
+from sealane.driver.ktls.tx.records import RecordMap, TxEpoch, TxRecord
+from sealane.hdl.abi.config import VERSION_TLS13
+
+FIRST_NONCE = 0xFFFFFFFFFFFFFFFE  # counts over the end of 64 bits at once
+
+
+def info(version: int, epoch: int = 0, bits: int = 128) -> CryptoInfo:
+    """Keys of an epoch; fixed, for tests only."""
+    iv = bytes(range(0x40 + epoch, 0x4C + epoch))
+    key = bytes(range(epoch, epoch + bits // 8))
+    return CryptoInfo(version, key, iv if version == VERSION_TLS13 else iv[:4])
+
+
+def content(size: int, seed: int = 0) -> bytes:
+    """Bytes that differ from place to place."""
+    return bytes((7 * i + (i >> 8) + 31 * seed + 1) & 0xFF for i in range(size))
+
+
+def push(
+    records: RecordMap, size: int, version: int = VERSION_TLS13, epoch: int = 0,
+    frozen: bool = True, data: bytes | memoryview | None = None,
+) -> TxRecord:  # fmt: skip
+    """One application-data record of `size` bytes, as the kernel makes it."""
+    data = content(size, records.next_count) if data is None else data
+    inner = b"\x17" if version == VERSION_TLS13 else b""
+    nonce = b""
+    if version != VERSION_TLS13:
+        nonce = ((FIRST_NONCE + records.next_count) % (1 << 64)).to_bytes(8, "big")
+    length = len(nonce) + len(data) + len(inner) + 16
+    header = b"\x17\x03\x03" + length.to_bytes(2, "big") + nonce
+    return records.push(header, data, inner, epoch, frozen)
+
+
+def sealed(record: TxRecord, keys: TxEpoch) -> bytes:
+    """The record on the wire."""
+    number, text = record.count - keys.base, bytes(record.content) + record.inner
+    if keys.info.version == VERSION_TLS13:
+        nonce = (int.from_bytes(keys.info.iv, "big") ^ number).to_bytes(12, "big")
+        aad = record.header
+    else:
+        nonce = keys.info.iv + record.header[5:]
+        aad = number.to_bytes(8, "big") + record.header[:3] + len(text).to_bytes(2, "big")
+    return record.header + AESGCM(keys.info.key).encrypt(nonce, text, aad)

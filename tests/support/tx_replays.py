@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replays of transmit for tests: captures and made-up traffic, and what holds for any of them."""
+
+import json
+from dataclasses import dataclass, replace
+
+from sealane.driver.ktls.tx.plan import Way
+from sealane.driver.model.device import ModelTransport
+from sealane.driver.replay.both import ReplayBoth
+from sealane.driver.replay.capture import Packet, read_capture
+from sealane.driver.replay.rx.replay import Replay
+from sealane.driver.replay.tx.replay import TxReplay, TxTrace
+from sealane.driver.tls.keylog import Keylog
+from sealane.hdl.abi.config import Config
+from tests.support.replays import CAPTURES
+
+WAYS = ("c2s", "s2c")
+CONFIG = replace(Config(), tx_flows=Config().flows)
+
+
+class StrictTransport(ModelTransport):
+    """Refuses what no wire carries and what the device was not built for."""
+
+    def post_tx(self, frame: bytes, meta: int) -> None:
+        assert 0 < len(frame) <= self.config.max_frame
+        super().post_tx(frame, meta)
+
+
+@dataclass
+class Result:
+    """What came of a replay."""
+
+    report: dict
+    trace: list[TxTrace]
+    plaintext: dict
+
+    def tx(self, way: str, index: int = 0) -> dict:
+        return self.report["connections"][index][way]["tx"]
+
+    def outcomes(self, way: str, index: int = 0) -> dict[int, TxTrace]:
+        """The segments of a direction by the number of their packet."""
+        return {s.packet: s for s in self.trace if (s.connection, s.way) == (index, way)}
+
+
+def tx_replay(packets, keylog, transport=None, engine="model", config=CONFIG, **options):
+    """Packets through transmit; what holds for every replay is checked."""
+    runner = TxReplay(transport or StrictTransport(config), keylog, config, **options)
+    runner.run(packets)
+    result = Result(
+        json.loads(json.dumps(runner.report("x", engine))), runner.trace, runner.plaintext()
+    )
+    check_any(result)
+    return result
+
+
+def packets_of(name):
+    return read_capture(CAPTURES / f"{name}.pcap.gz").packets
+
+
+def keylog_of(name):
+    return Keylog.read(CAPTURES / f"{name}.keys")
+
+
+def tx_replay_named(name, **options):
+    """One of the captures of the repository."""
+    return tx_replay(packets_of(name), keylog_of(name), **options)
+
+
+def tx_replay_frames(all_frames, keylog, **options):
+    """Made-up frames, one a millisecond."""
+    packets = [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(all_frames)]
+    return tx_replay(packets, Keylog.parse(keylog), **options)
+
+
+def both_named(name, **options):
+    """Receive and transmit at once; returns the report."""
+    transport = StrictTransport(CONFIG)
+    keylog = keylog_of(name)
+    runner = ReplayBoth(
+        Replay(transport, keylog, config=CONFIG), TxReplay(transport, keylog, CONFIG, **options)
+    )
+    runner.run(packets_of(name))
+    return json.loads(json.dumps(runner.report(name, "model")))
+
+
+def check_any(result):
+    """What holds for any direction of any replay on a device that works."""
+    for connection in result.report["connections"]:
+        for way in WAYS:
+            tx = connection[way]["tx"]
+            assert list(tx["by_way"]) == [w.value for w in Way]
+            encrypted = sum(tx["by_way"].values())
+            assert tx["segments"] == tx["wire"] + encrypted + tx["dropped"]
+            assert tx["wire"] == sum(tx["wire_reasons"].values())
+            assert tx["dropped"] == sum(tx["reasons"].values())
+            index = connection["index"]
+            traced = [s for s in result.trace if (s.connection, s.way) == (index, way)]
+            assert len(traced) == tx["segments"]
+            assert sum(s.identical for s in traced) == tx["identical"]
+            for w in Way:
+                assert sum(s.outcome == w.value for s in traced) == tx["by_way"][w.value]
+
+
+def all_identical(result):
+    """Everything left, and as the capture has it."""
+    assert result.report["errors"] == []
+    for connection in result.report["connections"]:
+        for way in WAYS:
+            tx = connection[way]["tx"]
+            assert tx["identical"] == tx["segments"]
+            assert tx["dropped"] == tx["clear_bytes"] == tx["tag_mismatch"] == 0

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Walkers with one fault each, to see that `tests.trials.brute_force.trial` would notice.
+
+    python -m tests.trials.brute_force.mutants --trials 2000
+
+runs the trials 0, 1, ... on each faulty model until one breaks, prints how many it took, and
+fails if a fault was not found. Nothing in the tree is changed: a fault is a class or function put
+in place of one of the model's, in this process, for the time of a `with` block.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy, deepcopy
+from dataclasses import replace
+from unittest.mock import patch
+
+from sealane.driver.device.rx import Device
+from sealane.driver.model.device import ModelTransport
+from sealane.driver.model.engine import Commit
+from sealane.driver.model.walker import (
+    commands as walker_commands,
+)
+from sealane.driver.model.walker import (
+    core as walker_core,
+)
+from sealane.driver.model.walker import (
+    tracking as walker_proven,
+)
+from sealane.driver.model.walker import (
+    walk as walker,
+)
+from sealane.driver.model.walker.core import Core
+from sealane.driver.model.walker.coverage import Coverage
+from sealane.driver.model.walker.row import Row, State
+from sealane.driver.model.walker.walk import Walk
+from sealane.driver.net.seq import delta
+from tests.trials.brute_force.trial import CONFIGS, run_trial
+
+_run, _continues, _join, _feed = (
+    Walk.run, walker_proven.continues, walker_proven._join, walker_proven._feed,
+)  # fmt: skip
+_adopt, _open_last, _rekey = walker_proven.adopt, walker_proven._open_last, walker_commands.rekey
+_withholds, _evict, _go_on = Row.withholds, Core.evict, Commit.go_on
+
+
+# --- the row's records and holes ------------------------------------------------------------------
+
+
+class FirstHole(Coverage):
+    """Of several holes that a segment overlaps the first alone is fed."""
+
+    def find(self, seq, end):
+        fed = vars(self).setdefault("fed", [])
+        found = None if fed else super().find(seq, end)
+        fed += [found] if found else []
+        return found
+
+
+class LastHole(Coverage):
+    """Of several holes that a segment overlaps the last alone is fed."""
+
+    def find(self, seq, end):
+        fed = vars(self).setdefault("fed", [])
+        inside = [hole for hole in self.row.holes if hole and not fed
+                  and delta(hole.start, end) < 0 and delta(hole.end, seq) > 0]
+        found = max(inside, key=lambda h: delta(h.start, seq), default=None)
+        fed += [found] if found else []
+        return found
+
+
+class OnlyAtHoleEdge(Coverage):
+    """A segment that begins in front of a hole does not fill it."""
+
+    def find(self, seq, end):
+        found = super().find(seq, end)
+        return None if found and delta(seq, found.start) < 0 else found
+
+
+class NotSplit(Coverage):
+    """Bytes out of the middle of a hole: the part behind them counts as seen."""
+
+    def cut(self, hole, start, end):
+        whole = hole.start == start or hole.end == end
+        return super().cut(hole, start, end if whole else hole.end)
+
+
+class NotSplitFront(Coverage):
+    """Bytes out of the middle of a hole: the part in front of them counts as seen."""
+
+    def cut(self, hole, start, end):
+        whole = hole.start == start or hole.end == end
+        return super().cut(hole, start if whole else hole.start, end)
+
+
+class AsIfFed(Coverage):
+    """What passed unfed of a record that is open does not blind it."""
+
+    def unfed(self, index):
+        pass
+
+
+def evicts_another(self, *given, **named):
+    """With full slots another record is closed than the rules say, if there is one."""
+    slots = self.row.slots
+    before = copy(slots)
+    trial = Core(self.config, deepcopy(self.row), self.seq)
+    _evict(trial, *given, **named)
+    kept = next(i for i, slot in enumerate(trial.row.slots) if before[i] and not slot)
+    others = [i for i, slot in enumerate(before) if slot and i != kept]
+    if others:
+        slots[kept] = None
+    _evict(self, *given, **named)
+    slots[kept] = before[kept] if others else None
+
+
+# --- the walk -------------------------------------------------------------------------------------
+
+
+def nothing_suspect(self, content_type, length, end):
+    """A record closed without a verdict holds nothing back."""
+
+
+def nothing_withheld(core):
+    """A short record without a verdict, which could be a KeyUpdate, holds nothing back."""
+
+
+def long_enough(self, config, content_type, length):
+    """A record as long as a KeyUpdate could not be one."""
+    config = replace(config, park_hold_len=config.park_hold_len - 1)
+    return _withholds(self, config, content_type, length)
+
+
+def hold_lost(self):
+    """The bytes of a header that a segment's end cuts off are forgotten."""
+    out = _run(self)
+    self._core.row.hold = b""
+    return out
+
+
+def candidate_hold_lost(self):
+    """The same for the candidate's headers."""
+    out = _run(self)
+    self._core.row.cand_hold = b""
+    return out
+
+
+def nonce_gap(core):
+    """A header whose nonce is missing loses the position."""
+    return (delta(core.seq, core.row.high) <= 0 or not core.row.hold) and _continues(core)
+
+
+def passed_by(core):
+    """A walk that passes the candidate's header inside a segment does not arrive at it."""
+    if core.row.walk != core.row.guess:
+        core.number_at_guess = None
+    _join(core)
+
+
+def unspoiled(core, index, slot, start, end):
+    """Packets of a record of which one was not marked are marked."""
+    slot.spoiled = False
+    _feed(core, index, slot, start, end)
+
+
+# --- the candidate is proven ----------------------------------------------------------------------
+
+
+def not_blind(core):
+    """The record under way when a position is proven gets a verdict."""
+    _open_last(core)
+    for slot in core.row.slots:
+        if slot:
+            slot.blind = False
+
+
+def no_last(core):
+    """The record under way when a position is proven stays closed."""
+
+
+def adopt_one_more(core, number, by):
+    """The record behind the candidate's chain is counted twice."""
+    return _adopt(core, number + 1, by)
+
+
+def adopt_without_hole(core, number, by):
+    """What the candidate passed of an open record counts as fed."""
+    core.row.high = core.row.cand_high
+    return _adopt(core, number, by)
+
+
+def adopt_trusting(core, number, by):
+    """Records that only the candidate's chain passed hold nothing back."""
+    core.row.cand_suspect_end = None
+    return _adopt(core, number, by)
+
+
+# --- commands, and news of a tag ------------------------------------------------------------------
+
+
+def believes_for_ever(self, seq):
+    """What holds marks back is not forgotten when software has read it."""
+
+
+def nothing_below(self):
+    """A position given anew closes nothing that was marked before."""
+
+
+def rekey_keeping(config, row, generation, epoch, seq, base):
+    """Records that were open under the old key stay open."""
+    slots, holes = row.slots, row.holes
+    _rekey(config, row, generation, epoch, seq, base)
+    if row.state is not State.START:
+        row.slots, row.holes = slots, holes
+
+
+def still_in_sync(row):
+    """A bad tag is no reason to doubt the position."""
+
+
+def any_go_on(self, context, generation, park):
+    """A go-on ends all parks, whatever it names."""
+    _go_on(self, context, generation, self.rows[context].awaited)
+
+
+MUTANTS = {
+    "first hole": (walker_core, "Coverage", FirstHole),
+    "last hole": (walker_core, "Coverage", LastHole),
+    "hole's edge": (walker_core, "Coverage", OnlyAtHoleEdge),
+    "not split": (walker_core, "Coverage", NotSplit),
+    "not split, front": (walker_core, "Coverage", NotSplitFront),
+    "nothing suspect": (Core, "suspect", nothing_suspect),
+    "nothing withheld": (walker, "_hold_behind_unverified", nothing_withheld),
+    "not blind": (walker_proven, "_open_last", not_blind),
+    "no last record": (walker_proven, "_open_last", no_last),
+    "hold lost": (Walk, "run", hold_lost),
+    "candidate's hold lost": (Walk, "run", candidate_hold_lost),
+    "nonce gap": (walker_proven, "continues", nonce_gap),
+    "passed by": (walker_proven, "_join", passed_by),
+    "evicts another": (Core, "evict", evicts_another),
+    "not spoiled": (walker_proven, "_feed", unspoiled),
+    "as if fed": (walker_core, "Coverage", AsIfFed),
+    "count": (walker_proven, "adopt", adopt_one_more),
+    "no hole at a proof": (walker_proven, "adopt", adopt_without_hole),
+    "candidate's suspicion": (walker_proven, "adopt", adopt_trusting),
+    "suspicion stays": (Row, "clear_suspicion", believes_for_ever),
+    "R2": (Row, "close_below", nothing_below),
+    "long enough": (Row, "withholds", long_enough),
+    "old records stay": (walker_commands, "rekey", rekey_keeping),
+    "bad tags": (walker_commands, "desync", still_in_sync),
+    "any go-on": (Commit, "go_on", any_go_on),
+}
+
+
+@contextmanager
+def mutant(name: str) -> Iterator[None]:
+    """The model has the fault inside the block."""
+    with patch.object(*MUTANTS[name]):
+        yield
+
+
+def first_finding(name: str, seeds, plan: str | None = None) -> tuple[int, str] | None:
+    """How many of the trials `seeds` it takes until one breaks, and what it says. plan: of all."""
+    with mutant(name):
+        for count, seed in enumerate(seeds, 1):
+            config = list(CONFIGS.values())[seed % len(CONFIGS)]
+            device = Device(ModelTransport(config), config)
+            try:
+                broken = run_trial(device, config, seed, plan).breaks
+            except AssertionError as error:  # the model's own
+                broken = [f"seed {seed}: {error!r}"]
+            if broken:
+                return count, broken[0]
+    return None
+
+
+def main(argv=None) -> int:
+    """The command; exit status 1 if a fault was not found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0, help="of the first trial")
+    parser.add_argument("--mutant", choices=MUTANTS, action="append")
+    options = parser.parse_args(argv)
+    missed = 0
+    for name in options.mutant or MUTANTS:
+        found = first_finding(name, range(options.seed, options.seed + options.trials))
+        missed += not found
+        print(f"{name:22} {f'{found[0]:5} {found[1]}' if found else ' none'}", flush=True)
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transmit with one rule taken away each, to see that `tests.trials.tx.transfers` would notice.
+
+    python -m tests.trials.tx.mutants
+
+runs trials on each faulty model or driver until one breaks, prints how many it took and what it
+said, and fails if a fault was not found within its number of trials. Nothing in the tree is
+changed: a fault is put in place of a function or class of the model or the driver, in this
+process, for the time of a `with` block. What cannot show on the model is not here: a key that is
+replaced between a frame's walk and its encryption (`STALE_KEY`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+from sealane.driver.ktls.tx import offload as tx_core
+from sealane.driver.ktls.tx import software as tx_software
+from sealane.driver.ktls.tx import ways as tx_ways
+from sealane.driver.ktls.tx.frames import Builder
+from sealane.driver.ktls.tx.journal import Journal
+from sealane.driver.ktls.tx.offload import KtlsTx
+from sealane.driver.ktls.tx.plan import Hold
+from sealane.driver.ktls.tx.records import RecordMap, TxRecord
+from sealane.driver.ktls.tx.rekey import TxRekey
+from sealane.driver.model.tx import device as tx_device
+from sealane.driver.model.tx import engine as tx_engine
+from sealane.driver.model.tx import walker as tx_walker
+from sealane.driver.model.tx.row import TxRow
+from sealane.hdl.abi.config import HEADER_BYTES
+from sealane.hdl.abi.tx import TxReason, TxTags
+from tests.trials.tx.transfers import make_device, run_trial
+
+_Walk, _decide, _leave, _choose = (
+    tx_walker._Walk, tx_device.decide, tx_device.leave, tx_core.choose,
+)  # fmt: skip
+_Segment, _rekey, _delete, _release = tx_ways._Segment, TxRow.rekey, TxRow.delete, RecordMap.release
+_place = Builder._place
+_sent, _failed, _added = KtlsTx._sent, KtlsTx._failed, TxRow.added
+
+
+# --- the device: which frames may leave -----------------------------------------------------------
+
+
+class Unordered(_Walk):
+    """A stream frame is taken for one that begins at the frontier."""
+
+    def _stream_position(self):
+        reason = super()._stream_position()
+        return TxReason.NONE if not self.meta["sync"] and not self.row.broken else reason
+
+
+class SyncBackwards(_Walk):
+    """The stream moves where it is told to."""
+
+    def _stream_position(self):
+        return TxReason.NONE if self.meta["sync"] else super()._stream_position()
+
+
+class SyncBackInNumbers(_Walk):
+    """... forward in the sequence, and back in the records' numbers."""
+
+    def _stream_position(self):
+        forward = tx_walker.delta(self.seq, self.row.next) >= 0
+        return TxReason.NONE if self.meta["sync"] and forward else super()._stream_position()
+
+
+class BeyondTheFrontier(_Walk):
+    """A side frame may hold what the stream has not come to."""
+
+    def _side_position(self):
+        before, self.row.next = self.row.next, self.end
+        try:
+            return super()._side_position()
+        finally:
+            self.row.next = before
+
+    def _beyond(self):
+        return False
+
+
+class AnyNumber(_Walk):
+    """A side frame may name a record that the stream has not begun."""
+
+    def _beyond(self):
+        return self.number == self.row.number and super()._beyond()
+
+
+class AnyNonce(_Walk):
+    """An explicit nonce is what the host says."""
+
+    def _header(self):
+        reason = super()._header()
+        if reason is not TxReason.BAD_NONCE:
+            return reason
+        taken = self.payload[self.pos : self.pos + self.row.front - self.at]
+        at = self.out.payload_at + self.pos
+        self.out.clears.append((at, at + len(taken)))
+        self.at += len(taken)
+        self.pos += len(taken)
+        self.held = b""
+        if self.length == 0:
+            self.length = int.from_bytes(taken[3:HEADER_BYTES], "big")
+        return TxReason.NONE
+
+
+class NoMarker(_Walk):
+    """What lies in front of the start marker may be encrypted."""
+
+    def run(self):
+        passed, self.row.passed = self.row.passed, True
+        reason = super().run()
+        self.row.passed = passed
+        return reason
+
+
+class NoBeginning(_Walk):
+    """A tag is computed whatever of the record was hashed."""
+
+    def _side_position(self):
+        reason = super()._side_position()
+        return TxReason.NONE if reason is TxReason.NO_SYNC_DATA else reason
+
+
+def key_stays(row: TxRow, generation: int, slot: int) -> bool:
+    """TX_KEY_CLEAR does nothing."""
+    return True
+
+
+def one_base_more(row: TxRow, generation: int, slot: int, number: int) -> bool:
+    return _rekey(row, generation, slot, number + 1)
+
+
+def first_key_from_zero(row: TxRow, generation: int, version: int, seq: int, number: int, nonce):
+    """The first key's record numbers begin at 0 with the offload."""
+    made = _added(row, generation, version, seq, number, nonce)
+    made.base[0] = number
+    return made
+
+
+def no_drop_entry(row: TxRow, generation: int) -> bool:
+    """A deleted context is free at once: its frames are nobody's."""
+    done = _delete(row, generation)
+    row.valid = row.valid and not done
+    return done
+
+
+def keys_stay(row: TxRow, generation: int) -> bool:
+    """A deleted context goes on."""
+    return row.live and row.generation == generation
+
+
+def no_orphans(walker, head, hit):
+    return False
+
+
+# --- the device: what leaves ----------------------------------------------------------------------
+
+
+def tags_not_compared(walked, verdict):
+    return _decide(walked, replace(verdict, mismatch=False))
+
+
+def not_counted(walked, verdict):
+    """Whether every byte was written is not asked; what was not leaves as 0."""
+    return _decide(walked, replace(verdict, written=walked.expected))
+
+
+def bits_ignored(frame, head, walked, verdict):
+    """Of a byte that was not written the host's leaves: the bits say nothing."""
+    out = bytearray(_leave(frame, head, walked, verdict))
+    written = {at + i for at, data in verdict.writes for i in range(len(data))}
+    written.update(i for start, end in walked.clears for i in range(start, end))
+    for at in range(walked.payload_at, walked.payload_end):
+        if at not in written:
+            out[at] = frame[at]
+    return bytes(out)
+
+
+def even_lanes(at: int, data: bytes) -> int:
+    """The checksum's differences are summed as if each piece began at an even place."""
+    return int.from_bytes(data, "little") % 0xFFFF
+
+
+class GivenTagsComputed(tx_engine.TxEngine):
+    """A tag that was handed in does not count: the row's leaves."""
+
+    def frame(self, context, spans, frame, lost_writes=0):
+        given = any(span.tag_mode == TxTags.GIVEN for span in spans)
+        computed = [
+            replace(span, tag_mode=TxTags.COMPUTE) if span.tag_mode == TxTags.GIVEN else span
+            for span in spans
+        ]
+        verdict = super().frame(context, computed, frame, lost_writes)
+        return replace(verdict, tags=[]) if given else verdict
+
+
+class OneRow(tx_engine.TxEngine):
+    """Side frames and the stream have one X row."""
+
+    def _row(self, context, span, x, alone):
+        return super()._row(context, replace(span, side=False), x, alone)
+
+
+# --- the driver -----------------------------------------------------------------------------------
+
+
+def plain_before_marker(state, start, end, encrypt):
+    """A segment that begins in front of the marker goes out as it is."""
+    return _choose(state, start, end, encrypt and start >= 0)
+
+
+def tags_not_stored(core, flight, completion):
+    _sent(core, flight, replace(completion, tags={}))
+
+
+def not_noticed(core, flight, reason, syncs):
+    """A frame was dropped because the stream is lost, and nothing is done about it."""
+    _failed(core, flight, reason, -1)
+
+
+def not_undone(journal: Journal) -> None:
+    journal._back.clear()
+
+
+def released_early(records: RecordMap, una: int) -> list[TxRecord]:
+    """A record is dropped with its first byte's acknowledgement."""
+    ends = [record.end for record in records if record.start < una]
+    return _release(records, max(ends, default=una))
+
+
+class NothingWaits(_Segment):
+    """A tag is computed while another may be on its way."""
+
+    __slots__ = ()
+
+    def _blocked(self, missing):
+        return None
+
+
+class AlwaysGiven(_Segment):
+    """Below the frontier tags are said to be given, also those that nobody has."""
+
+    __slots__ = ()
+
+    def _side(self):
+        decision = super()._side()
+        if isinstance(decision, Hold) or not getattr(decision, "side", False):
+            return decision
+        return replace(decision, tags=TxTags.GIVEN)
+
+
+class StreamComputes(_Segment):
+    """In order a tag is computed, whoever has sent one before."""
+
+    __slots__ = ()
+
+    def _stream_tags(self, begin):
+        return TxTags.COMPUTE
+
+
+def not_compared_by_software(records, epochs, start, end):
+    """Software computes a tag and does not look at the one that was sent."""
+    kept = [(record, record.tag) for record in records]
+    for record, _ in kept:
+        record.tag = None
+    try:
+        return tx_software.encrypt(records, epochs, start, end)
+    finally:
+        for record, tag in kept:
+            record.tag = tag
+
+
+def all_keys(rekey: TxRekey) -> frozenset[int]:
+    """Every record may be given to the device, whatever keys it has."""
+    return frozenset(rekey.epochs)
+
+
+def one_record_off(builder, side, sync, record, at):
+    """A position below the frontier is named with the record's number one too low: what the device
+    has to believe, and the receiver does not."""
+    meta = _place(builder, side, sync, record, at)
+    return meta | {"number": meta["number"] - 1} if side and meta["number"] else meta
+
+
+def one_byte_off(builder, side, sync, record, at):
+    """... with an offset one too high."""
+    meta = _place(builder, side, sync, record, at)
+    return meta | {"offset": meta["offset"] + 1} if side and meta.get("offset") else meta
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """place, name, to: for `patch.object`. plan: of all trials, where it shows soon. trials: within
+    which it must be found."""
+
+    place: Any
+    name: str
+    to: Any
+    plan: str | None = None
+    trials: int = 100
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """The fault is there inside the block."""
+        with patch.object(self.place, self.name, self.to):
+            yield
+
+
+def walk(to: Callable, plan: str = "hostile", trials: int = 100) -> Mutant:
+    return Mutant(tx_walker, "_Walk", to, plan, trials)
+
+
+MUTANTS: dict[str, tuple[Mutant, ...]] = {
+    "frontier not checked": (walk(Unordered),),
+    "sync backwards": (walk(SyncBackwards),),
+    "sync back in numbers": (walk(SyncBackInNumbers),),
+    "side beyond the frontier": (walk(BeyondTheFrontier),),
+    "side of a record to come": (walk(AnyNumber, trials=400),),
+    "nonce not checked": (walk(AnyNonce),),
+    "marker not checked": (walk(NoMarker),),
+    "tag without a beginning": (walk(NoBeginning),),
+    "key not cleared": (Mutant(TxRow, "key_clear", key_stays, "keys", 400),),
+    "key base off by one": (Mutant(TxRow, "rekey", one_base_more, "keys"),),
+    "first key from zero": (Mutant(TxRow, "added", first_key_from_zero),),
+    "no drop entry": (Mutant(TxRow, "delete", no_drop_entry, "hostile", 400),),
+    "not deleted": (Mutant(TxRow, "delete", keys_stay, "hostile", 400),),
+    "orphan passed": (Mutant(tx_walker.TxWalker, "_is_orphan", no_orphans),),
+    "tag not compared": (Mutant(tx_device, "decide", tags_not_compared, "promises"),),
+    "count not checked": (Mutant(tx_device, "decide", not_counted, "faults"),),
+    "count not checked, written bits ignored": (
+        Mutant(tx_device, "decide", not_counted, "faults"),
+        Mutant(tx_device, "leave", bits_ignored),
+    ),
+    "checksum at odd places": (Mutant(tx_engine, "lanes", even_lanes),),
+    "given tags computed": (Mutant(tx_device, "TxEngine", GivenTagsComputed),),
+    "one X row": (Mutant(tx_device, "TxEngine", OneRow, "loss"),),
+    "plain before the marker": (Mutant(tx_core, "choose", plain_before_marker, None, 400),),
+    "tags not stored": (Mutant(KtlsTx, "_sent", tags_not_stored, "promises", 400),),
+    "lost stream not noticed": (Mutant(KtlsTx, "_failed", not_noticed, "common", 400),),
+    "undo not undone": (Mutant(Journal, "undo", not_undone, "queues"),),
+    "released early": (Mutant(RecordMap, "release", released_early),),
+    "nothing waits": (Mutant(tx_ways, "_Segment", NothingWaits, "promises", 1000),),
+    "always given": (Mutant(tx_ways, "_Segment", AlwaysGiven, "loss"),),
+    "stream computes": (Mutant(tx_ways, "_Segment", StreamComputes, "promises", 1000),),
+    "software does not compare": (
+        Mutant(tx_core, "encrypt", not_compared_by_software, "promises", 400),
+    ),
+    "number one too low": (Mutant(Builder, "_place", one_record_off, "loss"),),
+    "offset one too high": (Mutant(Builder, "_place", one_byte_off, "loss"),),
+    "keys that are not in the device": (Mutant(TxRekey, "usable", property(all_keys), "keys"),),
+}
+
+
+def first_finding(name: str, seed: int = 0, trials: int | None = None) -> tuple[int, str] | None:
+    """How many trials from `seed` on it takes until one breaks, and what it says."""
+    faults = MUTANTS[name]
+    plan, most = faults[0].plan, faults[0].trials if trials is None else trials
+    with ExitStack() as stack:
+        for fault in faults:
+            stack.enter_context(fault.on())
+        for count in range(most):
+            broken = run_trial(make_device("model"), seed + count, plan).breaks
+            if broken:
+                return count + 1, broken[0]
+    return None
+
+
+def main(argv=None) -> int:
+    """The command; exit status 1 if a fault was not found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--trials", type=int, help="instead of each fault's own number")
+    parser.add_argument("--seed", type=int, default=0, help="of the first trial")
+    parser.add_argument("--mutant", choices=MUTANTS, action="append")
+    options = parser.parse_args(argv)
+    missed = 0
+    for name in options.mutant or MUTANTS:
+        found = first_finding(name, options.seed, options.trials)
+        missed += not found
+        most = options.trials or MUTANTS[name][0].trials
+        print(
+            f"{name:40} {f'{found[0]:4} {found[1]}' if found else f' none of {most}'}", flush=True
+        )
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

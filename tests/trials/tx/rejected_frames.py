@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames that must not leave, whatever a driver may think: metadata that the device sees through.
+
+Each function makes one for a flow, or returns `None` where the flow gives no occasion. None of them
+moves the device's stream.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from sealane.driver.ktls.tx.plan import Post
+from sealane.hdl.abi.config import VERSION_TLS12
+from sealane.hdl.abi.tx import TX_META, TxOp, TxTags
+from tests.trials.tx.random_flow import ERRANT, RandomFlow, Written
+
+Make = Callable[[random.Random, RandomFlow, Sequence[RandomFlow]], Post | None]
+
+
+def off_the_frontier(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """In order, it says, and is not: behind or in front of where the stream goes on."""
+    start = flow.edge(0, flow.end - 1)
+    if start == flow.ktls.expected:
+        return None
+    return flow.errant(start, flow.cut(start, flow.end))
+
+
+def sync_backwards(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """The stream would start a record again."""
+    began = [r for r in flow.records if r.sealed.start < flow.ktls.expected]
+    if not began:
+        return None
+    written = rng.choice(began)
+    start = written.sealed.start
+    return flow.errant(start, flow.cut(start, flow.end), sync=1, number=written.number)
+
+
+def sync_with_an_old_number(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """The place is new, the record's number is not."""
+    ahead = [r for r in flow.records if r.sealed.start >= flow.ktls.expected]
+    began = [r for r in flow.records if r.sealed.start < flow.ktls.expected]
+    if not ahead or not began:
+        return None
+    start = rng.choice(ahead).sealed.start
+    return flow.errant(start, flow.cut(start, flow.end), sync=1, number=rng.choice(began).number)
+
+
+def beyond_the_frontier(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """A side frame with bytes that the stream has not encrypted yet."""
+    frontier = flow.ktls.expected
+    if frontier >= flow.end:
+        return None
+    start = max(0, frontier - rng.randrange(60))
+    end = min(flow.end, frontier + rng.randrange(1, 60))
+    post = flow.errant(start, end, **flow.side(start, tags=TxTags.GIVEN))
+    return flow.with_tags(post, start, end)
+
+
+def record_to_come(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """A side frame below the frontier, under the number of a record that was not begun."""
+    old = _below(rng, flow)
+    ahead = [r for r in flow.records if r.sealed.start > flow.ktls.expected]
+    if old is None or not ahead:
+        return None
+    start = flow.edge(old.sealed.start, old.sealed.end - 1)
+    end = min(start + rng.randrange(1, 60), flow.ktls.expected)
+    if start >= end:
+        return None
+    number = rng.choice(ahead).number
+    post = flow.errant(start, end, **flow.side(start, tags=TxTags.GIVEN, number=number))
+    return flow.with_tags(post, start, end)
+
+
+def other_nonce(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """A bit of the explicit nonce in the header is not the record's."""
+    written = _below(rng, flow)
+    if flow.version != VERSION_TLS12 or written is None:
+        return None
+    start, end = written.sealed.start, written.sealed.end
+    post = flow.errant(start, end, **flow.side(start, tags=TxTags.GIVEN))
+    post = flow.with_tags(post, start, end)
+    return _flipped(rng, post, end - start, 5, 13)
+
+
+def other_version(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """A header that TLS does not have."""
+    written = _below(rng, flow)
+    if written is None:
+        return None
+    start, end = written.sealed.start, written.sealed.end
+    post = flow.errant(start, end, **flow.side(start, tags=TxTags.GIVEN))
+    return _flipped(rng, flow.with_tags(post, start, end), end - start, 1, 3)
+
+
+def changed_text(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """A whole record with its tag, which is to be compared, and a bit that it never had."""
+    written = _below(rng, flow)
+    if written is None or written.sealed.changed:  # the bit could be the one that was changed
+        return None
+    sealed = written.sealed
+    start, end = sealed.start, sealed.end
+    post = flow.errant(start, end, **flow.side(start, tags=TxTags.COMPARE))
+    post = flow.with_tags(post, start, end)
+    return _flipped(rng, post, end - start, sealed.text_at - start, end - start)
+
+
+def without_beginning(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """A tag is to be computed, and the device has not hashed the record's beginning."""
+    written = _below(rng, flow)
+    if written is None:
+        return None
+    sealed = written.sealed
+    start = rng.randint(sealed.text_at + 1, sealed.end - 1)
+    tags = TxTags.COMPUTE if not written.promised else TxTags.COMPARE
+    dump = flow.errant(sealed.start, start, **flow.side(start, tags=tags))
+    return Post(flow.host_frame(start, sealed.end), dump.meta)
+
+
+def cleared_key(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """A record whose key the device has no more: all that was sealed with it is acknowledged."""
+    keys = flow.ktls.keys
+    oldest = min((keys.epochs[held].base for held in keys.slots.values()), default=None)
+    gone = [r for r in flow.records if oldest is not None and r.number < oldest]
+    if not gone:
+        return None
+    sealed = rng.choice(gone).sealed
+    end = min(sealed.end, flow.ktls.expected)
+    start = rng.randrange(sealed.start, end) if sealed.start < end else end
+    if start >= end:
+        return None
+    post = flow.errant(start, end, **flow.side(start, tags=TxTags.GIVEN))
+    return flow.with_tags(post, start, end)
+
+
+def other_generation(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """Metadata of a connection that had the context before."""
+    start = flow.ktls.expected
+    if start >= flow.end:
+        return None
+    end = flow.cut(start, flow.end)
+    return flow.errant(start, end, generation=(flow.handle.generation + 1) & 0xFF)
+
+
+def other_flow(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """The context of another connection."""
+    other = next((other for other in flows if other is not flow), None)
+    start = flow.ktls.expected
+    if other is None or start >= flow.end:
+        return None
+    handle = other.handle
+    return flow.errant(
+        start, flow.cut(start, flow.end), context=handle.context,
+        generation=handle.generation & 0xFF,
+    )  # fmt: skip
+
+
+def before_the_marker(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """Bytes in front of the marker as part of a record that the device knows."""
+    written = _below(rng, flow)
+    if written is None:
+        return None
+    start, sealed = -rng.randrange(1, 60), written.sealed
+    place = flow.side(rng.randrange(sealed.start, sealed.end), tags=TxTags.GIVEN)
+    if rng.random() < 0.5:
+        place = {}
+    return flow.errant(start, min(0, start + rng.randrange(1, 80)), **place)
+
+
+def straddling(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """A frame that begins in front of the marker, which the stream goes on with."""
+    if flow.ktls.expected:
+        return None
+    return flow.errant(-rng.randrange(1, 60), flow.cut(0, flow.end))
+
+
+def contradicting(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """Given tags for the stream: nobody could have computed them."""
+    start = flow.ktls.expected
+    if start >= flow.end:
+        return None
+    return flow.errant(start, flow.cut(start, flow.end), tags=TxTags.GIVEN)
+
+
+def dump_of_another_length(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
+    """A DUMP frame that is not as long as it says."""
+    start = flow.ktls.expected
+    if start >= flow.end:
+        return None
+    piece = bytes(flow.host[start : flow.cut(start, flow.end)])
+    post = flow.errant(
+        start, start, TxOp.DUMP, seq=flow.seq + start & 0xFFFFFFFF, length=len(piece) + 1
+    )
+    return Post(piece, post.meta)
+
+
+def _below(rng: random.Random, flow: RandomFlow) -> Written | None:
+    """A record that the stream has passed."""
+    records = [r for r in flow.records if r.sealed.end <= flow.ktls.expected]
+    return rng.choice(records) if records else None
+
+
+def _flipped(rng: random.Random, post: Post, payload: int, low: int, high: int) -> Post:
+    """A bit in the bytes [low, high) of the payload is another."""
+    frame = bytearray(post.frame)
+    frame[len(frame) - payload + rng.randrange(low, high)] ^= 1 << rng.randrange(8)
+    assert TX_META.unpack(post.meta)["cookie"] == ERRANT
+    return Post(bytes(frame), post.meta)
+
+
+ERRANTS: dict[str, Make] = {
+    make.__name__.replace("_", " "): make
+    for make in (
+        off_the_frontier, sync_backwards, sync_with_an_old_number, beyond_the_frontier,
+        record_to_come, other_nonce, other_version, changed_text, without_beginning,
+        cleared_key, other_generation, other_flow, before_the_marker, straddling, contradicting,
+        dump_of_another_length,
+    )
+}  # fmt: skip
+# By chance the device may have hashed just that; what leaves then must be right, as ever.
+MAY_LEAVE = frozenset({"without beginning"})
