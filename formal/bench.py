@@ -133,9 +133,7 @@ class Bench:
 FAST = {"options": "--unroll", "arguments": "-- --noincr"}
 
 
-def run(
-    bench, *, mode="bmc", depth, timeout=600, passes="", options="--presat", arguments=""
-):
+def run(bench, *, mode="bmc", depth, timeout=600, passes="", options="--presat", arguments=""):
     """Runs SymbiYosys on the bench; an `Outcome`.
 
     mode: "bmc" looks at `depth` clocks from the initial state, "prove" adds the induction step
@@ -152,15 +150,22 @@ def run(
         (folder / "bench.il").write_text(bench.rtlil())
         (folder / "bench.sby").write_text(
             TASK.format(
-                mode=mode, depth=depth, timeout=timeout, passes=passes, options=options,
+                mode=mode,
+                depth=depth,
+                timeout=timeout,
+                passes=passes,
+                options=options,
                 arguments=arguments,
-            )  # fmt: skip
+            )
         )
         path = os.pathsep.join([str(tools), str(own), os.environ.get("PATH", "")])
         done = subprocess.run(
             ["nice", "-n", "15", str(tools / "sby"), "-f", "bench.sby"],
-            cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True,
-        )  # fmt: skip
+            cwd=folder,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+        )
         status = folder / "bench" / "status"
         words = status.read_text().split() if status.exists() else ["ERROR"]
         trace = sorted((folder / "bench").rglob("trace*.vcd"))

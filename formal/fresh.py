@@ -93,23 +93,25 @@ class View:
 
     def in_range(self):
         """What window and STALE see to."""
-        return in_range(self.high) & Cat(
-            ~hole.valid | in_range(hole.start, hole.end) for hole in self.holes
-        ).all()
+        return (
+            in_range(self.high)
+            & Cat(~hole.valid | in_range(hole.start, hole.end) for hole in self.holes).all()
+        )
 
     def orderly(self):
         """Holes are not empty, lie in front of `high` and do not overlap; else they are gone."""
         apart = [
-            ~(one.valid & other.valid)
-            | ~below(other.start, one.end)
-            | ~below(one.start, other.end)
+            ~(one.valid & other.valid) | ~below(other.start, one.end) | ~below(one.start, other.end)
             for one, other in combinations(self.holes, 2)
         ]
-        return Cat(
-            ~hole.valid
-            | (self.proven & below(hole.start, hole.end) & ~below(self.high, hole.end))
-            for hole in self.holes
-        ).all() & Cat(apart).all()
+        return (
+            Cat(
+                ~hole.valid
+                | (self.proven & below(hole.start, hole.end) & ~below(self.high, hole.end))
+                for hole in self.holes
+            ).all()
+            & Cat(apart).all()
+        )
 
 
 class Scene:
@@ -169,9 +171,12 @@ class Scene:
         self.regs = View(core.row, core.coverage.contents, self.byte)
         self.kept = View(self.memory.row, self.memory.row.coverage, self.byte)
         self.walking = (
-            self.here & ~self.state("IDLE", "LOAD") & core.dirty
-            & ~core.is_command & ~core.is_feedback
-        )  # fmt: skip
+            self.here
+            & ~self.state("IDLE", "LOAD")
+            & core.dirty
+            & ~core.is_command
+            & ~core.is_feedback
+        )
         self.hits = inside(self.byte, self.packet.seq, core.end)
         # No reason applies yet; bit 0 stands for no reason.
         self.clean = ~core.blamed[1:].any()
@@ -260,8 +265,9 @@ def _rows(scene):
     scene.bench.part = "rows"
     bench, core, state, inner = scene.bench, scene.core, scene.state, scene.inner
     row = scene.memory.row
-    stored = Cat(*(getattr(core.row, name) for name in core.row._names),
-                 core.coverage.contents.as_value())
+    stored = Cat(
+        *(getattr(core.row, name) for name in core.row._names), core.coverage.contents.as_value()
+    )
     settled = state("LOAD") | (state("IDLE") & ~inner["write"])
     settled |= state("FINISH") & ~core.dirty
     bench.claim(~inner["write"] | (state("IDLE") & inner["loaded"]))
@@ -415,9 +421,7 @@ def _adoption(scene, early):
     hops &= walking & core.hopping
     bench.claim(~hops | (row.proven & (row.high == core.end)))
     further = (core.end - row.cand_high)[:32]
-    bench.claim(
-        ~(early | hops) | (proven["end_gt_cand_high"] == (~further[31] & (further != 0)))
-    )
+    bench.claim(~(early | hops) | (proven["end_gt_cand_high"] == (~further[31] & (further != 0))))
 
 
 def _search(scene):
@@ -448,9 +452,7 @@ def _search(scene):
         overlaps = other.valid & below(other.start, end) & below(seq, other.end)
         judged = ~search["busy"] | (search["started"] & (search["last_index"] > i))
         judged = (scene.walking & state("FIND") & judged) | (scene.walking & state("CUT"))
-        bench.claim(
-            ~(judged & overlaps) | (found & ~below(other.start, hole.start))
-        )
+        bench.claim(~(judged & overlaps) | (found & ~below(other.start, hole.start)))
 
 
 def main():

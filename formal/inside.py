@@ -59,12 +59,16 @@ class OneRow(wiring.Component):
         address = range(depth)
         super().__init__(
             {
-                "write": Out(wiring.Signature({"addr": Out(address), "data": Out(shape),
-                                               "en": Out(1)}).flip()),
-                "read": Out(wiring.Signature({"addr": In(address), "data": Out(shape),
-                                              "en": In(1, init=1)})),
+                "write": Out(
+                    wiring.Signature(
+                        {"addr": Out(address), "data": Out(shape), "en": Out(1)}
+                    ).flip()
+                ),
+                "read": Out(
+                    wiring.Signature({"addr": In(address), "data": Out(shape), "en": In(1, init=1)})
+                ),
             }
-        )  # fmt: skip
+        )
         self._width = width
 
     def read_port(self):

@@ -89,16 +89,12 @@ def mark_bench(*, broken_claim=None):
     # later than the one picked.
     deciding = opened.state("DECIDE")
     at_hand = inner["row"]
-    bench.claim(
-        ~(deciding & ours) | (Value.cast(at_hand) == Value.cast(row))
-    )
+    bench.claim(~(deciding & ours) | (Value.cast(at_hand) == Value.cast(row)))
     bench.claim(~deciding | (inner["behind"] == (end - at_hand.park_end)[:32]))
     bench.claim(~deciding | dut.entries.valid)
     bench.claim(~opened.state("PARK") | dut.entries.valid)
     bench.claim(~opened.state("PARK") | (inner["packet_end"] == end))
-    bench.claim(~deciding | (inner["packet_end"] == end) )
-    bench.claim(
-        ~picked | (row.parked & (row.park_end <= park_end))
-    )
+    bench.claim(~deciding | (inner["packet_end"] == end))
+    bench.claim(~picked | (row.parked & (row.park_end <= park_end)))
     bench.claim(~row.parked | (row.park_end < (1 << NEAR)))
     return bench

@@ -71,15 +71,14 @@ def slots_bench(blocks, *, broken_claim=None):
     bench.assume(given.tag_offset + given.tag_bytes <= 16)
     # Tag bytes follow directly behind text, so text before them runs to its end.
     bench.assume(
-        (given.tag_bytes == 0) | (given.text_bytes == 0)
+        (given.tag_bytes == 0)
+        | (given.text_bytes == 0)
         | ((given.text_offset + given.text_bytes == whole) & (given.tag_offset == 0))
     )
 
     # The span at each stage: taken, with its key row, issued, and that of the slot.
     span_layout = Layouts(SMALL).span
-    taken, prepared, issued, span = (
-        Signal(span_layout, name=f"span{i}") for i in range(4)
-    )
+    taken, prepared, issued, span = (Signal(span_layout, name=f"span{i}") for i in range(4))
     bench.assume(prep.row.valid & (prep.row.generation == taken.generation))
     aad_issued, aad = Signal(128), Signal(128)
     started, open_ = Signal(), Signal()
@@ -103,9 +102,12 @@ def slots_bench(blocks, *, broken_claim=None):
         m.d.sync += open_.eq(0)
     with m.If(started):
         m.d.sync += [
-            span.eq(issued), aad.eq(aad_issued), open_.eq(has_slots),
-            block.eq(issued.text_offset >> 4), tag_done.eq(0),
-        ]  # fmt: skip
+            span.eq(issued),
+            aad.eq(aad_issued),
+            open_.eq(has_slots),
+            block.eq(issued.text_offset >> 4),
+            tag_done.eq(0),
+        ]
     # A span begins when the one before has had all its slots.
     bench.claim(~started | ~open_ | (slot & rest.last))
 
@@ -128,26 +130,23 @@ def slots_bench(blocks, *, broken_claim=None):
         "block": ~text_slot | ((rest.text_block == block) & (block < last_block)),
         "mask": ~text_slot | (here == ((place >= span.text_offset) & (place < end))),
         "address": ~text_slot | ~here | (in_ring == text_at),
-        "tag": ~tag_slot | (
-            here == ((lane >= span.tag_offset) & (lane < span.tag_offset + span.tag_bytes))
-        ),
+        "tag": ~tag_slot
+        | (here == ((lane >= span.tag_offset) & (lane < span.tag_offset + span.tag_bytes))),
         "tag address": ~tag_slot | ~here | (in_ring == tag_at),
         "once": ~tag_slot | (~tag_done & (span.tag_bytes != 0)),
-        "complete": ~(slot & rest.last) | (
+        "complete": ~(slot & rest.last)
+        | (
             ((span.text_bytes == 0) | (block + text_slot == last_block))
             & ((span.tag_bytes != 0) == rest.is_tag)
         ),
-        "aad": ~text_slot | (
-            rest.inject == Mux((rest.text_block == 0) & (span.text_offset == 0), aad, 0)
-        ),
-        "lengths": ~tag_slot | (
-            rest.inject == Mux(span.tag_offset == 0, lengths ^ Mux(length == 0, aad, 0), 0)
-        ),
+        "aad": ~text_slot
+        | (rest.inject == Mux((rest.text_block == 0) & (span.text_offset == 0), aad, 0)),
+        "lengths": ~tag_slot
+        | (rest.inject == Mux(span.tag_offset == 0, lengths ^ Mux(length == 0, aad, 0), 0)),
         "j0": ~tag_slot | (rest.with_j0 == (span.tag_offset == 0)),
-        "counter": ~slot | (
-            cipher.counter_block[96:] == Mux(rest.is_tag, big_endian(Const(1, 32)), counter)
-        ),
-    }  # fmt: skip
+        "counter": ~slot
+        | (cipher.counter_block[96:] == Mux(rest.is_tag, big_endian(Const(1, 32)), counter)),
+    }
     if broken_claim:
         claims[broken_claim] = ~slot | ~claims[broken_claim]
     for condition in claims.values():

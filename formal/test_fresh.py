@@ -19,9 +19,7 @@ def test_stages_prove_every_part():
     assert bench.parts == done
 
 
-@pytest.mark.parametrize(
-    "at, taken, cut, marked", [(0, 1, 0, 1), (55, 1, 1, 1), (90, 0, 0, 0)]
-)
+@pytest.mark.parametrize("at, taken, cut, marked", [(0, 1, 0, 1), (55, 1, 1, 1), (90, 0, 0, 0)])
 def test_claims_speak_of_something(at, taken, cut, marked):
     """In a run with a hole that is filled in three parts, and with bytes that come twice, all
     claims and assumptions hold; packets are marked, and each byte is taken once."""

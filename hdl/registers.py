@@ -208,7 +208,9 @@ class Registers(Component):
         has_context = command.context < self._config.flows
         has_row = command.row < rows(self._config.flows)
         exists = (
-            (new_op != Op.NONE) & (new_op <= max(Op)) & has_context
+            (new_op != Op.NONE)
+            & (new_op <= max(Op))
+            & has_context
             & (has_row | (new_op != Op.FLOW_WRITE))
         )
         done = self.token_done | self.flow_write_done
@@ -305,13 +307,16 @@ class Registers(Component):
         m.d.comb += [
             *(
                 tx_command[name].eq(command[name])
-                for name in TxCommandFields.members if name in Command.members
+                for name in TxCommandFields.members
+                if name in Command.members
             ),
             tx_command.nonce.eq(Cat(fields[name] for name in _NONCE)),
         ]
         has_context = command.context < self._config.tx_flows
         has_row = command.row < rows(self._config.tx_flows)
         return (
-            _is_transmit(new_op) & (new_op <= max(TxCommand)) & has_context
+            _is_transmit(new_op)
+            & (new_op <= max(TxCommand))
+            & has_context
             & (has_row | (new_op != TxCommand.TX_FLOW_WRITE))
         )

@@ -59,9 +59,15 @@ def area(text: str, top: str = TOP) -> Part:
         source.write_text(text)
         design = yosys.Design()
         for command in (
-            f"read_rtlil {source}", f"hierarchy -top {top}", "proc", "opt_expr", "opt_clean",
-            f"tee -q -o {bits} stat -json", *_GATES_OF_CELLS, f"tee -q -o {cells} stat -json",
-        ):  # fmt: skip
+            f"read_rtlil {source}",
+            f"hierarchy -top {top}",
+            "proc",
+            "opt_expr",
+            "opt_clean",
+            f"tee -q -o {bits} stat -json",
+            *_GATES_OF_CELLS,
+            f"tee -q -o {cells} stat -json",
+        ):
             design.run_pass(command if command.startswith("tee") else f"tee -q {command}")
         memories, modules = (json.loads(path.read_text())["modules"] for path in (bits, cells))
     return _part(top, f"\\{top}", memories, modules)
@@ -109,10 +115,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m sealane.scripts.area",
         description="What the device's parts take of a chip, counted on its netlist.",
     )
-    parser.add_argument("--tx-flows", type=int, default=0, metavar="N",
-                        help="connections that transmit offloads (default 0, receive only)")
-    parser.add_argument("--depth", type=int, default=2, metavar="N",
-                        help="levels of the hierarchy that are shown (default 2)")
+    parser.add_argument(
+        "--tx-flows",
+        type=int,
+        default=0,
+        metavar="N",
+        help="connections that transmit offloads (default 0, receive only)",
+    )
+    parser.add_argument(
+        "--depth",
+        type=int,
+        default=2,
+        metavar="N",
+        help="levels of the hierarchy that are shown (default 2)",
+    )
     args = parser.parse_args(argv)
     try:
         config = replace(Config(), tx_flows=args.tx_flows)

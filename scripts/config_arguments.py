@@ -12,9 +12,9 @@ from sealane.hdl.abi.config import Config
 FLOW_OPTIONS = {
     Option.TAG_PROOF: "prove a candidate position by its record's tag too",
     Option.ONE_BIT: "mark nothing behind a record that is not verified, for a host that looks at "
-                    "the mark alone",
+    "the mark alone",
     Option.MARK_REST: "mark packets inside a record that has an unmarked packet too",
-}  # fmt: skip
+}
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,9 +24,12 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         said = re.search(rf"^    {field.name}: (.*?)(?=\.$)", Config.__doc__ or "", re.M | re.S)
         text = " ".join(said[1].split()) if said else field.name
         group.add_argument(
-            "--" + field.name.replace("_", "-"), type=int, default=field.default, metavar="N",
+            "--" + field.name.replace("_", "-"),
+            type=int,
+            default=field.default,
+            metavar="N",
             help=f"{text} (default {field.default})",
-        )  # fmt: skip
+        )
 
 
 def config_of(args: argparse.Namespace) -> Config:

@@ -12,7 +12,8 @@ class UsageError(ValueError):
 
 
 def check_outputs(
-    outputs: Mapping[str, Path | None], pictures: Mapping[str, Path | None],
+    outputs: Mapping[str, Path | None],
+    pictures: Mapping[str, Path | None],
     inputs: Mapping[str, Path] | None = None,
 ) -> None:
     """Looks at files by the option that names them; `None` where there is none.

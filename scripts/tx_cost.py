@@ -76,23 +76,38 @@ def _cost(way: Way, trace: Sequence[TxTrace]) -> Cost:
     went = [segment for segment in trace if segment.outcome == way]
     again = [segment for segment in went if segment.retransmitted]
     return Cost(
-        way, len(again), sum(s.length for s in again), sum(s.reread for s in again),
-        sum(s.cpu for s in again), len(went) - len(again),
-    )  # fmt: skip
+        way,
+        len(again),
+        sum(s.length for s in again),
+        sum(s.reread for s in again),
+        sum(s.cpu for s in again),
+        len(went) - len(again),
+    )
 
 
 def table(costs: Sequence[Cost]) -> Table:
     """The costs for 80 columns."""
     out = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     out.add_column("way", vertical="bottom", no_wrap=True)
-    for head in ("retransmitted\nsegments", "bytes\neach", "read again\nfor each",
-                 "times the\nsegment", "by software\nfor each", "new segments\nthat way"):
+    for head in (
+        "retransmitted\nsegments",
+        "bytes\neach",
+        "read again\nfor each",
+        "times the\nsegment",
+        "by software\nfor each",
+        "new segments\nthat way",
+    ):
         out.add_column(head, justify="right")
     for cost in costs:
         out.add_row(
-            cost.way, str(cost.segments), cost.per_segment(cost.payload),
-            cost.per_segment(cost.reread), cost.times, cost.per_segment(cost.cpu), str(cost.new),
-        )  # fmt: skip
+            cost.way,
+            str(cost.segments),
+            cost.per_segment(cost.payload),
+            cost.per_segment(cost.reread),
+            cost.times,
+            cost.per_segment(cost.cpu),
+            str(cost.new),
+        )
     return out
 
 
@@ -103,8 +118,13 @@ def main(argv: list[str] | None = None) -> int:
         description="What a retransmitted segment costs by each way, in bytes.",
     )
     parser.add_argument("capture", type=Path, help="pcap or pcapng, plain or gzip")
-    parser.add_argument("--keylog", type=Path, required=True, metavar="FILE",
-                        help="secrets in the SSLKEYLOGFILE format")
+    parser.add_argument(
+        "--keylog",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="secrets in the SSLKEYLOGFILE format",
+    )
     args = parser.parse_args(argv)
     try:
         packets = read_capture(args.capture).packets

@@ -12,8 +12,14 @@ TOP = "sealane"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.v",
-                        help="the Verilog; OUT.json beside it says parameters and ports")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT.v",
+        help="the Verilog; OUT.json beside it says parameters and ports",
+    )
     parser.add_argument("--name", default=TOP, help=f"of the top module (default {TOP})")
     add_config_arguments(parser)
 

@@ -93,10 +93,13 @@ def build(config: Config, waves: bool = False) -> Path:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     tools = (
-        HARNESS.read_text(), STREAMS.read_text(), Path(__file__).read_text(),
-        repr((verilate, optimize)), _processor(),
+        HARNESS.read_text(),
+        STREAMS.read_text(),
+        Path(__file__).read_text(),
+        repr((verilate, optimize)),
+        _processor(),
         (root / "include" / "verilated_config.h").read_text(),
-    )  # fmt: skip
+    )
     # Elaboration takes ten seconds, so what its sources came to the last time is remembered.
     known = folder / f"sources-{_digest(repr(config), *_sources(), *tools)}"
     if known.exists():
@@ -147,16 +150,21 @@ def _need_headers(*names: str) -> None:
     for name in names:
         done = subprocess.run(
             ["g++", "-x", "c++", "-fsyntax-only", "-include", name, "/dev/null"],
-            check=False, capture_output=True,
-        )  # fmt: skip
+            check=False,
+            capture_output=True,
+        )
         if done.returncode:
             raise BuildError(f"waves need {name}: install zlib1g-dev and liblz4-dev")
 
 
 def compile_device(
-    verilog: str, scratch: Path, verilate: list[str], optimize: list[str], waves: bool,
+    verilog: str,
+    scratch: Path,
+    verilate: list[str],
+    optimize: list[str],
+    waves: bool,
     transmit: bool,
-) -> Path:  # fmt: skip
+) -> Path:
     """The shared library of a device's Verilog, in `scratch`. Raises `BuildError`.
 
     transmit: it has the ports of transmit.
@@ -179,10 +187,16 @@ def compile_device(
     # The largest first, so that the cores finish together.
     sources.sort(key=lambda path: path.stat().st_size, reverse=True)
     flags = [
-        *COMPILE, *optimize, f"-DVM_TRACE={int(waves)}", f"-DVM_TRACE_FST={int(waves)}",
-        f"-DSEALANE_TX={int(transmit)}", f"-I{STREAMS.parent}",
-        f"-I{scratch}", f"-I{include}", f"-I{include / 'vltstd'}",
-    ]  # fmt: skip
+        *COMPILE,
+        *optimize,
+        f"-DVM_TRACE={int(waves)}",
+        f"-DVM_TRACE_FST={int(waves)}",
+        f"-DSEALANE_TX={int(transmit)}",
+        f"-I{STREAMS.parent}",
+        f"-I{scratch}",
+        f"-I{include}",
+        f"-I{include / 'vltstd'}",
+    ]
 
     def compile_one(path: Path) -> Path:
         # Verilator names what runs once, at the start, so: it needs no optimization.
@@ -195,7 +209,14 @@ def compile_device(
         objects = list(pool.map(compile_one, sources))
     library = scratch / "device.so"
     run_tool(
-        ["g++", "-shared", *map(str, objects), "-pthread", *(["-lz", "-llz4"] if waves else []),
-         "-o", str(library)],
-    )  # fmt: skip
+        [
+            "g++",
+            "-shared",
+            *map(str, objects),
+            "-pthread",
+            *(["-lz", "-llz4"] if waves else []),
+            "-o",
+            str(library),
+        ],
+    )
     return library

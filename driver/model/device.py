@@ -109,15 +109,19 @@ class ModelTransport:
         meta: dict[str, int] = {}
         if parsed.is_tcp:
             meta = {
-                "l4_verified": int(parsed.checksum_ok), "seq": parsed.seq,
-                "payload_offset": parsed.payload_offset, "payload_length": parsed.payload_length,
-            }  # fmt: skip
+                "l4_verified": int(parsed.checksum_ok),
+                "seq": parsed.seq,
+                "payload_offset": parsed.payload_offset,
+                "payload_length": parsed.payload_length,
+            }
         reason = self._before_walk(parsed, flow)
         if flow is not None and context is not None:
             meta |= {
-                "context": context, "context_valid": 1,
-                "generation": flow.generation, "epoch": flow.epoch,
-            }  # fmt: skip
+                "context": context,
+                "context_valid": 1,
+                "generation": flow.generation,
+                "epoch": flow.epoch,
+            }
         if reason is not Reason.NONE or flow is None or context is None:
             self._finish(frame, meta | {"reason": reason})
             return
@@ -194,12 +198,18 @@ class ModelTransport:
             self._counts["marked_ahead"] += walked.ahead
             number, offset, length, nonce, first_completes = walked.first
             meta |= {
-                "decrypted": 1, "records": walked.records,
-                "first_number": number, "first_offset": offset, "first_length": length,
-                "first_nonce": nonce, "first_completes": int(first_completes),
-                "last_number": walked.last[0], "last_start": walked.last[1],
-                "last_length": walked.last[2], "last_completes": int(last_completes),
-            }  # fmt: skip
+                "decrypted": 1,
+                "records": walked.records,
+                "first_number": number,
+                "first_offset": offset,
+                "first_length": length,
+                "first_nonce": nonce,
+                "first_completes": int(first_completes),
+                "last_number": walked.last[0],
+                "last_start": walked.last[1],
+                "last_length": walked.last[2],
+                "last_completes": int(last_completes),
+            }
             changed = bytearray(frame)
             for at, text in verdict.texts:
                 changed[start + at : start + at + len(text)] = text
@@ -216,11 +226,17 @@ class ModelTransport:
         self._counts["resumed"] += event.kind is EventKind.RESUMED
         self._push(
             {
-                "kind": event.kind, "generation": generation, "context": context,
-                "lost_at": event.lost_at, "guess": event.guess, "resumed_at": event.resumed_at,
-                "proven_by": event.proven_by, "seq": event.seq, "number": event.number,
+                "kind": event.kind,
+                "generation": generation,
+                "context": context,
+                "lost_at": event.lost_at,
+                "guess": event.guess,
+                "resumed_at": event.resumed_at,
+                "proven_by": event.proven_by,
+                "seq": event.seq,
+                "number": event.number,
             }
-        )  # fmt: skip
+        )
 
     def _push(self, event: dict[str, int]) -> None:
         if len(self._events) == self.config.events:
@@ -237,17 +253,21 @@ class ModelTransport:
         context %= self.config.flows
         flags = self._regs.get(OFFSET["CMD_FLAGS"], 0)
         seq = self._regs.get(OFFSET["CMD_SEQ"], 0)
-        number = (
-            self._regs.get(OFFSET["CMD_NUMBER_HI"], 0) << 32
-            | self._regs.get(OFFSET["CMD_NUMBER_LO"], 0)
-        )  # fmt: skip
+        number = self._regs.get(OFFSET["CMD_NUMBER_HI"], 0) << 32 | self._regs.get(
+            OFFSET["CMD_NUMBER_LO"], 0
+        )
         version, key256 = flags & 1, flags >> 1 & 1
         flow = self._rows.get(context)
         if op == Op.FLOW_WRITE:
             self._flow_write(flags, context)
         elif op == Op.CONTEXT_ADD:
             self._rows[context] = new_row(
-                self.config, generation, epoch, version, seq, number,
+                self.config,
+                generation,
+                epoch,
+                version,
+                seq,
+                number,
                 Option(self._regs.get(OFFSET["CMD_OPTIONS"], 0) % (1 << OPTION_BITS)),
             )
             self._take_key(context, generation, version, key256)
@@ -280,15 +300,31 @@ class ModelTransport:
             return
         who, flags, seq, low, high, *nonce = (
             self._regs.get(OFFSET["CMD_" + name], 0)
-            for name in
-            ("CONTEXT", "FLAGS", "SEQ", "NUMBER_LO", "NUMBER_HI", "NONCE_LO", "NONCE_HI")
+            for name in (
+                "CONTEXT",
+                "FLAGS",
+                "SEQ",
+                "NUMBER_LO",
+                "NUMBER_HI",
+                "NONCE_LO",
+                "NONCE_HI",
+            )
         )
         fields = {
-            "op": op, "context": who & 0xFFFF, "generation": who >> 16 & 0xFF, "epoch": who >> 24,
-            "version": flags & 1, "key256": flags >> 1 & 1, "seq": seq, "number": high << 32 | low,
-            "nonce": nonce[1] << 32 | nonce[0], "table": flags >> 4 & 1, "slot": flags >> 5 & 1,
-            "row": flags >> 16, "valid": flags >> 3 & 1,
-        }  # fmt: skip
+            "op": op,
+            "context": who & 0xFFFF,
+            "generation": who >> 16 & 0xFF,
+            "epoch": who >> 24,
+            "version": flags & 1,
+            "key256": flags >> 1 & 1,
+            "seq": seq,
+            "number": high << 32 | low,
+            "nonce": nonce[1] << 32 | nonce[0],
+            "table": flags >> 4 & 1,
+            "slot": flags >> 5 & 1,
+            "row": flags >> 16,
+            "valid": flags >> 3 & 1,
+        }
         if self.tx.command(fields, self._flow_key(), self._staged()):
             self._stage = [0] * STAGE_WORDS
 

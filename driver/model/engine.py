@@ -70,10 +70,18 @@ class Cipher:
     ) -> None:
         text_end = span.at + span.text_bytes
         piece = open_piece(
-            key.key, key.iv, key.version, span.number, span.nonce.to_bytes(8, "little"),
-            span.content_type, span.length, span.text_offset, payload[span.at : text_end],
-            span.tag_offset, payload[text_end : text_end + span.tag_bytes],
-        )  # fmt: skip
+            key.key,
+            key.iv,
+            key.version,
+            span.number,
+            span.nonce.to_bytes(8, "little"),
+            span.content_type,
+            span.length,
+            span.text_offset,
+            payload[span.at : text_end],
+            span.tag_offset,
+            payload[text_end : text_end + span.tag_bytes],
+        )
         if span.text_bytes:
             verdict.texts.append((span.at, piece.plaintext))
         held = Accumulator() if span.first else self._x[context, span.slot]
@@ -150,8 +158,11 @@ class Commit:
         events: list[dict[str, int]] = []
         desync = False
         common = {
-            "context": context, "generation": row.generation, "seq": end, "number": verdict.number
-        }  # fmt: skip
+            "context": context,
+            "generation": row.generation,
+            "seq": end,
+            "number": verdict.number,
+        }
         if verdict.stale:
             blames.append(Reason.STALE_GENERATION)
         elif verdict.bad:

@@ -125,9 +125,11 @@ class _Record(NamedTuple):
         cls, key: bytes, iv: bytes, version: int, number: int, nonce: bytes, kind: int, length: int
     ) -> _Record:
         return cls(
-            gcm_key(key), record_nonce(version, iv, number, nonce),
-            record_aad(version, number, kind, length), text_bytes(version, length),
-        )  # fmt: skip
+            gcm_key(key),
+            record_nonce(version, iv, number, nonce),
+            record_aad(version, number, kind, length),
+            text_bytes(version, length),
+        )
 
     def crypt(self, at: int, text: bytes) -> bytes:
         """Text bytes from offset `at` on, XOR their keystream."""

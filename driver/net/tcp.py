@@ -92,8 +92,10 @@ class Stream:
             self.base = seq
         start = self.offset(seq)
         end = start + len(payload)
-        if self.end is not None or not start - self.next > -MODULUS // 4 or (
-            end > self.next + self.window
+        if (
+            self.end is not None
+            or not start - self.next > -MODULUS // 4
+            or (end > self.next + self.window)
         ):
             self.ignored += 1
             return []
@@ -247,8 +249,10 @@ class ConnectionTable:
                     isns.add(seq)
                     connection.has_syn = own.next == 0
                     return connection
-            if connection is None or connection.closed or (
-                connection.streams[connection.direction(target)].base is None
+            if (
+                connection is None
+                or connection.closed
+                or (connection.streams[connection.direction(target)].base is None)
             ):
                 return self._open(pair, source, target, packet, seq)
             # Real hosts answer with a challenge ACK unless the old connection is gone.
@@ -256,8 +260,10 @@ class ConnectionTable:
             return None
         if asking is not None and connection is not None:
             first, isn, client = asking
-            answered = flags & SYN and source != client and (
-                connection.streams[connection.direction(source)].base != (seq + 1) % MODULUS
+            answered = (
+                flags & SYN
+                and source != client
+                and (connection.streams[connection.direction(source)].base != (seq + 1) % MODULUS)
             )
             if answered or (source == client and seq == (isn + 1) % MODULUS and flags & ACK):
                 other = target if source == client else source
@@ -272,7 +278,11 @@ class ConnectionTable:
         return connection
 
     def _open(
-        self, pair: tuple[Endpoint, Endpoint], client: Endpoint, server: Endpoint, packet: int,
+        self,
+        pair: tuple[Endpoint, Endpoint],
+        client: Endpoint,
+        server: Endpoint,
+        packet: int,
         isn: int | None,
     ) -> TcpConnection:
         connection = TcpConnection(len(self.connections), client, server, packet)

@@ -24,9 +24,7 @@ Pair = tuple[Endpoint, Endpoint]
 
 def ends(head: Parsed) -> Pair:
     """Sender and receiver of a segment."""
-    return (
-        Endpoint(head.ipv6, head.src, head.sport), Endpoint(head.ipv6, head.dst, head.dport)
-    )
+    return (Endpoint(head.ipv6, head.src, head.sport), Endpoint(head.ipv6, head.dst, head.dport))
 
 
 def pair_of(head: Parsed) -> Pair:
@@ -66,7 +64,9 @@ class Batches:
     """
 
     def __init__(
-        self, parsed: Sequence[Parsed], truths: Sequence[ConnectionTruth],
+        self,
+        parsed: Sequence[Parsed],
+        truths: Sequence[ConnectionTruth],
         find: Callable[[Pair], HostConnection | None],
     ) -> None:
         self._parsed = parsed

@@ -57,5 +57,3 @@ def without_trailer(frame: bytes, head: Parsed) -> bytes:
     """
     end = head.payload_offset + head.payload_length
     return frame[: max(end, SHORTEST)] if head.is_tcp else frame
-
-

@@ -139,9 +139,12 @@ class Counts:
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
-            self.records + other.records, self.whole + other.whole,
-            self.partial + other.partial, self.none + other.none,
-            self.wrong_marks + other.wrong_marks, self.reasons + other.reasons,
+            self.records + other.records,
+            self.whole + other.whole,
+            self.partial + other.partial,
+            self.none + other.none,
+            self.wrong_marks + other.wrong_marks,
+            self.reasons + other.reasons,
         )
 
 
@@ -189,10 +192,20 @@ class Sender:
         check = ones_complement_sum(pseudo + head + b"\0\0\0\0" + options + payload) ^ 0xFFFF
         ip = b"\x45\0" + (20 + length).to_bytes(2, "big") + b"\0\0\0\0\x40\6"
         ip_check = ones_complement_sum(ip + self._addresses) ^ 0xFFFF
-        return b"".join((
-            bytes(12), b"\x08\0", ip, ip_check.to_bytes(2, "big"), self._addresses,
-            head, check.to_bytes(2, "big"), b"\0\0", options, payload,
-        ))
+        return b"".join(
+            (
+                bytes(12),
+                b"\x08\0",
+                ip,
+                ip_check.to_bytes(2, "big"),
+                self._addresses,
+                head,
+                check.to_bytes(2, "big"),
+                b"\0\0",
+                options,
+                payload,
+            )
+        )
 
     def _seal(self, number: int) -> bytes:
         text = self._chance.randbytes(self._path.record_bytes)
@@ -215,7 +228,11 @@ class Connection:
     """
 
     def __init__(
-        self, device: Device, path: Path, connection: int, records: int,
+        self,
+        device: Device,
+        path: Path,
+        connection: int,
+        records: int,
         options: Option = Option.NONE,
     ) -> None:
         self._device, self._path, self._connection = device, path, connection
@@ -245,10 +262,16 @@ class Connection:
             packets[self._clock] = packet
             pieces = self._tcp.accept(seq, packet.payload, ACK, self._clock)
             # No two segments overlap: a packet's bytes are taken all at once.
-            self._take(self._ktls.feed([
-                StreamRange(self._tcp.sequence(p.offset), len(p.data), packets.pop(p.packet))
-                for p in pieces
-            ]))
+            self._take(
+                self._ktls.feed(
+                    [
+                        StreamRange(
+                            self._tcp.sequence(p.offset), len(p.data), packets.pop(p.packet)
+                        )
+                        for p in pieces
+                    ]
+                )
+            )
             self._react()
             self._clock += 1
         self._device.tls_dev_del(handle)

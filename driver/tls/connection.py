@@ -85,9 +85,7 @@ class Connection:
             side.decoder.feed(data)
         return self._pump()
 
-    def deliver(
-        self, direction: str, inner_type: int, plaintext: bytes, end: int
-    ) -> list[Event]:
+    def deliver(self, direction: str, inner_type: int, plaintext: bytes, end: int) -> list[Event]:
         """A record that the kernel's TLS opened after the hand-over, in order, of any inner type.
 
         end: stream offset behind the record. Returns new keys (KeyUpdate, renegotiation). After a

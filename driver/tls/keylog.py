@@ -18,8 +18,14 @@ _LENGTHS = {
 }
 # Labels that are well known and not needed: later traffic secrets follow from the first ones.
 _UNUSED = ("CLIENT_TRAFFIC_SECRET_", "SERVER_TRAFFIC_SECRET_")
-_UNUSED_EXACT = ("EXPORTER_SECRET", "EARLY_EXPORTER_SECRET", "ECH_SECRET", "ECH_CONFIG", "RSA",
-                 "PMS_CLIENT_RANDOM")
+_UNUSED_EXACT = (
+    "EXPORTER_SECRET",
+    "EARLY_EXPORTER_SECRET",
+    "ECH_SECRET",
+    "ECH_CONFIG",
+    "RSA",
+    "PMS_CLIENT_RANDOM",
+)
 
 
 class KeylogError(Exception):
@@ -59,9 +65,7 @@ class Keylog:
             if not words or words[0].startswith("#"):
                 continue
             label = words[0]
-            if label in _UNUSED_EXACT or (
-                label.startswith(_UNUSED) and label not in _LENGTHS
-            ):
+            if label in _UNUSED_EXACT or (label.startswith(_UNUSED) and label not in _LENGTHS):
                 continue
             values = [_unhex(word) for word in words[1:]]
             if (

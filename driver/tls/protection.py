@@ -95,8 +95,10 @@ class Protection:
         text_length = len(fragment) - self.explicit_length - self.suite.tag_length
         if text_length < (1 if self.tls13 else 0):
             raise Refused("record too short")
-        aad = header if self.tls13 else (
-            number.to_bytes(8, "big") + header[:3] + text_length.to_bytes(2, "big")
+        aad = (
+            header
+            if self.tls13
+            else (number.to_bytes(8, "big") + header[:3] + text_length.to_bytes(2, "big"))
         )
         try:
             plaintext = self._aead.decrypt(

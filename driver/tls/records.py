@@ -178,8 +178,16 @@ class RecordDecoder:
         """The next record, which is not protected. It must be complete."""
         header, fragment = self._split()
         record = Record(
-            self.direction, self.position, HEADER_BYTES + len(fragment), header[0], header[0],
-            self.epoch, 0, self.phase, Outcome.OK, fragment,
+            self.direction,
+            self.position,
+            HEADER_BYTES + len(fragment),
+            header[0],
+            header[0],
+            self.epoch,
+            0,
+            self.phase,
+            Outcome.OK,
+            fragment,
         )
         self.skip(record.wire_length)
         return record
@@ -199,9 +207,18 @@ class RecordDecoder:
                 record = self._record(length, header[0], Outcome.REFUSED, why=str(refusal))
             else:
                 record = Record(
-                    self.direction, self.position, length, header[0], opened.inner_type,
-                    self.epoch, self.number, self.phase, Outcome.OK, opened.content,
-                    opened.padding, opened.explicit_nonce,
+                    self.direction,
+                    self.position,
+                    length,
+                    header[0],
+                    opened.inner_type,
+                    self.epoch,
+                    self.number,
+                    self.phase,
+                    Outcome.OK,
+                    opened.content,
+                    opened.padding,
+                    opened.explicit_nonce,
                 )
                 self.number += 1
         self.skip(length)
@@ -214,6 +231,14 @@ class RecordDecoder:
 
     def _record(self, length: int, kind: int, outcome: Outcome, why: str = "") -> Record:
         return Record(
-            self.direction, self.position, length, kind, kind, self.epoch, self.number, self.phase,
-            outcome, why=why,
+            self.direction,
+            self.position,
+            length,
+            kind,
+            kind,
+            self.epoch,
+            self.number,
+            self.phase,
+            outcome,
+            why=why,
         )

@@ -41,8 +41,16 @@ class Suite:
 def _table() -> dict[int, Suite]:
     table: dict[int, Suite] = {}
 
-    def add(code: int, name: str, kind: Kind, key: int, prf: str, tls13: bool = False,
-            tag: int = 16, mac: str = "") -> None:
+    def add(
+        code: int,
+        name: str,
+        kind: Kind,
+        key: int,
+        prf: str,
+        tls13: bool = False,
+        tag: int = 16,
+        mac: str = "",
+    ) -> None:
         table[code] = Suite(code, "TLS_" + name, kind, key, prf, tls13, tag, mac)
 
     add(0x1301, "AES_128_GCM_SHA256", Kind.GCM, 16, "sha256", True)
@@ -53,20 +61,40 @@ def _table() -> dict[int, Suite]:
 
     # Pairs: AES-128 with SHA-256 at the number given, AES-256 with SHA-384 behind it.
     gcm = {
-        0x009C: "RSA", 0x009E: "DHE_RSA", 0x00A0: "DH_RSA", 0x00A2: "DHE_DSS", 0x00A4: "DH_DSS",
-        0x00A6: "DH_anon", 0x00A8: "PSK", 0x00AA: "DHE_PSK", 0x00AC: "RSA_PSK",
-        0xC02B: "ECDHE_ECDSA", 0xC02D: "ECDH_ECDSA", 0xC02F: "ECDHE_RSA", 0xC031: "ECDH_RSA",
+        0x009C: "RSA",
+        0x009E: "DHE_RSA",
+        0x00A0: "DH_RSA",
+        0x00A2: "DHE_DSS",
+        0x00A4: "DH_DSS",
+        0x00A6: "DH_anon",
+        0x00A8: "PSK",
+        0x00AA: "DHE_PSK",
+        0x00AC: "RSA_PSK",
+        0xC02B: "ECDHE_ECDSA",
+        0xC02D: "ECDH_ECDSA",
+        0xC02F: "ECDHE_RSA",
+        0xC031: "ECDH_RSA",
         0xD001: "ECDHE_PSK",
     }
     for code, exchange in gcm.items():
         add(code, f"{exchange}_WITH_AES_128_GCM_SHA256", Kind.GCM, 16, "sha256")
         add(code + 1, f"{exchange}_WITH_AES_256_GCM_SHA384", Kind.GCM, 32, "sha384")
 
-    ccm = {0xC09C: "RSA", 0xC09E: "DHE_RSA", 0xC0A4: "PSK", 0xC0A6: "DHE_PSK",
-           0xC0AC: "ECDHE_ECDSA"}
+    ccm = {
+        0xC09C: "RSA",
+        0xC09E: "DHE_RSA",
+        0xC0A4: "PSK",
+        0xC0A6: "DHE_PSK",
+        0xC0AC: "ECDHE_ECDSA",
+    }
     # CCM_8 of the PSK suites lies four, of ECDHE_ECDSA two behind CCM; RFC 6655 has no pattern.
-    ccm8 = {0xC0A0: "RSA", 0xC0A2: "DHE_RSA", 0xC0A8: "PSK", 0xC0AA: "PSK_DHE",
-            0xC0AE: "ECDHE_ECDSA"}
+    ccm8 = {
+        0xC0A0: "RSA",
+        0xC0A2: "DHE_RSA",
+        0xC0A8: "PSK",
+        0xC0AA: "PSK_DHE",
+        0xC0AE: "ECDHE_ECDSA",
+    }
     for codes, suffix, tag in ((ccm, "CCM", 16), (ccm8, "CCM_8", 8)):
         for code, exchange in codes.items():
             add(code, f"{exchange}_WITH_AES_128_{suffix}", Kind.CCM, 16, "sha256", tag=tag)
@@ -74,18 +102,28 @@ def _table() -> dict[int, Suite]:
     add(0xD003, "ECDHE_PSK_WITH_AES_128_CCM_8_SHA256", Kind.CCM, 16, "sha256", tag=8)
     add(0xD005, "ECDHE_PSK_WITH_AES_128_CCM_SHA256", Kind.CCM, 16, "sha256")
 
-    chacha = {0xCCA8: "ECDHE_RSA", 0xCCA9: "ECDHE_ECDSA", 0xCCAA: "DHE_RSA", 0xCCAB: "PSK",
-              0xCCAC: "ECDHE_PSK", 0xCCAD: "DHE_PSK", 0xCCAE: "RSA_PSK"}
+    chacha = {
+        0xCCA8: "ECDHE_RSA",
+        0xCCA9: "ECDHE_ECDSA",
+        0xCCAA: "DHE_RSA",
+        0xCCAB: "PSK",
+        0xCCAC: "ECDHE_PSK",
+        0xCCAD: "DHE_PSK",
+        0xCCAE: "RSA_PSK",
+    }
     for code, exchange in chacha.items():
         add(code, f"{exchange}_WITH_CHACHA20_POLY1305_SHA256", Kind.CHACHA, 32, "sha256")
 
     # Key exchange: numbers of AES-128 and AES-256 with HMAC-SHA1, then with HMAC-SHA2.
     cbc = {
-        "RSA": (0x002F, 0x0035, 0x003C, 0x003D), "DHE_DSS": (0x0032, 0x0038, 0x0040, 0x006A),
-        "DHE_RSA": (0x0033, 0x0039, 0x0067, 0x006B), "DH_anon": (0x0034, 0x003A, 0x006C, 0x006D),
+        "RSA": (0x002F, 0x0035, 0x003C, 0x003D),
+        "DHE_DSS": (0x0032, 0x0038, 0x0040, 0x006A),
+        "DHE_RSA": (0x0033, 0x0039, 0x0067, 0x006B),
+        "DH_anon": (0x0034, 0x003A, 0x006C, 0x006D),
         "ECDHE_ECDSA": (0xC009, 0xC00A, 0xC023, 0xC024),
         "ECDHE_RSA": (0xC013, 0xC014, 0xC027, 0xC028),
-        "PSK": (0x008C, 0x008D, 0x00AE, 0x00AF), "ECDHE_PSK": (0xC035, 0xC036, 0xC037, 0xC038),
+        "PSK": (0x008C, 0x008D, 0x00AE, 0x00AF),
+        "ECDHE_PSK": (0xC035, 0xC036, 0xC037, 0xC038),
     }
     for exchange, codes4 in cbc.items():
         # RFC 5289 and 5487 pair AES-256 with SHA-384; the suites of RFC 5246 stay with SHA-256.

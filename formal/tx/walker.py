@@ -27,17 +27,36 @@ def _scene(bench, dut, orphan):
         m.d.sync += added.eq(1)
     command, packet = work.command, work.packet
     for value, wanted in (
-        (dut.work.valid, 1), (dut.metas.valid, 1), (work.is_command, ~added),
-        (Value.cast(command), Const(TX_COMMAND.pack(
-            {"op": TxCommand.TX_ADD, "generation": 1, "version": 1, "seq": 100}
-        ), TX_COMMAND.width)),
-        (Value.cast(meta), Const(TX_META.pack(
-            {"op": TxOp.NOTHING if orphan else TxOp.ENCRYPT, "generation": 1}
-        ), TX_META.width)),
-        (work.hit, int(not orphan)), (work.context, 0), (packet.oversize, 0), (packet.is_tcp, 1),
-        (packet.tcp_flags, 0), (packet.seq, 100), (packet.payload_length, 30),
-        (packet.refused_tcp, 0), (dut.spans.ready, 1), (dut.entries.ready, 1),
-    ):  # fmt: skip
+        (dut.work.valid, 1),
+        (dut.metas.valid, 1),
+        (work.is_command, ~added),
+        (
+            Value.cast(command),
+            Const(
+                TX_COMMAND.pack(
+                    {"op": TxCommand.TX_ADD, "generation": 1, "version": 1, "seq": 100}
+                ),
+                TX_COMMAND.width,
+            ),
+        ),
+        (
+            Value.cast(meta),
+            Const(
+                TX_META.pack({"op": TxOp.NOTHING if orphan else TxOp.ENCRYPT, "generation": 1}),
+                TX_META.width,
+            ),
+        ),
+        (work.hit, int(not orphan)),
+        (work.context, 0),
+        (packet.oversize, 0),
+        (packet.is_tcp, 1),
+        (packet.tcp_flags, 0),
+        (packet.seq, 100),
+        (packet.payload_length, 30),
+        (packet.refused_tcp, 0),
+        (dut.spans.ready, 1),
+        (dut.entries.ready, 1),
+    ):
         bench.assume(value == wanted)
 
 
@@ -100,10 +119,13 @@ def walker_bench(stage=None, *, wrong=None):
     bench.claim(~opened.state("LOAD") | ~ours | loaded)
     unnamed = (meta.op == TxOp.NOTHING) | (meta.op == TxOp.WIRE)
     named = Mux(unnamed, work.context, meta.context)
-    bench.claim(~(judging | (opened.state("LOAD") & ~work.is_command)) | (
-        (core.context == named[: len(core.context)])
-        & (core.in_range == (named < SMALL.tx_flows))
-    ))  # fmt: skip
+    bench.claim(
+        ~(judging | (opened.state("LOAD") & ~work.is_command))
+        | (
+            (core.context == named[: len(core.context)])
+            & (core.in_range == (named < SMALL.tx_flows))
+        )
+    )
     for name in ("valid", "deleted", "generation", "version", "start"):
         bench.claim(~judging | ~ours | (getattr(row, name) == kept[name]))
     before_close = state("COMPARE", "DECIDE", *WALK)
@@ -119,9 +141,8 @@ def walker_bench(stage=None, *, wrong=None):
         m.d.sync += others.eq(others + row.valid - core.was_valid)
     counted = Mux(core.was_valid, others != 0, others != SMALL.tx_flows - 1)
     bench.assume(
-        ~opened.state("LOAD") | ours
-        | Mux(stored.valid, others != 0, others != SMALL.tx_flows - 1)
-    )  # fmt: skip
+        ~opened.state("LOAD") | ours | Mux(stored.valid, others != 0, others != SMALL.tx_flows - 1)
+    )
     under_way = begun & ~opened.state("LOAD")
     bench.claim(~under_way | Mux(ours, core.was_valid == kept.valid, counted))
     bench.claim(core.live == others + kept.valid)

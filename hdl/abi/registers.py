@@ -50,7 +50,9 @@ REGISTERS = (
     Register("STATUS", 0x024, "ro", "bit 0: a command is under way"),
     Register("CMD_CONTEXT", 0x028, "rw", "context, bits 15:0; generation, 23:16; epoch, 31:24"),
     Register(
-        "CMD_FLAGS", 0x02C, "rw",
+        "CMD_FLAGS",
+        0x02C,
+        "rw",
         "version, bit 0; key256, bit 1; refused, bit 2; valid, bit 3; table, bit 4; slot, bit 5; "
         "park, bits 15:8; row, bits 31:16",
     ),

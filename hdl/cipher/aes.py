@@ -62,10 +62,7 @@ def _mix_column(m: Module, column: Value, name: str) -> Value:
         ),
     ]
     return (
-        double
-        ^ _rotate_right(word ^ double, 8)
-        ^ _rotate_right(word, 16)
-        ^ _rotate_right(word, 24)
+        double ^ _rotate_right(word ^ double, 8) ^ _rotate_right(word, 16) ^ _rotate_right(word, 24)
     )
 
 

@@ -42,18 +42,14 @@ class SpanArbiter(wiring.Component):
         may_rx, may_tx = Signal(), Signal()
         pick, before, waits = Signal(), Signal(), Signal()
         m.d.comb += [
-            may_rx.eq(
-                rx.valid & Mux(rx.payload.kind == SPAN_DATA, self.rx_open, self.rx_drained)
-            ),
-            may_tx.eq(
-                tx.valid & Mux(tx.payload.kind == SPAN_DATA, self.tx_open, self.tx_drained)
-            ),
+            may_rx.eq(rx.valid & Mux(rx.payload.kind == SPAN_DATA, self.rx_open, self.rx_drained)),
+            may_tx.eq(tx.valid & Mux(tx.payload.kind == SPAN_DATA, self.tx_open, self.tx_drained)),
             # `before` is what was offered last, and stays what is offered while that waits.
             pick.eq(Mux(waits, before, may_tx & (~may_rx | ~before))),
             self.spans.valid.eq(Mux(pick, may_tx, may_rx)),
             rx.ready.eq(self.spans.ready & may_rx & ~pick),
             tx.ready.eq(self.spans.ready & may_tx & pick),
-        ]  # fmt: skip
+        ]
         m.d.sync += waits.eq(self.spans.valid & ~self.spans.ready)
         with m.If(self.spans.valid):
             m.d.sync += before.eq(pick)

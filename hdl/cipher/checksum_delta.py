@@ -86,9 +86,7 @@ class TxDelta(wiring.Component):
         c_last, c_tag = Signal(), Signal(128)
         m.d.sync += [c_last.eq(b_last), c_tag.eq(b_tag)]
         for odd, total in enumerate(sums):
-            m.d.sync += total.eq(
-                Mux(c_last, 0, total) + Mux(b_valid & (b_odd == odd), b_sum, 0)
-            )  # fmt: skip
+            m.d.sync += total.eq(Mux(c_last, 0, total) + Mux(b_valid & (b_odd == odd), b_sum, 0))
         m.d.sync += written.eq(Mux(c_last, 0, written) + Mux(b_valid, b_count, 0))
 
         d_last = Signal()

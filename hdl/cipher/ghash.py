@@ -98,9 +98,11 @@ class SharedGhash(Ghash):
         layout = data.StructLayout({"valid": 1, "tail": 1, "last": 1, "place": bits + 1})
         out = Signal(layout, name="entering")
         m.d.comb += [
-            out.valid.eq(self.valid), out.tail.eq(self.valid & self.tail), out.last.eq(self.last),
+            out.valid.eq(self.valid),
+            out.tail.eq(self.valid & self.tail),
+            out.last.eq(self.last),
             out.place.eq(place),
-        ]  # fmt: skip
+        ]
         addend = self.addend
         for i in range(self.lanes):
             stage = Signal(layout, name=f"flags{i}")

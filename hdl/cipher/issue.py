@@ -92,9 +92,7 @@ class _Job:
             m.d.sync += [
                 rest.address.eq(job.tag_address),
                 rest.mask.eq(tag_mask),
-                rest.inject.eq(
-                    Mux(job.tag_first, lengths ^ Mux(job.aad_in_tag, job.aad, 0), 0)
-                ),
+                rest.inject.eq(Mux(job.tag_first, lengths ^ Mux(job.aad_in_tag, job.aad, 0), 0)),
                 rest.power.eq(Cat(C(0, 3), job.key_row)),
                 rest.fresh.eq(1),
                 rest.tail.eq(1),

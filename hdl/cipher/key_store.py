@@ -52,9 +52,7 @@ class KeyStore(wiring.Component):
         m = Module()
         # Plain bits: a row is written and read as a whole.
         m.submodules.rows = rows = Memory(shape=KeyRow.size, depth=self._rows, init=[])
-        m.submodules.powers = powers = Memory(
-            shape=128, depth=self._rows << POWER_BITS, init=[]
-        )
+        m.submodules.powers = powers = Memory(shape=128, depth=self._rows << POWER_BITS, init=[])
         row_write, power_write = rows.write_port(), powers.write_port()
         m.d.comb += [
             Value.cast(self.row).eq(read_in_two(m, rows, self.row_address)),
@@ -85,9 +83,7 @@ class KeyStore(wiring.Component):
                 m.d.sync += row.h.eq(field_order(block))
             m.d.comb += [
                 power_write.en.eq((arriving >= STAGE_POWERS) & (arriving[:2] == 3)),
-                power_write.addr.eq(
-                    Cat(((arriving - STAGE_POWERS) >> 2)[:POWER_BITS], key_row)
-                ),
+                power_write.addr.eq(Cat(((arriving - STAGE_POWERS) >> 2)[:POWER_BITS], key_row)),
                 power_write.data.eq(field_order(block)),
             ]
 

@@ -241,7 +241,9 @@ class Prep(wiring.Component):
                 m.next = "POWER"
             with m.State("POWER"):
                 m.d.comb += [
-                    multiplier.start.eq(1), multiplier.a.eq(r), multiplier.b.eq(self.power)
+                    multiplier.start.eq(1),
+                    multiplier.a.eq(r),
+                    multiplier.b.eq(self.power),
                 ]
                 m.d.sync += [used.eq(digit), finished.eq(place == 0), place.eq(place - 1)]
                 m.next = "POWER_2"

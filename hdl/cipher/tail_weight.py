@@ -113,19 +113,19 @@ class SharedFold(wiring.Component):
             with m.If(span.has_slots):
                 if i == 0:
                     m.d.comb += [
-                        rx.payload.sum.eq(self.sums.payload), rx.payload.sum.value.eq(result)
-                    ]  # fmt: skip
+                        rx.payload.sum.eq(self.sums.payload),
+                        rx.payload.sum.value.eq(result),
+                    ]
                 else:
                     m.d.comb += [
-                        tx.payload.value.eq(result), tx.payload.delta.eq(self.tx_deltas.payload)
-                    ]  # fmt: skip
+                        tx.payload.value.eq(result),
+                        tx.payload.delta.eq(self.tx_deltas.payload),
+                    ]
 
         chosen, before = Signal(), Signal()
         m.d.comb += [
             multiplier.a.eq(Mux(chosen, self.tx_sums.payload, self.sums.payload.value)),
-            multiplier.b.eq(
-                Mux(chosen, self.tx_retires.payload.power, self.retires.payload.power)
-            ),
+            multiplier.b.eq(Mux(chosen, self.tx_retires.payload.power, self.retires.payload.power)),
         ]
         with m.FSM():
             with m.State("CHOOSE"):

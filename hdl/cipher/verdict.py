@@ -66,9 +66,7 @@ class Verdicts(wiring.Component):
         valid = [Signal(name=f"valid{i}") for i in range(4)]
         items = [Signal(self.own.contribution, name=f"item{i}") for i in range(3)]
         arriving = self.contributions.payload
-        clash = Cat(
-            valid[i] & (row_of(items[i]) == row_of(arriving)) for i in range(2)
-        ).any()  # fmt: skip
+        clash = Cat(valid[i] & (row_of(items[i]) == row_of(arriving)) for i in range(2)).any()
         m.d.comb += self.contributions.ready.eq(go & ~clash)
         with m.If(go):
             m.d.sync += [

@@ -174,7 +174,10 @@ class Commit(Component):
             with m.State("DECIDE"):
                 m.d.comb += decide.eq(
                     (~entry.has_spans | self.verdicts.valid)
-                    & silent & ~meta_pending & ~job_pending & ~feedback_pending
+                    & silent
+                    & ~meta_pending
+                    & ~job_pending
+                    & ~feedback_pending
                 )
                 with m.If(decide):
                     m.next = "ROW"
@@ -304,9 +307,7 @@ class Commit(Component):
         m.d.sync += [
             self.counts.marked.eq(packet & mark),
             self.counts.marked_ahead.eq(packet & mark & entry.ahead),
-            self.counts.records_verified.eq(
-                Mux(packet & entry.has_spans, verdict.verified, 0)
-            ),
+            self.counts.records_verified.eq(Mux(packet & entry.has_spans, verdict.verified, 0)),
             self.counts.tag_mismatch.eq(packet & bad),
             self.counts.parked.eq(packet & parks),
             self.counts.resync_requests.eq(decide & (entry.event.kind == EventKind.RESYNC_REQUEST)),

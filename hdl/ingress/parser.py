@@ -212,9 +212,12 @@ class Parser(Component):
                     skip.eq(0),
                 ]
             with m.Elif(is_ipv6):
-                m.d.sync += [old.eq(new) for old, new in zip(
-                    (found, segment, refused, next_header, skip), state, strict=True
-                )]
+                m.d.sync += [
+                    old.eq(new)
+                    for old, new in zip(
+                        (found, segment, refused, next_header, skip), state, strict=True
+                    )
+                ]
 
         # ---- pick
         p_en, p_first, p_end, p_over = Signal(), Signal(), Signal(), Signal()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layouts of the streams between the stages of transmit; see `layouts` for the byte order.
 
-    ingress/parser --PacketDesc--> flow table --Work--> tx_walker --Span--> cipher lane
-    tx_walker --ClearSpan, Entry--> tx_commit --Job--> tx_reader
-    cipher lane --text, Outcome (tag writes, verdicts)--> tx_ring --Verdict--> tx_commit
-    cipher lane --tags--> tx_commit --> completions
+ingress/parser --PacketDesc--> flow table --Work--> tx_walker --Span--> cipher lane
+tx_walker --ClearSpan, Entry--> tx_commit --Job--> tx_reader
+cipher lane --text, Outcome (tag writes, verdicts)--> tx_ring --Verdict--> tx_commit
+cipher lane --tags--> tx_commit --> completions
 """
 
 from dataclasses import replace

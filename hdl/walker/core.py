@@ -113,9 +113,10 @@ class Core:
         held = present(self.held_left, HELD_BYTES)
         return Cat(
             Mux(held[i], self.held.word_select(i, 8), block.word_select(i, 8))
-            if i < HELD_BYTES else block.word_select(i, 8)
+            if i < HELD_BYTES
+            else block.word_select(i, 8)
             for i in range(size)
-        )  # fmt: skip
+        )
 
     def head_bytes(self, block):
         """Header and nonce at `pos`; bytes that are not there are 0."""

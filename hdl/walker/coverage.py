@@ -48,8 +48,24 @@ class Coverage(Component):
         self._config = config
         self._layouts = layouts = RowLayouts(config)
         slot_bits = Layouts(config).slot_bits
-        strobes = ("load", "clear", "probe", "pick", "open", "feed", "unfed", "close", "begin",
-                   "spoil", "add", "find", "cut", "evict", "settle", "shut")
+        strobes = (
+            "load",
+            "clear",
+            "probe",
+            "pick",
+            "open",
+            "feed",
+            "unfed",
+            "close",
+            "begin",
+            "spoil",
+            "add",
+            "find",
+            "cut",
+            "evict",
+            "settle",
+            "shut",
+        )
         super().__init__(
             {name: In(1) for name in (*strobes, "completes", "oldest")}
             | {name: In(32) for name in ("seq", "end", "high", "walk", "add_start", "add_end",
@@ -131,9 +147,11 @@ class Coverage(Component):
         for i, hole in enumerate(holes):
             with m.If(self.add & free[i] & ~free[:i].any()):
                 m.d.sync += [
-                    hole.valid.eq(1), hole.slot.eq(picked_slot),
-                    hole.start.eq(self.add_start), hole.end.eq(self.add_end),
-                ]  # fmt: skip
+                    hole.valid.eq(1),
+                    hole.slot.eq(picked_slot),
+                    hole.start.eq(self.add_start),
+                    hole.end.eq(self.add_end),
+                ]
             with m.If(self.cut & (found_at == i)):
                 m.d.sync += hole.valid.eq(front | back)
                 with m.If(front):
@@ -215,8 +233,12 @@ class Coverage(Component):
         m.d.sync += self.evicted.eq(0)
         with m.If(self.find | self.evict):
             m.d.sync += [
-                busy.eq(1), evicting.eq(self.evict), index.eq(0), started.eq(0), any_best.eq(0),
-            ]  # fmt: skip
+                busy.eq(1),
+                evicting.eq(self.evict),
+                index.eq(0),
+                started.eq(0),
+                any_best.eq(0),
+            ]
         with m.If(self.find):
             m.d.sync += self.found.eq(0)
         with m.If(busy):
@@ -227,22 +249,33 @@ class Coverage(Component):
                     with m.Case(i):
                         end = (slot.start + slot.length + HEADER_BYTES)[:32]
                         m.d.sync += [
-                            age.eq(delta(self.walk, slot.start)), aged.eq(slot.valid),
-                            age_end.eq(end), ended.eq(delta(end, self.high) <= 0),
+                            age.eq(delta(self.walk, slot.start)),
+                            aged.eq(slot.valid),
+                            age_end.eq(end),
+                            ended.eq(delta(end, self.high) <= 0),
                             age_withholds.eq(
-                                withholds(self._config, self.version, self.options,
-                                          slot.content, slot.length)
+                                withholds(
+                                    self._config,
+                                    self.version,
+                                    self.options,
+                                    slot.content,
+                                    slot.length,
+                                )
                             ),
-                        ]  # fmt: skip
+                        ]
                 with m.Default():
                     m.d.sync += aged.eq(0)
             newer = (ended & ~best_ended) | ((ended == best_ended) & (age < best_age))
             better = Mux(self.oldest, age > best_age, newer)
             with m.If(started & aged & (~any_best | better)):
                 m.d.sync += [
-                    any_best.eq(1), best_age.eq(age), best_ended.eq(ended), chosen.eq(last_index),
-                    self.evicted_end.eq(age_end), self.evicted_withholds.eq(age_withholds),
-                ]  # fmt: skip
+                    any_best.eq(1),
+                    best_age.eq(age),
+                    best_ended.eq(ended),
+                    chosen.eq(last_index),
+                    self.evicted_end.eq(age_end),
+                    self.evicted_withholds.eq(age_withholds),
+                ]
             with m.If(index == len(slots) + 1):
                 m.d.sync += self.evicted.eq(1)
             with m.If(self.evicted):

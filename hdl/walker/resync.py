@@ -38,9 +38,12 @@ def search_states(m, core: Core, walker_data):
 
     def scan_payload():
         m.d.sync += [
-            core.pos.eq(core.seq), core.pos_at.eq(0), core.left.eq(core.length),
-            core.held_left.eq(0), row.cand_high.eq(core.end),
-        ]  # fmt: skip
+            core.pos.eq(core.seq),
+            core.pos_at.eq(0),
+            core.left.eq(core.length),
+            core.held_left.eq(0),
+            row.cand_high.eq(core.end),
+        ]
         m.next = "SCAN"
 
     with m.State("CONTINUE"):
@@ -125,9 +128,7 @@ def search_states(m, core: Core, walker_data):
     scanner = core.scanner
     m.d.comb += [
         scanner.version.eq(row.version),
-        scanner.block.eq(
-            Mux(phase == 2, core.overlay(walker_data, BLOCK_BYTES), walker_data)
-        ),
+        scanner.block.eq(Mux(phase == 2, core.overlay(walker_data, BLOCK_BYTES), walker_data)),
         scanner.there.eq(present(block_left, BLOCK_BYTES)),
     ]
     with m.State("SCAN"):

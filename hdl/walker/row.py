@@ -123,11 +123,18 @@ class RowRegisters:
     def arm(self, seq, number):
         """Statements for START at a known header; the coverage is to be cleared beside."""
         return [
-            self.walk.eq(seq), self.high.eq(seq), self.number.eq(number),
-            self.hold_count.eq(0), self.cand_hold_count.eq(0),
-            self.proven.eq(1), self.state.eq(State.START),
-            self.scanned.eq(0), self.bad_headers.eq(0), self.suspect.eq(0), *self.close_below(),
-        ]  # fmt: skip
+            self.walk.eq(seq),
+            self.high.eq(seq),
+            self.number.eq(number),
+            self.hold_count.eq(0),
+            self.cand_hold_count.eq(0),
+            self.proven.eq(1),
+            self.state.eq(State.START),
+            self.scanned.eq(0),
+            self.bad_headers.eq(0),
+            self.suspect.eq(0),
+            *self.close_below(),
+        ]
 
     def close_below(self):
         """Statements for a position given anew: records in what was marked stay closed."""

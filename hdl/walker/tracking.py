@@ -201,9 +201,14 @@ def proven_states(m, core: Core, walker_data):
             with m.If(completes & picked.blind):
                 core.close_unverified(m, picked.content, picked.length, picked_end[:32])
             core.touch(
-                m, picked.number, picked.start, (core.seq - picked.start)[:16], picked.length,
-                picked.nonce, verified,
-            )  # fmt: skip
+                m,
+                picked.number,
+                picked.start,
+                (core.seq - picked.start)[:16],
+                picked.length,
+                picked.nonce,
+                verified,
+            )
             with m.If(filling & more):
                 m.d.comb += coverage.find.eq(1)
                 m.next = "FIND"
@@ -295,9 +300,7 @@ def proven_states(m, core: Core, walker_data):
                 with m.If(core.closed):
                     m.d.sync += core.blame(Reason.NOT_OPEN)
                     core.close_unverified(m, core.head[:2], length, core.pos + size)
-                core.touch(
-                    m, row.number, core.pos, offset, length, nonce, ~core.closed & whole
-                )
+                core.touch(m, row.number, core.pos, offset, length, nonce, ~core.closed & whole)
                 with m.If(at_guess | passed_guess):
                     m.d.sync += [passed_guess.eq(1), since_guess.eq(since_guess + 1)]
                 m.d.sync += [
@@ -372,19 +375,20 @@ def proven_states(m, core: Core, walker_data):
     counted = Signal(signed(len(row.cand_count) + 1))  # records from the walk to the chain's end
     number = Signal(64)
     m.d.comb += number.eq(
-        Mux(core.is_feedback, core.feedback.number,
-            Mux(core.is_command, core.command.number, row.number))
+        Mux(
+            core.is_feedback,
+            core.feedback.number,
+            Mux(core.is_command, core.command.number, row.number),
+        )
         + counted
-    )  # fmt: skip
+    )
     with m.State("ADOPT_PROBE"):
         m.d.comb += coverage.probe.eq(1)
         m.d.sync += [
             core.pos.eq(row.walk),
             gap.eq(row.proven & (delta(row.high, row.walk) < 0)),
             # Where walk and candidate disagree, different bytes have passed.
-            passed_end.eq(
-                (delta(row.walk, row.cand_high) <= 0) | (row.walk != row.cand_walk)
-            ),
+            passed_end.eq((delta(row.walk, row.cand_high) <= 0) | (row.walk != row.cand_walk)),
             counted.eq(row.cand_count - Mux(by_walk, since_guess, 0)),
         ]
         with m.If(by_walk):
@@ -409,8 +413,11 @@ def proven_states(m, core: Core, walker_data):
             core.event.guess.eq(row.guess),
             core.event.resumed_at.eq(row.cand_walk),
             core.event.proven_by.eq(
-                Mux(core.is_feedback, int(ProvenBy.TAG),
-                    Mux(core.is_command, int(ProvenBy.SOFTWARE), int(ProvenBy.WALK)))
+                Mux(
+                    core.is_feedback,
+                    int(ProvenBy.TAG),
+                    Mux(core.is_command, int(ProvenBy.SOFTWARE), int(ProvenBy.WALK)),
+                )
             ),
             core.event.seq.eq(Mux(by_walk, core.end, row.cand_high)),
             core.event.number.eq(number),
@@ -425,7 +432,7 @@ def proven_states(m, core: Core, walker_data):
             row.state.eq(State.TRACKING),
             row.scanned.eq(0),
             row.bad_headers.eq(0),
-        ]  # fmt: skip
+        ]
         with m.If(by_walk & (~row.marked | (delta(core.end, row.marked_high) > 0))):
             # The packet that brings the walk here may be marked, with its own bytes of a header
             # of which the candidate has kept others.

@@ -110,8 +110,11 @@ class Walker(Component):
         context = Signal.like(core.context)
         m.d.comb += [
             context.eq(
-                Mux(self.feedback.valid, feedback.context,
-                    Mux(work.is_command, command.context, work.context))
+                Mux(
+                    self.feedback.valid,
+                    feedback.context,
+                    Mux(work.is_command, command.context, work.context),
+                )
             ),
             row_read.addr.eq(context),
             row_read.en.eq(idle),
@@ -120,7 +123,7 @@ class Walker(Component):
             *row.store(row_write.data),
             row_write.data.coverage.eq(coverage.contents),
             coverage.loaded.eq(row_read.data.coverage),
-        ]  # fmt: skip
+        ]
         m.d.sync += write.eq(0)
 
         flags = packet.tcp_flags

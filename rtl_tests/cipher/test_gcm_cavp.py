@@ -33,9 +33,7 @@ def cases(name):
             elif " = " in line or line.endswith("="):
                 name, _, value = line.partition("=")
                 case[name.strip()] = bytes.fromhex(value.strip())
-    return [
-        c for c in found if c["lengths"]["IVlen"] == 96 and c["lengths"]["Taglen"] == 128
-    ]  # fmt: skip
+    return [c for c in found if c["lengths"]["IVlen"] == 96 and c["lengths"]["Taglen"] == 128]
 
 
 def message_slots(gcm, lanes, context, case):
@@ -69,12 +67,14 @@ def message_slots(gcm, lanes, context, case):
                 "counter_block": int.from_bytes(iv + counter.to_bytes(4, "big"), "little"),
             }
         ).as_bits()
-        rows.append({
-            "slot_valid": 1,
-            "cipher": cipher,
-            "rest": rest,
-            "block": int.from_bytes(block, "little"),
-        })  # fmt: skip
+        rows.append(
+            {
+                "slot_valid": 1,
+                "cipher": cipher,
+                "rest": rest,
+                "block": int.from_bytes(block, "little"),
+            }
+        )
     return rows, first
 
 
@@ -89,11 +89,13 @@ def test_cavp(lanes, registers):
     load, rows, expected = [], [], []
     for context, case in enumerate(all_cases):
         for index, power in enumerate(h_powers(case["Key"])):
-            load.append({
-                "power_write": 1,
-                "power_index": context << 3 | index,
-                "power_value": int.from_bytes(power, "big"),
-            })  # fmt: skip
+            load.append(
+                {
+                    "power_write": 1,
+                    "power_index": context << 3 | index,
+                    "power_value": int.from_bytes(power, "big"),
+                }
+            )
         slots, first = message_slots(gcm, lanes, context, case)
         rows += slots
         expected.append((first, case))

@@ -47,17 +47,13 @@ def test_combinational():
 @pytest.mark.parametrize("lanes", range(1, 8))
 def test_pipelined(lanes):
     pairs = operands(100)
-    rows = Vectors(gf128.Multiplier(lanes)).run(
-        [{"a": a, "b": b} for a, b in pairs] + [{}] * lanes
-    )
+    rows = Vectors(gf128.Multiplier(lanes)).run([{"a": a, "b": b} for a, b in pairs] + [{}] * lanes)
     assert [row["p"] for row in rows[lanes:]] == [gf_mul(a, b) for a, b in pairs]
 
 
 def test_side():
     pairs = operands(100)
-    rows = [
-        {"start": first, "a": a, "b": b} for a, b in pairs for first in (1, 0)
-    ] + [{}]  # fmt: skip
+    rows = [{"start": first, "a": a, "b": b} for a, b in pairs for first in (1, 0)] + [{}]
     answers = Vectors(gf128.SideMultiplier()).run(rows)[2::2]
     assert all(row["done"] for row in answers)
     assert [row["p"] for row in answers] == [gf_mul(a, b) for a, b in pairs]

@@ -26,10 +26,14 @@ CONFIGS = {
     "default": DEFAULT,
     # More contexts than receive has, a smaller ring, the deepest pipelines.
     "deep": Config(
-        ring_words=1 << 16, flows=4, tx_flows=16, tx_ring_words=1 << 15, ghash_lanes=7,
+        ring_words=1 << 16,
+        flows=4,
+        tx_flows=16,
+        tx_ring_words=1 << 15,
+        ghash_lanes=7,
         aes_round_registers=2,
     ),
-}  # fmt: skip
+}
 FRAME = 9000  # bytes of text and tag in a frame, at most about twice as many here
 
 
@@ -79,9 +83,16 @@ def random_traffic(rng, config, budget):
             end = min(total, start + rng.choice((1, 16, 100, FRAME)))
             flip = 0 if end > max(start, len(record.plain)) and rng.random() < 0.2 else None
             feed(
-                record, start, end, first=start == 0, key_slot=key_slot, mode=GIVEN,
-                use_row=False, side=rng.randrange(2), flip=flip,
-            )  # fmt: skip
+                record,
+                start,
+                end,
+                first=start == 0,
+                key_slot=key_slot,
+                mode=GIVEN,
+                use_row=False,
+                side=rng.randrange(2),
+                flip=flip,
+            )
             budget -= end - start
         lane = rng.choice(lanes if budget > 0 else list(under_way))
         if lane not in under_way:
@@ -101,9 +112,16 @@ def random_traffic(rng, config, budget):
             if mode == COMPARE and tag_bytes > 0 and rng.random() < 0.2:
                 flip = rng.randrange(8 * tag_bytes)
             feed(
-                record, start, end, first=start == 0, key_slot=key_slot, mode=mode,
-                use_row=use_row, side=lane[1], flip=flip,
-            )  # fmt: skip
+                record,
+                start,
+                end,
+                first=start == 0,
+                key_slot=key_slot,
+                mode=mode,
+                use_row=use_row,
+                side=lane[1],
+                flip=flip,
+            )
             if not pieces:
                 done.append((record, key_slot))
                 del under_way[lane]
@@ -124,10 +142,17 @@ def test_both_directions(name, seed):
     assert any(v["mismatch"] for _, v in tx.outcomes if isinstance(v, dict))
     quick = seed & 1
     result = bench(config).run(
-        tx, rx, idle=(100, 0)[quick], stall=(128, 0)[quick], tx_idle=(0, 60)[seed // 2],
-        tx_stall=(0, 128)[seed // 2], tag_stall=(0, 200)[seed // 2], seed=seed + 1,
-        over_half=(0, 20, 5, 0)[seed], tx_over_half=(0, 20, 0, 5)[seed],
-    )  # fmt: skip
+        tx,
+        rx,
+        idle=(100, 0)[quick],
+        stall=(128, 0)[quick],
+        tx_idle=(0, 60)[seed // 2],
+        tx_stall=(0, 128)[seed // 2],
+        tag_stall=(0, 200)[seed // 2],
+        seed=seed + 1,
+        over_half=(0, 20, 5, 0)[seed],
+        tx_over_half=(0, 20, 0, 5)[seed],
+    )
     print(f"{len(rx.spans)} and {len(tx.spans)} spans, {result.cycles} clocks")
 
 

@@ -198,9 +198,12 @@ class Traffic:
 def new_key(rng, context, version=None, generation=None):
     version = rng.choice((VERSION_TLS12, VERSION_TLS13)) if version is None else version
     return Key(
-        context, rng.randrange(256) if generation is None else generation, version,
-        rng.randbytes(rng.choice((16, 32))), rng.randbytes(12),
-    )  # fmt: skip
+        context,
+        rng.randrange(256) if generation is None else generation,
+        version,
+        rng.randbytes(rng.choice((16, 32))),
+        rng.randbytes(12),
+    )
 
 
 def new_record(rng, key, slot, size):
@@ -295,10 +298,15 @@ class Result(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_uint64)
         for name in (
-            "verdicts", "cycles", "first_taken", "last_verdict", "slots", "unclean_stages",
+            "verdicts",
+            "cycles",
+            "first_taken",
+            "last_verdict",
+            "slots",
+            "unclean_stages",
             "unstable",
         )
-    ]  # fmt: skip
+    ]
 
 
 class CipherBench:
@@ -324,10 +332,17 @@ class CipherBench:
         verdicts = ctypes.create_string_buffer(verdict_width * count)
         result = Result()
         self.library.run(
-            ctypes.byref(knobs), packed, ctypes.c_uint64(len(traffic.spans)),
-            b"".join(traffic.stages), bytes(traffic.ring), shadow, verdicts,
-            ctypes.c_uint64(count), ctypes.c_uint64(10_000_000), ctypes.byref(result),
-        )  # fmt: skip
+            ctypes.byref(knobs),
+            packed,
+            ctypes.c_uint64(len(traffic.spans)),
+            b"".join(traffic.stages),
+            bytes(traffic.ring),
+            shadow,
+            verdicts,
+            ctypes.c_uint64(count),
+            ctypes.c_uint64(10_000_000),
+            ctypes.byref(result),
+        )
         traffic.check(unpacked(verdict, verdicts.raw, result.verdicts), shadow.raw)
         assert result.unstable == 0
         assert result.unclean_stages == 0

@@ -70,9 +70,20 @@ class TxTraffic:
         assert self.used <= self.size
 
     def feed(
-        self, record, start, end, *, first, last, key_slot=0, mode=COMPUTE, use_row=True, side=0,
-        stale=False, flip=None,
-    ):  # fmt: skip
+        self,
+        record,
+        start,
+        end,
+        *,
+        first,
+        last,
+        key_slot=0,
+        mode=COMPUTE,
+        use_row=True,
+        side=0,
+        stale=False,
+        flip=None,
+    ):
         """One piece of a record. flip: a bit of the tag bytes in the frame that is turned over."""
         n_text = len(record.plain)
         text_end, tag_start = min(end, n_text), max(start, n_text) - n_text
@@ -160,11 +171,22 @@ class _Knobs(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_uint32)
         for name in (
-            "span_words", "verdict_words", "tx_span_words", "outcome_words", "ring_bytes",
-            "tx_ring_bytes", "idle", "stall", "tx_idle", "tx_stall", "tag_stall", "seed",
-            "over_half", "tx_over_half",
+            "span_words",
+            "verdict_words",
+            "tx_span_words",
+            "outcome_words",
+            "ring_bytes",
+            "tx_ring_bytes",
+            "idle",
+            "stall",
+            "tx_idle",
+            "tx_stall",
+            "tag_stall",
+            "seed",
+            "over_half",
+            "tx_over_half",
         )
-    ]  # fmt: skip
+    ]
 
 
 class Result(ctypes.Structure):
@@ -177,10 +199,17 @@ class Result(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_uint64)
         for name in (
-            "cycles", "verdicts", "outcomes", "tx_verdicts", "tags", "unclean_stages", "unstable",
-            "rx_done", "tx_done",
+            "cycles",
+            "verdicts",
+            "outcomes",
+            "tx_verdicts",
+            "tags",
+            "unclean_stages",
+            "unstable",
+            "rx_done",
+            "tx_done",
         )
-    ]  # fmt: skip
+    ]
 
 
 class TxCipherBench:
@@ -192,9 +221,20 @@ class TxCipherBench:
         self.library = build(Cipher(config), bench)
 
     def run(
-        self, tx, rx=None, *, idle=0, stall=0, tx_idle=0, tx_stall=0, tag_stall=0, seed=1,
-        over_half=0, tx_over_half=0, limit=10_000_000,
-    ):  # fmt: skip
+        self,
+        tx,
+        rx=None,
+        *,
+        idle=0,
+        stall=0,
+        tx_idle=0,
+        tx_stall=0,
+        tag_stall=0,
+        seed=1,
+        over_half=0,
+        tx_over_half=0,
+        limit=10_000_000,
+    ):
         """Runs the traffic and checks it. idle, stall: chances in 256; a stall of 256 takes
         nothing of that direction, which is then not checked. over_half: chances in 256 that a
         ring goes over half full or back; 256: it always is."""
@@ -202,10 +242,21 @@ class TxCipherBench:
         span, verdict = Layouts(self.config).span, Layouts(self.config).verdict
         tx_span, outcome = TxLayouts(self.config).span, TxLayouts(self.config).outcome
         knobs = _Knobs(
-            words(span.size), words(verdict.size), words(tx_span.size), words(outcome.size),
-            rx.size, tx.size, idle, stall, tx_idle, tx_stall, tag_stall, seed, over_half,
+            words(span.size),
+            words(verdict.size),
+            words(tx_span.size),
+            words(outcome.size),
+            rx.size,
+            tx.size,
+            idle,
+            stall,
+            tx_idle,
+            tx_stall,
+            tag_stall,
+            seed,
+            over_half,
             tx_over_half,
-        )  # fmt: skip
+        )
         shadow = ctypes.create_string_buffer(b"\xa5" * rx.size, rx.size)
         text = ctypes.create_string_buffer(b"\xa5" * tx.size, tx.size)
         verdicts = ctypes.create_string_buffer(4 * knobs.verdict_words * len(rx.expected) + 4)
@@ -215,9 +266,8 @@ class TxCipherBench:
         result = Result()
         count = ctypes.c_uint64
         clocks = [
-            (count * (len(items) + 1))()
-            for items in (rx.spans, tx.spans, rx.expected, tx.outcomes)
-        ]  # fmt: skip
+            (count * (len(items) + 1))() for items in (rx.spans, tx.spans, rx.expected, tx.outcomes)
+        ]
         self.library.run(
             ctypes.byref(knobs),
             packed_items(span, rx.spans), count(len(rx.spans)), b"".join(rx.stages),

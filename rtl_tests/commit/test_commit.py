@@ -36,8 +36,13 @@ class Reference:
     @staticmethod
     def _row(generation):
         return {
-            "generation": generation, "broken": 0, "parked": 0, "park_end": 0, "park": 0,
-            "awaited": 0, "number": 0,
+            "generation": generation,
+            "broken": 0,
+            "parked": 0,
+            "park_end": 0,
+            "park": 0,
+            "awaited": 0,
+            "number": 0,
         }
 
     def token(self, entry):
@@ -58,9 +63,12 @@ class Reference:
     def _feed_back(self, entry, proof=False):
         meta = entry.get("meta", {"last_start": 0, "first_number": 0})
         self.feedback.append(
-            entry["context"] | entry["generation"] << 2 | proof << 10
-            | meta["last_start"] << 11 | meta["first_number"] << 43
-        )  # fmt: skip
+            entry["context"]
+            | entry["generation"] << 2
+            | proof << 10
+            | meta["last_start"] << 11
+            | meta["first_number"] << 43
+        )
 
     def packet(self, entry, verdict):
         """Metadata and own events of a packet; verdict None if it has no spans."""
@@ -82,8 +90,10 @@ class Reference:
             reasons.append(Reason.STALE_GENERATION)
         events = []
         event = {
-            "generation": entry["generation"], "context": entry["context"],
-            "seq": end, "number": v["number"],
+            "generation": entry["generation"],
+            "context": entry["context"],
+            "seq": end,
+            "number": v["number"],
         }
         if bad:
             events.append(event | {"kind": EventKind.TAG_MISMATCH})
@@ -129,15 +139,26 @@ def scenario(rng, count):
             kind = rng.choice((EventKind.RESYNC_REQUEST, EventKind.RESUMED, EventKind.GIVEN_UP))
             event = {"kind": kind, "guess": rng.getrandbits(32), "context": context}
         entry = {
-            "context": context, "generation": generations[context], "event": EVENT.pack(event),
+            "context": context,
+            "generation": generations[context],
+            "event": EVENT.pack(event),
         }
         if rng.random() < 0.05:
             entry["generation"] = rng.randrange(4)
         if rng.random() < 0.25:
             token = rng.choice(
-                (TOKEN_ADD, TOKEN_DELETE, TOKEN_DESYNC, TOKEN_DESYNC, TOKEN_RESYNC, TOKEN_PROVEN,
-                 TOKEN_GO_ON,
-                 TOKEN_GO_ON, TOKEN_GO_ON, TOKEN_REKEY)
+                (
+                    TOKEN_ADD,
+                    TOKEN_DELETE,
+                    TOKEN_DESYNC,
+                    TOKEN_DESYNC,
+                    TOKEN_RESYNC,
+                    TOKEN_PROVEN,
+                    TOKEN_GO_ON,
+                    TOKEN_GO_ON,
+                    TOKEN_GO_ON,
+                    TOKEN_REKEY,
+                )
             )
             if token in (TOKEN_ADD, TOKEN_DELETE, TOKEN_REKEY):
                 generations[context] = entry["generation"] = rng.randrange(4)
@@ -150,15 +171,21 @@ def scenario(rng, count):
         spans = [] if oversize else text_spans(rng, length)
         meta = {field.name: rng.getrandbits(field.width) for field in META}
         meta.update(
-            context=context, context_valid=rng.random() < 0.9, decrypted=0,
+            context=context,
+            context_valid=rng.random() < 0.9,
+            decrypted=0,
             reason=rng.choice((0, 0, 0, 0, 0, 0, 0, 9, 10, 12, 14, 17)),
-            seq=rng.randrange(2000) - 1000 & 0xFFFFFFFF, payload_length=length,
+            seq=rng.randrange(2000) - 1000 & 0xFFFFFFFF,
+            payload_length=length,
         )
         verdict = None
         if not oversize and rng.random() < 0.7:
             verdict = {
-                "bad": rng.random() < 0.05, "stale": rng.random() < 0.05, "verified": 3,
-                "park": rng.random() < 0.1, "park_last": rng.random() < 0.7,
+                "bad": rng.random() < 0.05,
+                "stale": rng.random() < 0.05,
+                "verified": 3,
+                "park": rng.random() < 0.1,
+                "park_last": rng.random() < 0.7,
                 "number": rng.getrandbits(64),
             }
             entry["probe"] = rng.random() < 0.3
@@ -168,8 +195,12 @@ def scenario(rng, count):
         entry.update(oversize=oversize, has_spans=verdict is not None, texts=len(spans))
         items.append(
             {
-                "entry": entry, "meta": meta, "frame": frame, "shadow": rng.randbytes(len(frame)),
-                "spans": spans, "verdict": verdict,
+                "entry": entry,
+                "meta": meta,
+                "frame": frame,
+                "shadow": rng.randbytes(len(frame)),
+                "spans": spans,
+                "verdict": verdict,
             }
         )
     return items
@@ -349,8 +380,10 @@ def run(items, rng, idle, stall, limit=200_000):
     simulator.add_process(memory)
     simulator.add_testbench(source, background=True)
     for stream, put, chance in (
-        (dut.frames, put_word, stall), (dut.metas, metas.append, stall),
-        (dut.events, events.append, stall), (dut.feedback, feedback.append, stall),
+        (dut.frames, put_word, stall),
+        (dut.metas, metas.append, stall),
+        (dut.events, events.append, stall),
+        (dut.feedback, feedback.append, stall),
     ):
         simulator.add_testbench(sink(stream, put, chance), background=True)
     simulator.add_testbench(watch)
@@ -371,10 +404,18 @@ def test_frames_leave_back_to_back(length):
     rng = random.Random(length)
     items = [
         {
-            "entry": {"context": 1, "generation": 0, "event": 0, "has_spans": 0, "texts": 1,
-                      "oversize": 0},
+            "entry": {
+                "context": 1,
+                "generation": 0,
+                "event": 0,
+                "has_spans": 0,
+                "texts": 1,
+                "oversize": 0,
+            },
             "meta": dict.fromkeys((f.name for f in META), 0) | {"payload_length": length},
-            "frame": rng.randbytes(length), "shadow": bytes(length), "spans": [(1, length)],
+            "frame": rng.randbytes(length),
+            "shadow": bytes(length),
+            "spans": [(1, length)],
             "verdict": None,
         }
         for _ in range(40)

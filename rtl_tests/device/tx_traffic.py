@@ -42,12 +42,17 @@ class Sender:
         self.generation = self.generation + 1 & 0xFF
         bits = rng.choice((128, 256))
         self.stream = TxStream(
-            self.pair, rng.getrandbits(32), version=rng.randrange(2), bits=bits,
+            self.pair,
+            rng.getrandbits(32),
+            version=rng.randrange(2),
+            bits=bits,
             start=rng.choice((0, 0xFFFF_F800, 0x7FFF_F800, rng.getrandbits(32))),
             number=rng.choice((0, 1, rng.getrandbits(63), (1 << 64) - 100_000)),
-            context=self.context, generation=self.generation,
-            ends=V6 if self.context % 2 else V4, table=self.table if not self.listed else Unlisted,
-        )  # fmt: skip
+            context=self.context,
+            generation=self.generation,
+            ends=V6 if self.context % 2 else V4,
+            table=self.table if not self.listed else Unlisted,
+        )
         self.listed = True
         self.size = rng.choice((TINY, MIXED, MIXED, LONG))
         self.at, self.keys = 0, 1
@@ -85,10 +90,13 @@ class Sender:
             stream.stage(stream.keys[0])
             op = rng.choice([op for op in TxCommand if op != TxCommand.TX_FLOW_WRITE])
             stream.command(
-                op, epoch=slot, number=rng.getrandbits(64), version=rng.getrandbits(1),
+                op,
+                epoch=slot,
+                number=rng.getrandbits(64),
+                version=rng.getrandbits(1),
                 generation=rng.choice((self.generation, rng.getrandbits(8))),
                 key256=stream.bits == 256,
-            )  # fmt: skip
+            )
 
     # --- frames
 
@@ -127,8 +135,15 @@ class Sender:
         """Bytes of a frame: any, a segment, or to about the end of a record."""
         rng, record = self.rng, self.stream.at(at)
         rest = record.end - at
-        size = rng.choice((rng.randrange(1, 40), 1448, rng.randrange(1, self.most), rest,
-                           rest + rng.randrange(-17, 15)))  # fmt: skip
+        size = rng.choice(
+            (
+                rng.randrange(1, 40),
+                1448,
+                rng.randrange(1, self.most),
+                rest,
+                rest + rng.randrange(-17, 15),
+            )
+        )
         return min(max(size, 1), self.most)
 
     def sync(self):
@@ -207,9 +222,13 @@ class Sender:
                     top = (1 << field.width) - 1
                     value = fields[field.name]
                     fields[field.name] = rng.choice(
-                        (rng.getrandbits(field.width), rng.choice((*NEAR, top)) & top,
-                         min(value + 1, top), max(0, value - 1))
-                    )  # fmt: skip
+                        (
+                            rng.getrandbits(field.width),
+                            rng.choice((*NEAR, top)) & top,
+                            min(value + 1, top),
+                            max(0, value - 1),
+                        )
+                    )
             if rng.random() < 0.3:
                 damaged = bytearray(frame)
                 damaged[rng.randrange(len(frame))] ^= 1 << rng.randrange(8)

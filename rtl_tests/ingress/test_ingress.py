@@ -60,8 +60,13 @@ def good_frame(rng, length, tags=None, ihl=None, doff=None, extensions=None, v6=
             extension = put(extension, 3, 0, 1)
         body, next_header = extension + body, number
     return (
-        link + b"\x86\xdd\x60" + rng.randbytes(3) + len(body).to_bytes(2, "big")
-        + bytes([next_header, 64]) + addresses + body
+        link
+        + b"\x86\xdd\x60"
+        + rng.randbytes(3)
+        + len(body).to_bytes(2, "big")
+        + bytes([next_header, 64])
+        + addresses
+        + body
     )
 
 
@@ -82,8 +87,11 @@ def spoil(rng, frame):
         return frame + bytes(60 - len(frame)) if len(frame) < 60 else frame
     if kind == 5:  # something else where a header number or a type is likely
         at = rng.choice((12, 13, 16, 17, 20, 23, 27, 31, 54, 58, 62))
-        return put(frame, at, rng.choice((0, 6, 8, 43, 44, 51, 59, 60, 0x81)), 1) \
-            if at < len(frame) else frame
+        return (
+            put(frame, at, rng.choice((0, 6, 8, 43, 44, 51, 59, 60, 0x81)), 1)
+            if at < len(frame)
+            else frame
+        )
     if kind == 6:
         return rng.randbytes(rng.randrange(1, 150))
     return frame
@@ -112,10 +120,17 @@ def expected(frame):
 def words_of(frame):
     for at in range(0, len(frame), 16):
         part = frame[at : at + 16]
-        yield Word.const(
-            {"data": int.from_bytes(part, "little"), "bytes": len(part),
-             "last": at + 16 >= len(frame)}
-        ).as_value().value
+        yield (
+            Word.const(
+                {
+                    "data": int.from_bytes(part, "little"),
+                    "bytes": len(part),
+                    "last": at + 16 >= len(frame),
+                }
+            )
+            .as_value()
+            .value
+        )
 
 
 def run(unit, frames, rng, idle=0.0, hold=0.0):

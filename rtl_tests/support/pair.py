@@ -18,18 +18,28 @@ TIMED = {OFFSET[name] for name in ("STATUS", "COUNT_STALL_CYCLES", "COUNT_TX_STA
 
 # Few contexts and rings that hold two of the longest frames, so that they run out.
 TX_SMALL = Config(
-    flows=4, record_slots=2, runs=3, scan_limit=5000, rescan_limit=3, bad_header_limit=3,
-    window=1 << 17, ring_words=256, max_frame=2048, tx_flows=4, tx_ring_words=256,
-)  # fmt: skip
+    flows=4,
+    record_slots=2,
+    runs=3,
+    scan_limit=5000,
+    rescan_limit=3,
+    bad_header_limit=3,
+    window=1 << 17,
+    ring_words=256,
+    max_frame=2048,
+    tx_flows=4,
+    tx_ring_words=256,
+)
 
 
 def explain(frame: bytes, rtl: Completion, model: Completion) -> str:
     """What differs in the completions of one posted frame."""
     said, meant = META.unpack(rtl.meta), META.unpack(model.meta)
     lines = [
-        f"{name}: rtl {said[name]:#x}, model {meant[name]:#x}" for name in said
+        f"{name}: rtl {said[name]:#x}, model {meant[name]:#x}"
+        for name in said
         if said[name] != meant[name]
-    ]  # fmt: skip
+    ]
     lines.append(f"reasons: rtl {Reason(said['reason'])!r}, model {Reason(meant['reason'])!r}")
     lines += differences(rtl.frame, model.frame)
     lines.append(f"frame of {len(frame)} bytes, model's metadata {meant}")
@@ -45,8 +55,8 @@ def differences(rtl: bytes, model: bytes) -> list[str]:
     if wrong:
         first, last = wrong[0], wrong[-1]
         lines.append(f"{len(wrong)} bytes differ, from {first} to {last}")
-        lines.append(f"rtl {rtl[first:last + 1][:32].hex()}")
-        lines.append(f"model {model[first:last + 1][:32].hex()}")
+        lines.append(f"rtl {rtl[first : last + 1][:32].hex()}")
+        lines.append(f"model {model[first : last + 1][:32].hex()}")
     return lines
 
 
@@ -54,15 +64,17 @@ def explain_tx(frame: bytes, meta: int, rtl, model) -> str:
     """What differs in what became of one frame of the host: (frame or None, tags, status)."""
     said, meant = TX_STATUS.unpack(rtl[2]), TX_STATUS.unpack(model[2])
     lines = [
-        f"{name}: rtl {said[name]:#x}, model {meant[name]:#x}" for name in said
+        f"{name}: rtl {said[name]:#x}, model {meant[name]:#x}"
+        for name in said
         if said[name] != meant[name]
-    ]  # fmt: skip
+    ]
     reason = TxReason(meant["reason"])
     lines.append(f"reasons: rtl {TxReason(said['reason'])!r}, model {reason!r}")
     lines += [
         f"tag {i}: rtl {a.hex()}, model {b.hex()}"
-        for i, (a, b) in enumerate(zip(rtl[1], model[1], strict=False)) if a != b
-    ]  # fmt: skip
+        for i, (a, b) in enumerate(zip(rtl[1], model[1], strict=False))
+        if a != b
+    ]
     lines += differences(rtl[0] or b"", model[0] or b"")
     lines.append(f"frame of {len(frame)} bytes, {TX_META.unpack(meta)}, model's status {meant}")
     return "\n".join(lines)

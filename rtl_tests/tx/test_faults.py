@@ -152,10 +152,17 @@ class Host:
         for a, b in spans:
             self.offer("clear_spans", start=a, end=b)
         self.offer(
-            "entries", action=ACTION_ENCRYPT, op=2, cookie=number, has_spans=1, clears=len(spans),
-            expected=sum(b - a for a, b in holes), payload_at=54, payload_end=length,
+            "entries",
+            action=ACTION_ENCRYPT,
+            op=2,
+            cookie=number,
+            has_spans=1,
+            clears=len(spans),
+            expected=sum(b - a for a, b in holes),
+            payload_at=54,
+            payload_end=length,
             checksum_at=50,
-        )  # fmt: skip
+        )
 
     def finish(self):
         """Frames that left, by number, and reasons."""

@@ -46,10 +46,16 @@ def test_the_traffic_reaches_everything():
     wanted |= {f"{action} NONE with spans" for action in ("ENCRYPT", "DUMP")}
     wanted |= {f"{action} NONE without spans" for action in ("PASS", "ENCRYPT", "DUMP")}
     wanted |= {f"clear {count}" for count in range(1, 14)} | {f"held {n}" for n in range(5)}
-    wanted |= {f"{what} {value}" for what in ("passed", "broken", "side row")
-               for value in (False, True)}  # fmt: skip
-    wanted |= {f"key slot {slot} first {first} side {side}"
-               for slot in (0, 1) for first in (False, True) for side in (False, True)}  # fmt: skip
-    wanted |= {op.name for op in TxCommand if op not in (TxCommand.TX_FLOW_WRITE,
-                                                         TxCommand.TX_RELEASE)}  # fmt: skip
+    wanted |= {
+        f"{what} {value}" for what in ("passed", "broken", "side row") for value in (False, True)
+    }
+    wanted |= {
+        f"key slot {slot} first {first} side {side}"
+        for slot in (0, 1)
+        for first in (False, True)
+        for side in (False, True)
+    }
+    wanted |= {
+        op.name for op in TxCommand if op not in (TxCommand.TX_FLOW_WRITE, TxCommand.TX_RELEASE)
+    }
     assert wanted - seen == set()

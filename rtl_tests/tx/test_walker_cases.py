@@ -22,13 +22,31 @@ def test_in_order_by_hand():
     """Two records over three frames, cut in a header and in a tag: every field by hand."""
     stream = record(b"a" * 20) + record(b"b" * 3)
     cuts = [stream[:43], stream[43:62], stream[62:]]
-    base = {"context": 2, "generation": 1, "version": 1, "content_type": 23, "key_row": 8,
-            "use_row": 1}  # fmt: skip
+    base = {
+        "context": 2,
+        "generation": 1,
+        "version": 1,
+        "content_type": 23,
+        "key_row": 8,
+        "use_row": 1,
+    }
     add_item = command(TxCommand.TX_ADD, seq=MARKER, number=7, key256=1)
-    key = {"kind": rx.SPAN_KEY_WRITE, "context": 2, "generation": 1, "version": 1, "key256": 1,
-           "key_row": 8, "last": 1}  # fmt: skip
-    token = {"is_token": 1, "token": tx.TX_TOKEN_ADD, "has_spans": 1, "context": 2,
-             "generation": GENERATION}  # fmt: skip
+    key = {
+        "kind": rx.SPAN_KEY_WRITE,
+        "context": 2,
+        "generation": 1,
+        "version": 1,
+        "key256": 1,
+        "key_row": 8,
+        "last": 1,
+    }
+    token = {
+        "is_token": 1,
+        "token": tx.TX_TOKEN_ADD,
+        "has_spans": 1,
+        "context": 2,
+        "generation": GENERATION,
+    }
     want = [(add_item, Expected([key], [], [token]))]
     spans = [
         [{**base, "number": 7, "length": 36, "ring_byte": 80 + 59, "text_bytes": 20,
@@ -44,13 +62,23 @@ def test_in_order_by_hand():
     for index, payload in enumerate(cuts):
         clear = [{"start": start, "end": end} for start, end in clears[index]]
         entry = {
-            "context": 2, "generation": GENERATION, "ring_word": 5, "action": tx.ACTION_ENCRYPT,
-            "op": TxOp.ENCRYPT, "cookie": seq & 0xFFFF, "has_spans": 1, "clears": len(clear),
+            "context": 2,
+            "generation": GENERATION,
+            "ring_word": 5,
+            "action": tx.ACTION_ENCRYPT,
+            "op": TxOp.ENCRYPT,
+            "cookie": seq & 0xFFFF,
+            "has_spans": 1,
+            "clears": len(clear),
             "expected": len(payload) - sum(end - start for start, end in clears[index]),
-            "tags": tags[index][0], "first_number": tags[index][1], "payload_at": 54,
-            "payload_end": 54 + len(payload), "checksum_at": 50, "checksum_in": 0x1234,
+            "tags": tags[index][0],
+            "first_number": tags[index][1],
+            "payload_at": 54,
+            "payload_end": 54 + len(payload),
+            "checksum_at": 50,
+            "checksum_in": 0x1234,
             "segment_sum": 0xABCD,
-        }  # fmt: skip
+        }
         want.append((frame(seq, payload), Expected(spans[index], clear, [entry])))
         seq += len(payload)
     Bench(CONFIG).check(want)
@@ -224,8 +252,9 @@ def test_not_this_context():
     assert script.reason(MARKER, RECORD, hit=None) == TxReason.WRONG_FLOW
     assert script.reason(MARKER, RECORD, flags=ACK | SYN) == TxReason.NOT_TCP
     for head, reason in (
-        (Parsed(frame_bytes=60), TxReason.NOT_TCP), (Parsed(oversize=True), TxReason.OVERSIZE)
-    ):  # fmt: skip
+        (Parsed(frame_bytes=60), TxReason.NOT_TCP),
+        (Parsed(oversize=True), TxReason.OVERSIZE),
+    ):
         item = frame(MARKER, RECORD)
         item.head = head
         assert script.give(item).entries[0]["reason"] == reason
@@ -239,11 +268,17 @@ def test_contradictions():
     script.add()
     assert script.reason(MARKER, RECORD) == NONE
     for fields in (
-        {"op": 4}, {"op": 7}, {"tags": 3}, {"tags": TxTags.GIVEN},
-        side(0) | {"sync": 1}, side(0, SIZE), side(0, 0xFFFF),
-        {"op": TxOp.DUMP, "length": SIZE - 1}, {"op": TxOp.DUMP, "length": SIZE + 1},
+        {"op": 4},
+        {"op": 7},
+        {"tags": 3},
+        {"tags": TxTags.GIVEN},
+        side(0) | {"sync": 1},
+        side(0, SIZE),
+        side(0, 0xFFFF),
+        {"op": TxOp.DUMP, "length": SIZE - 1},
+        {"op": TxOp.DUMP, "length": SIZE + 1},
         side(0) | {"op": TxOp.DUMP},
-    ):  # fmt: skip
+    ):
         assert script.reason(MARKER, RECORD, **fields) == TxReason.BAD_META, fields
     assert script.reason(MARKER, b"", tags=3) == NONE  # a pure ACK
     script.check()
@@ -402,8 +437,11 @@ def test_keys():
     script.give(command(TxCommand.TX_REKEY, epoch=1, number=7))
     spans = script.give(frame(MARKER, RECORD * 4)).spans
     assert [(s["key_row"], s["number"], s["generation"]) for s in spans] == [
-        (8, 5, 1), (8, 6, 1), (9, 0, 1), (9, 1, 1)
-    ]  # fmt: skip
+        (8, 5, 1),
+        (8, 6, 1),
+        (9, 0, 1),
+        (9, 1, 1),
+    ]
     script.give(command(TxCommand.TX_KEY_CLEAR, epoch=0))
     assert script.reason(MARKER, RECORD, **side(5)) == TxReason.NO_KEY
     crossing = script.give(frame(MARKER + 2 * SIZE, RECORD, **side(7)))

@@ -80,12 +80,20 @@ class Model:
         for slot, token in zip(slots, TOKENS[op], strict=True):
             span = {"kind": rx.SPAN_KEY_CLEAR}
             if op in (TxCommand.TX_ADD, TxCommand.TX_REKEY):
-                span = {"kind": rx.SPAN_KEY_WRITE, "version": row.version,
-                        "key256": fields["key256"]}  # fmt: skip
+                span = {
+                    "kind": rx.SPAN_KEY_WRITE,
+                    "version": row.version,
+                    "key256": fields["key256"],
+                }
             expected.spans.append(
-                {**span, "context": context, "generation": row.key_name[slot],
-                 "key_row": self._key_row(context, slot), "last": 1}
-            )  # fmt: skip
+                {
+                    **span,
+                    "context": context,
+                    "generation": row.key_name[slot],
+                    "key_row": self._key_row(context, slot),
+                    "last": 1,
+                }
+            )
             expected.entries.append({"is_token": 1, "token": token, "has_spans": 1, **names})
         return expected
 
@@ -95,34 +103,57 @@ class Model:
         expected = Expected()
         for index, span in enumerate(walked.spans):
             context = meta["context"]
-            expected.spans.append({
-                "kind": rx.SPAN_DATA, "context": context, "generation": span.key_name,
-                "version": self.walker.rows[context].version, "slot": int(span.side),
-                "number": span.number, "nonce": int.from_bytes(span.nonce, "little"),
-                "content_type": span.content_type, "length": span.length,
-                "ring_byte": (item.ring_word * WORD_BYTES + span.at)
-                % (self.config.tx_ring_words * WORD_BYTES),
-                "text_offset": span.text_offset, "text_bytes": span.text_bytes,
-                "tag_offset": span.tag_offset, "tag_bytes": span.tag_bytes,
-                "first": int(span.first), "completes": int(span.completes),
-                "last": int(index + 1 == len(walked.spans)),
-                "key_row": self._key_row(context, span.key_slot),
-                "tag_mode": span.tag_mode, "use_row": int(span.use_row),
-            })  # fmt: skip
+            expected.spans.append(
+                {
+                    "kind": rx.SPAN_DATA,
+                    "context": context,
+                    "generation": span.key_name,
+                    "version": self.walker.rows[context].version,
+                    "slot": int(span.side),
+                    "number": span.number,
+                    "nonce": int.from_bytes(span.nonce, "little"),
+                    "content_type": span.content_type,
+                    "length": span.length,
+                    "ring_byte": (item.ring_word * WORD_BYTES + span.at)
+                    % (self.config.tx_ring_words * WORD_BYTES),
+                    "text_offset": span.text_offset,
+                    "text_bytes": span.text_bytes,
+                    "tag_offset": span.tag_offset,
+                    "tag_bytes": span.tag_bytes,
+                    "first": int(span.first),
+                    "completes": int(span.completes),
+                    "last": int(index + 1 == len(walked.spans)),
+                    "key_row": self._key_row(context, span.key_slot),
+                    "tag_mode": span.tag_mode,
+                    "use_row": int(span.use_row),
+                }
+            )
             self.seen.add(f"key slot {span.key_slot} first {span.first} side {span.side}")
         expected.clear_spans = [{"start": start, "end": end} for start, end in walked.clears]
         for start, end in walked.clears:
             self.seen.add(f"clear {end - start}")
-        expected.entries.append({
-            "context": meta["context"], "generation": meta["generation"],
-            "ring_word": item.ring_word, "oversize": int(head.oversize),
-            "action": walked.action, "reason": walked.reason, "op": meta["op"],
-            "cookie": meta["cookie"], "has_spans": int(bool(walked.spans)),
-            "clears": len(walked.clears), "expected": walked.expected, "tags": walked.tags,
-            "first_number": walked.first_number, "payload_at": walked.payload_at,
-            "payload_end": walked.payload_end, "checksum_at": head.tcp_offset + 16,
-            "checksum_in": head.tcp_checksum, "segment_sum": head.segment_sum,
-        })  # fmt: skip
+        expected.entries.append(
+            {
+                "context": meta["context"],
+                "generation": meta["generation"],
+                "ring_word": item.ring_word,
+                "oversize": int(head.oversize),
+                "action": walked.action,
+                "reason": walked.reason,
+                "op": meta["op"],
+                "cookie": meta["cookie"],
+                "has_spans": int(bool(walked.spans)),
+                "clears": len(walked.clears),
+                "expected": walked.expected,
+                "tags": walked.tags,
+                "first_number": walked.first_number,
+                "payload_at": walked.payload_at,
+                "payload_end": walked.payload_end,
+                "checksum_at": head.tcp_offset + 16,
+                "checksum_in": head.tcp_checksum,
+                "segment_sum": head.segment_sum,
+            }
+        )
         if meta["context"] < len(self.walker.rows):
             row = self.walker.rows[meta["context"]]
             self.seen |= {f"passed {row.passed}", f"broken {row.broken}", f"held {len(row.held)}"}
@@ -155,8 +186,10 @@ class Bench:
         self.read = [0, 0]
         self.clocks = 0
         self.outputs = {
-            "spans": layouts.span, "clear_spans": layouts.clear_span, "entries": layouts.entry
-        }  # fmt: skip
+            "spans": layouts.span,
+            "clear_spans": layouts.clear_span,
+            "entries": layouts.entry,
+        }
         self.got = {name: [] for name in self.outputs}
         self.waiting = {}  # payloads that were not taken
         self.done = [0, 0]
@@ -201,16 +234,27 @@ class Bench:
         else:
             self.put(item.ring_word * WORD_BYTES - len(NOISE), NOISE + item.frame + NOISE)
             packet = {
-                "ring_word": item.ring_word, "oversize": int(head.oversize),
-                "is_tcp": int(head.is_tcp), "checksum_ok": int(head.checksum_ok),
-                "key": FLOW_KEY.unpack(head.key), "seq": head.seq, "tcp_flags": head.tcp_flags,
-                "payload_offset": head.payload_offset, "payload_length": head.payload_length,
-                "frame_bytes": head.frame_bytes, "refused_tcp": int(head.refused_tcp),
-                "tcp_offset": head.tcp_offset, "tcp_checksum": head.tcp_checksum,
+                "ring_word": item.ring_word,
+                "oversize": int(head.oversize),
+                "is_tcp": int(head.is_tcp),
+                "checksum_ok": int(head.checksum_ok),
+                "key": FLOW_KEY.unpack(head.key),
+                "seq": head.seq,
+                "tcp_flags": head.tcp_flags,
+                "payload_offset": head.payload_offset,
+                "payload_length": head.payload_length,
+                "frame_bytes": head.frame_bytes,
+                "refused_tcp": int(head.refused_tcp),
+                "tcp_offset": head.tcp_offset,
+                "tcp_checksum": head.tcp_checksum,
                 "segment_sum": head.segment_sum,
-            }  # fmt: skip
-            work = {"is_command": 0, "packet": packet, "hit": int(item.hit is not None),
-                    "context": item.hit or 0}  # fmt: skip
+            }
+            work = {
+                "is_command": 0,
+                "packet": packet,
+                "hit": int(item.hit is not None),
+                "context": item.hit or 0,
+            }
             late = self.random.choice((0, 0, 1, 5)) if self.stall else 0
             unit.set("metas__payload", pack(tx.TxMeta, item.meta))
         unit.set("work__payload", pack(self.layouts.work, work))

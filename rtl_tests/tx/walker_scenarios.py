@@ -122,8 +122,12 @@ class Scenario:
     # --- commands
 
     def _command(self, op, context, **fields):
-        fields = {"op": op, "context": context, "generation": self._row(context).generation,
-                  "key256": self.random.getrandbits(1)} | fields  # fmt: skip
+        fields = {
+            "op": op,
+            "context": context,
+            "generation": self._row(context).generation,
+            "key256": self.random.getrandbits(1),
+        } | fields
         self._give(Item(command={f.name: fields.get(f.name, 0) for f in TX_COMMAND}))
 
     def _add(self, context):
@@ -134,16 +138,28 @@ class Scenario:
         nonce = rng.choice((0, first, rng.getrandbits(64), (1 << 64) - 3))
         self.senders[context] = Sender(rng, self.mood, version, marker, first, nonce)
         self._command(
-            TxCommand.TX_ADD, context, generation=rng.getrandbits(8), version=version,
-            seq=marker, number=first, nonce=nonce,
-        )  # fmt: skip
+            TxCommand.TX_ADD,
+            context,
+            generation=rng.getrandbits(8),
+            version=version,
+            seq=marker,
+            number=first,
+            nonce=nonce,
+        )
 
     def _some_command(self):
         rng = self.random
         context = rng.choice(list(self.senders))
         sender, row = self.senders[context], self._row(context)
-        op = rng.choice((TxCommand.TX_ADD, *[TxCommand.TX_REKEY] * 4, TxCommand.TX_KEY_CLEAR,
-                         TxCommand.TX_DELETE, TxCommand.TX_RELEASE))  # fmt: skip
+        op = rng.choice(
+            (
+                TxCommand.TX_ADD,
+                *[TxCommand.TX_REKEY] * 4,
+                TxCommand.TX_KEY_CLEAR,
+                TxCommand.TX_DELETE,
+                TxCommand.TX_RELEASE,
+            )
+        )
         if row.deleted and rng.random() < 0.7:
             op = rng.choice((TxCommand.TX_RELEASE, TxCommand.TX_ADD))
         if op == TxCommand.TX_ADD:
@@ -161,9 +177,11 @@ class Scenario:
         """Gives a frame, perhaps with something wrong."""
         rng, mood = self.random, self.mood
         fields = {
-            "op": op, "context": context, "generation": self._row(context).generation,
+            "op": op,
+            "context": context,
+            "generation": self._row(context).generation,
             "cookie": rng.getrandbits(16),
-        } | meta  # fmt: skip
+        } | meta
         if payload and rng.random() < mood.bad_byte:
             at = rng.randrange(min(len(payload), 40))
             wrong = payload[at] ^ 1 << rng.randrange(8)
@@ -171,11 +189,16 @@ class Scenario:
         hit = context
         offset = rng.choice(OFFSETS)
         head = Parsed(
-            is_tcp=True, frame_bytes=offset + len(payload) + rng.choice((0, 0, 6)), seq=seq,
-            tcp_flags=ACK | rng.choice((0, 0, 0, FIN)), payload_offset=offset,
-            payload_length=len(payload), tcp_offset=offset - 14,
-            tcp_checksum=rng.getrandbits(16), segment_sum=rng.getrandbits(16),
-        )  # fmt: skip
+            is_tcp=True,
+            frame_bytes=offset + len(payload) + rng.choice((0, 0, 6)),
+            seq=seq,
+            tcp_flags=ACK | rng.choice((0, 0, 0, FIN)),
+            payload_offset=offset,
+            payload_length=len(payload),
+            tcp_offset=offset - 14,
+            tcp_checksum=rng.getrandbits(16),
+            segment_sum=rng.getrandbits(16),
+        )
         if op == TxOp.DUMP:
             payload = payload or b"\x17"  # there is no empty frame
             head = Parsed(frame_bytes=len(payload))
@@ -193,19 +216,25 @@ class Scenario:
         for field in TX_META:
             if rng.random() < chance:
                 fields[field.name] = rng.choice(
-                    (rng.getrandbits(field.width), rng.choice(near) & (1 << field.width) - 1,
-                     min((fields[field.name] + 1), (1 << field.width) - 1),
-                     max(0, fields[field.name] - 1))
-                )  # fmt: skip
+                    (
+                        rng.getrandbits(field.width),
+                        rng.choice(near) & (1 << field.width) - 1,
+                        min((fields[field.name] + 1), (1 << field.width) - 1),
+                        max(0, fields[field.name] - 1),
+                    )
+                )
         if rng.random() < chance:
             hit = rng.choice((None, 0, 1, 2))
         if rng.random() < chance and head.is_tcp:
             head = rng.choice(
-                (replace(head, tcp_flags=SYN), replace(head, seq=rng.getrandbits(32)),
-                 replace(head, seq=add(head.seq, rng.choice((-1, 1)))),
-                 Parsed(frame_bytes=head.frame_bytes, refused_tcp=bool(rng.getrandbits(1))),
-                 Parsed(oversize=True))
-            )  # fmt: skip
+                (
+                    replace(head, tcp_flags=SYN),
+                    replace(head, seq=rng.getrandbits(32)),
+                    replace(head, seq=add(head.seq, rng.choice((-1, 1)))),
+                    Parsed(frame_bytes=head.frame_bytes, refused_tcp=bool(rng.getrandbits(1))),
+                    Parsed(oversize=True),
+                )
+            )
         return head, hit
 
     def _step(self):
@@ -254,8 +283,15 @@ class Scenario:
         rng = self.random
         index = sender.find(sender.at)
         rest = sender.starts[index] + len(sender.records[index]) - sender.at
-        size = rng.choice((rng.randrange(1, 40), 1448, rng.randrange(1, 1449),
-                           rest, rest + rng.randrange(-17, 15)))  # fmt: skip
+        size = rng.choice(
+            (
+                rng.randrange(1, 40),
+                1448,
+                rng.randrange(1, 1449),
+                rest,
+                rest + rng.randrange(-17, 15),
+            )
+        )
         return min(max(size, 1), self.config.max_frame - 100)
 
     def _to_boundary(self, sender):
@@ -294,17 +330,25 @@ class Scenario:
             while at < start:
                 piece = sender.read(at, min(start, at + 1448))
                 self._frame(
-                    context, add(sender.marker, at), piece, TxOp.DUMP,
-                    tags=rng.choice((TxTags.COMPUTE, tags)), **self._place(sender, index, at),
-                )  # fmt: skip
+                    context,
+                    add(sender.marker, at),
+                    piece,
+                    TxOp.DUMP,
+                    tags=rng.choice((TxTags.COMPUTE, tags)),
+                    **self._place(sender, index, at),
+                )
                 at += len(piece)
         op = TxOp.ENCRYPT
         if tags != TxTags.GIVEN and rng.random() < self.mood.dump:
             op = TxOp.DUMP
         self._frame(
-            context, seq, sender.read(start, end), op, tags=tags,
+            context,
+            seq,
+            sender.read(start, end),
+            op,
+            tags=tags,
             **self._place(sender, index, start),
-        )  # fmt: skip
+        )
 
     def _place(self, sender, index, at):
         offset, data = at - sender.starts[index], sender.records[index]

@@ -27,9 +27,16 @@ def frame(seq, payload, op=TxOp.ENCRYPT, hit=2, flags=ACK, **meta):
     seq &= 0xFFFFFFFF
     fields = {"op": op, "context": 2, "generation": GENERATION, "cookie": seq & 0xFFFF} | meta
     head = Parsed(
-        is_tcp=True, frame_bytes=54 + len(payload), seq=seq, tcp_flags=flags, payload_offset=54,
-        payload_length=len(payload), tcp_offset=34, tcp_checksum=0x1234, segment_sum=0xABCD,
-    )  # fmt: skip
+        is_tcp=True,
+        frame_bytes=54 + len(payload),
+        seq=seq,
+        tcp_flags=flags,
+        payload_offset=54,
+        payload_length=len(payload),
+        tcp_offset=34,
+        tcp_checksum=0x1234,
+        segment_sum=0xABCD,
+    )
     if op == TxOp.DUMP:
         head = Parsed(frame_bytes=len(payload))
         fields = {"seq": seq, "length": len(payload)} | fields

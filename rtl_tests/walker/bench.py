@@ -22,14 +22,17 @@ _known: dict = {}  # layouts are not hashable: by identity, and kept so that it 
 def _places(shape):
     """Position and width of each field, and its shape if it has fields itself."""
     if id(shape) not in _known:
-        _known[id(shape)] = shape, {
-            name: (
-                field.offset,
-                field.shape if isinstance(field.shape, data.StructLayout) else None,
-                Shape.cast(field.shape).width,
-            )
-            for name, field in shape
-        }
+        _known[id(shape)] = (
+            shape,
+            {
+                name: (
+                    field.offset,
+                    field.shape if isinstance(field.shape, data.StructLayout) else None,
+                    Shape.cast(field.shape).width,
+                )
+                for name, field in shape
+            },
+        )
     return _known[id(shape)][1]
 
 
@@ -61,9 +64,10 @@ class Bench:
         self.read = [0, 0]
         self.clocks = 0
         self.outputs = {
-            "spans": self.layouts.span, "text_spans": self.layouts.text_span,
+            "spans": self.layouts.span,
+            "text_spans": self.layouts.text_span,
             "entries": self.layouts.entry,
-        }  # fmt: skip
+        }
         self.got = {name: [] for name in self.outputs}
         self.waiting = {}  # payloads that were not taken
         self.evicted = 0

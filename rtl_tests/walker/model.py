@@ -78,17 +78,28 @@ class ModelWalker:
         if event:
             self.see(f"{event.kind.name} by {event.proven_by.name}")
             expected.entry["event"] = {
-                "kind": event.kind, "generation": row.generation, "context": context,
-                "lost_at": event.lost_at, "guess": event.guess, "resumed_at": event.resumed_at,
-                "proven_by": event.proven_by, "seq": event.seq, "number": event.number,
-            }  # fmt: skip
+                "kind": event.kind,
+                "generation": row.generation,
+                "context": context,
+                "lost_at": event.lost_at,
+                "guess": event.guess,
+                "resumed_at": event.resumed_at,
+                "proven_by": event.proven_by,
+                "seq": event.seq,
+                "number": event.number,
+            }
 
     @staticmethod
     def _token(token, fields, **more):
         return Expected(
-            entry={"is_token": 1, "token": token, "context": fields["context"],
-                   "generation": fields["generation"], **more}
-        )  # fmt: skip
+            entry={
+                "is_token": 1,
+                "token": token,
+                "context": fields["context"],
+                "generation": fields["generation"],
+                **more,
+            }
+        )
 
     def _desync(self, fields, row):
         if row and row.generation == fields["generation"]:
@@ -108,14 +119,23 @@ class ModelWalker:
         key = {"context": context, "generation": command["generation"]}
         if op == Op.CONTEXT_ADD:
             self.rows[context] = new_row(
-                self.config, command["generation"], command["epoch"], command["version"],
-                command["seq"], command["number"], Option(command["options"]),
+                self.config,
+                command["generation"],
+                command["epoch"],
+                command["version"],
+                command["seq"],
+                command["number"],
+                Option(command["options"]),
             )
             expected = self._token(ports.TOKEN_ADD, command, has_spans=1)
         elif op == Op.REKEY and row:
             row.version = command["version"]
             walker_commands.rekey(
-                self.config, row, command["generation"], command["epoch"], command["seq"],
+                self.config,
+                row,
+                command["generation"],
+                command["epoch"],
+                command["seq"],
                 command["number"],
             )
             expected = self._token(ports.TOKEN_REKEY, command, has_spans=1)
@@ -132,7 +152,10 @@ class ModelWalker:
                 event = None
                 if op == Op.RESYNC_ANSWER:
                     event, expected.evicted = walker_commands.answer(
-                        self.config, row, command["seq"], command["number"],
+                        self.config,
+                        row,
+                        command["seq"],
+                        command["number"],
                         bool(command["refused"]),
                     )
                 elif op == Op.RESYNC_HINT:
@@ -140,9 +163,13 @@ class ModelWalker:
                 self._event(expected, row, context, event)
             return expected
         expected.spans.append(
-            {"kind": ports.SPAN_KEY_WRITE, "version": command["version"],
-             "key256": command["key256"], **key}
-        )  # fmt: skip
+            {
+                "kind": ports.SPAN_KEY_WRITE,
+                "version": command["version"],
+                "key256": command["key256"],
+                **key,
+            }
+        )
         return expected
 
     def _packet(self, item, row):
@@ -156,13 +183,20 @@ class ModelWalker:
             meta["reason"] = Reason.OVERSIZE if packet["oversize"] else Reason.NOT_TCP
             self.see(f"reason {Reason(meta['reason']).name}")
             return expected
-        meta |= {"l4_verified": packet["checksum_ok"], "seq": packet["seq"],
-                 "payload_offset": packet["payload_offset"],
-                 "payload_length": packet["payload_length"]}  # fmt: skip
+        meta |= {
+            "l4_verified": packet["checksum_ok"],
+            "seq": packet["seq"],
+            "payload_offset": packet["payload_offset"],
+            "payload_length": packet["payload_length"],
+        }
         if row:
             entry |= {"context": context, "generation": row.generation}
-            meta |= {"context": context, "generation": row.generation, "epoch": row.epoch,
-                     "context_valid": 1}  # fmt: skip
+            meta |= {
+                "context": context,
+                "generation": row.generation,
+                "epoch": row.epoch,
+                "context_valid": 1,
+            }
         flags = packet["tcp_flags"]
         if not packet["checksum_ok"]:
             meta["reason"] = Reason.BAD_CHECKSUM
@@ -204,26 +238,41 @@ class ModelWalker:
             self.see(f"ahead {walked.ahead}")
             number, offset, length, nonce, completes = walked.first
             meta |= {
-                "records": walked.records, "first_number": number, "first_offset": offset,
-                "first_length": length, "first_nonce": nonce, "first_completes": int(completes),
-                "last_number": walked.last[0], "last_start": walked.last[1],
+                "records": walked.records,
+                "first_number": number,
+                "first_offset": offset,
+                "first_length": length,
+                "first_nonce": nonce,
+                "first_completes": int(completes),
+                "last_number": walked.last[0],
+                "last_start": walked.last[1],
                 "last_length": walked.last[2],
-            }  # fmt: skip
+            }
         ring = packet["ring_word"] * WORD_BYTES + packet["payload_offset"]
         size = self.config.ring_words * WORD_BYTES
         for span in walked.spans:
             expected.spans.append(
                 {
-                    "kind": ports.SPAN_DATA, "context": context, "generation": row.generation,
-                    "version": row.version, "slot": span.slot, "number": span.number,
-                    "nonce": span.nonce, "content_type": span.content_type, "length": span.length,
-                    "ring_byte": (ring + span.at) % size, "text_offset": span.text_offset,
-                    "text_bytes": span.text_bytes, "tag_offset": span.tag_offset,
-                    "tag_bytes": span.tag_bytes, "first": int(span.first),
-                    "completes": int(span.completes), "probe": int(span.probe),
+                    "kind": ports.SPAN_DATA,
+                    "context": context,
+                    "generation": row.generation,
+                    "version": row.version,
+                    "slot": span.slot,
+                    "number": span.number,
+                    "nonce": span.nonce,
+                    "content_type": span.content_type,
+                    "length": span.length,
+                    "ring_byte": (ring + span.at) % size,
+                    "text_offset": span.text_offset,
+                    "text_bytes": span.text_bytes,
+                    "tag_offset": span.tag_offset,
+                    "tag_bytes": span.tag_bytes,
+                    "first": int(span.first),
+                    "completes": int(span.completes),
+                    "probe": int(span.probe),
                     "last": int(span is walked.spans[-1]),
                 }
-            )  # fmt: skip
+            )
             start = packet["payload_offset"] + span.at
             if span.text_bytes:
                 expected.text_spans.append({"start": start, "end": start + span.text_bytes})

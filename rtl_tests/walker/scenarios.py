@@ -121,8 +121,10 @@ class Scenario:
                 count = max(1, min(end - at, 1500))
             else:
                 count = {
-                    "any": rng.randrange(1, 1501), "mss": 1448, "tiny": rng.randrange(1, 60),
-                }[style]  # fmt: skip
+                    "any": rng.randrange(1, 1501),
+                    "mss": 1448,
+                    "tiny": rng.randrange(1, 60),
+                }[style]
             end = min(size, at + count)
             when = float(index)
             if rng.random() >= mood.loss:
@@ -154,28 +156,47 @@ class Scenario:
         return expected
 
     def _command(self, op, flow, **fields):
-        fields = {"op": op, "context": flow.context, "generation": flow.generation, "epoch": 0,
-                  "version": flow.version, "key256": 0, "refused": 0, "park": 0, "seq": 0,
-                  "number": 0, "options": 0} | fields  # fmt: skip
+        fields = {
+            "op": op,
+            "context": flow.context,
+            "generation": flow.generation,
+            "epoch": 0,
+            "version": flow.version,
+            "key256": 0,
+            "refused": 0,
+            "park": 0,
+            "seq": 0,
+            "number": 0,
+            "options": 0,
+        } | fields
         self._give(Item({"is_command": 1, "command": fields}), flow)
 
     def _packet(self, flow, seq, payload, **changes):
         rng = self.rng
         hit = changes.pop("hit", 1)
         packet = {
-            "ring_word": rng.randrange(self.config.ring_words), "oversize": 0, "is_tcp": 1,
-            "checksum_ok": 1, "seq": seq, "tcp_flags": ACK | rng.choice((0, PSH, FIN, 0x80)),
-            "payload_offset": rng.choice((54, 66, 78, 86)), "payload_length": len(payload),
-        } | changes  # fmt: skip
+            "ring_word": rng.randrange(self.config.ring_words),
+            "oversize": 0,
+            "is_tcp": 1,
+            "checksum_ok": 1,
+            "seq": seq,
+            "tcp_flags": ACK | rng.choice((0, PSH, FIN, 0x80)),
+            "payload_offset": rng.choice((54, 66, 78, 86)),
+            "payload_length": len(payload),
+        } | changes
         fields = {"is_command": 0, "packet": packet, "hit": hit, "context": flow.context}
         self._give(Item(fields, payload), flow)
 
     def _install(self, flow):
         first = min(flow.headers)
         self._command(
-            Op.CONTEXT_ADD, flow, epoch=self.rng.randrange(256), key256=self.rng.randrange(2),
+            Op.CONTEXT_ADD,
+            flow,
+            epoch=self.rng.randrange(256),
+            key256=self.rng.randrange(2),
             options=OPTIONS[flow.context % len(OPTIONS)],
-            seq=add(flow.base, first), number=flow.headers[first],
+            seq=add(flow.base, first),
+            number=flow.headers[first],
         )
 
     def _answer_later(self, flow, guess):
@@ -235,11 +256,18 @@ class Scenario:
         some = rng.randbytes(rng.randrange(1, 40))
         change = rng.choice(
             (
-                {"is_tcp": 0}, {"is_tcp": 0, "oversize": 1}, {"checksum_ok": 0}, {"hit": 0},
-                {"tcp_flags": ACK | SYN}, {"tcp_flags": ACK | RST}, {"tcp_flags": ACK | URG},
-                {"tcp_flags": PSH}, {"checksum_ok": 0, "tcp_flags": SYN, "hit": 0}, {},
+                {"is_tcp": 0},
+                {"is_tcp": 0, "oversize": 1},
+                {"checksum_ok": 0},
+                {"hit": 0},
+                {"tcp_flags": ACK | SYN},
+                {"tcp_flags": ACK | RST},
+                {"tcp_flags": ACK | URG},
+                {"tcp_flags": PSH},
+                {"checksum_ok": 0, "tcp_flags": SYN, "hit": 0},
+                {},
             )
-        )  # fmt: skip
+        )
         if not change.get("is_tcp", 1):
             change["hit"] = 0
         self._packet(flow, seq, some if change else b"", **change)
@@ -290,10 +318,14 @@ class Scenario:
             generation = flow.generation ^ (rng.random() < 0.1)
             self._give(
                 Item(
-                    {"context": flow.context, "generation": generation, "proof": 0, "guess": 0,
-                     "number": 0},
+                    {
+                        "context": flow.context,
+                        "generation": generation,
+                        "proof": 0,
+                        "guess": 0,
+                        "number": 0,
+                    },
                     feedback=True,
                 ),
                 flow,
-            )  # fmt: skip
-
+            )

@@ -116,11 +116,23 @@ def test_the_traffic_reaches_everything():
         [f"reason {reason.name}" for reason in walked]
         + [f"{hold} {count}" for hold in ("hold", "cand_hold") for count in range(13)]
         + ["RESUMED by SOFTWARE", "RESUMED by WALK", "RESUMED by TAG", "GIVEN_UP by NOTHING"]
-        + [f"probe first {first} completes {completes}"
-           for first in (False, True) for completes in (False, True)]
-        + ["RESYNC_REQUEST by NOTHING", "slots full", "holes full", "several holes",
-           "evicted", "walk past the candidate", "two pieces of open records", "suspect",
-           "ahead True", "ahead False"]
+        + [
+            f"probe first {first} completes {completes}"
+            for first in (False, True)
+            for completes in (False, True)
+        ]
+        + [
+            "RESYNC_REQUEST by NOTHING",
+            "slots full",
+            "holes full",
+            "several holes",
+            "evicted",
+            "walk past the candidate",
+            "two pieces of open records",
+            "suspect",
+            "ahead True",
+            "ahead False",
+        ]
     ):
         assert seen[what], what
 
@@ -135,14 +147,31 @@ class Script:
 
     def command(self, op, **fields):
         fields = {
-            "op": op, "context": 0, "generation": 1, "epoch": 0, "version": 1, "key256": 0,
-            "refused": 0, "park": 0, "seq": 0, "number": 0, "options": 0,
-        } | fields  # fmt: skip
+            "op": op,
+            "context": 0,
+            "generation": 1,
+            "epoch": 0,
+            "version": 1,
+            "key256": 0,
+            "refused": 0,
+            "park": 0,
+            "seq": 0,
+            "number": 0,
+            "options": 0,
+        } | fields
         return self._step(Item({"is_command": 1, "command": fields}))
 
     def packet(self, seq, payload):
-        packet = {"ring_word": 3, "oversize": 0, "is_tcp": 1, "checksum_ok": 1, "seq": seq,
-                  "tcp_flags": ACK, "payload_offset": 54, "payload_length": len(payload)}
+        packet = {
+            "ring_word": 3,
+            "oversize": 0,
+            "is_tcp": 1,
+            "checksum_ok": 1,
+            "seq": seq,
+            "tcp_flags": ACK,
+            "payload_offset": 54,
+            "payload_length": len(payload),
+        }
         fields = {"is_command": 0, "packet": packet, "hit": 1, "context": 0}
         return self._step(Item(fields, payload))
 

@@ -133,7 +133,7 @@ def _entry(
     sides = {
         "rx": _side(packets, stats["first_in"], stats["last_out"], stats["stall_cycles"]),
         "tx": _side(packets, stats["tx_first_in"], stats["tx_last_out"], stats["tx_stall_cycles"]),
-    }  # fmt: skip
+    }
     measured = sides.get(direction)
     if measured is None:
         begin = min(stats["first_in"], stats["tx_first_in"])
@@ -142,10 +142,15 @@ def _entry(
         measured = _side(2 * packets, begin, end, stalls) | sides
     pattern = f"{case.again:.0%} again" if case.again else "in-order"
     entry = {
-        "direction": direction, "version": case.version, "key_bits": case.key_bits,
-        "record_bytes": case.record_bytes, "segment_bytes": SEGMENT_BYTES, "flows": case.flows,
-        "pattern": pattern, **measured,
-    }  # fmt: skip
+        "direction": direction,
+        "version": case.version,
+        "key_bits": case.key_bits,
+        "record_bytes": case.record_bytes,
+        "segment_bytes": SEGMENT_BYTES,
+        "flows": case.flows,
+        "pattern": pattern,
+        **measured,
+    }
     if direction == "rx":
         return entry
     return entry | {"again": case.again, "by_way": dict(sorted(ways.items()))}
@@ -156,10 +161,13 @@ def _side(packets: int, first_in: int, last_out: int, stalls: int) -> dict[str, 
     payload, cycles = packets * SEGMENT_BYTES, last_out - first_in + 1
     rate = 8 * payload / cycles
     return {
-        "payload_bytes": payload, "cycles": cycles,
-        "bits_per_clock": round(rate, 2), "width_bits": WIDTH_BITS,
-        "efficiency": round(rate / WIDTH_BITS, 4), "input_stall_cycles": stalls,
-    }  # fmt: skip
+        "payload_bytes": payload,
+        "cycles": cycles,
+        "bits_per_clock": round(rate, 2),
+        "width_bits": WIDTH_BITS,
+        "efficiency": round(rate / WIDTH_BITS, 4),
+        "input_stall_cycles": stalls,
+    }
 
 
 def own_captures() -> list[tuple[Path, Path]]:
@@ -196,15 +204,27 @@ def replay_rate(config: Config, captures: list[tuple[Path, Path]], direction: st
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("--direction", choices=DIRECTIONS, default="rx",
-                        help="what the device does: receive (default), transmit, or both at once; "
-                        "with the last two, unless --tx-flows says otherwise, it has as many "
-                        "transmit contexts as it has for receive")
+    parser.add_argument(
+        "--direction",
+        choices=DIRECTIONS,
+        default="rx",
+        help="what the device does: receive (default), transmit, or both at once; "
+        "with the last two, unless --tx-flows says otherwise, it has as many "
+        "transmit contexts as it has for receive",
+    )
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="write the report")
-    parser.add_argument("--packets", type=int, default=600, metavar="N",
-                        help="frames of each case and direction (default 600)")
-    parser.add_argument("--capture", type=Path,
-                        help="capture whose replay is timed (default: the source tree's c03, l3)")
+    parser.add_argument(
+        "--packets",
+        type=int,
+        default=600,
+        metavar="N",
+        help="frames of each case and direction (default 600)",
+    )
+    parser.add_argument(
+        "--capture",
+        type=Path,
+        help="capture whose replay is timed (default: the source tree's c03, l3)",
+    )
     parser.add_argument("--keylog", type=Path, help="secrets of the capture")
     add_config_arguments(parser)
 
@@ -223,9 +243,11 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--capture and --keylog: both or none")
     console = Console(stderr=True)
     report: dict[str, Any] = {
-        "schema": SCHEMA, "config": config.as_dict(), "cases": [],
+        "schema": SCHEMA,
+        "config": config.as_dict(),
+        "cases": [],
         "replay": {"payload_bytes_per_second": 0},
-    }  # fmt: skip
+    }
     with console.status("bench: the simulator is built the first time") as status:
         for case in cases(config, direction):
             report["cases"].append(measure(case, config, args.packets, direction))
@@ -247,31 +269,55 @@ def run(args: argparse.Namespace) -> int:
 def _table(report: dict[str, Any], direction: str) -> Table:
     pattern = {"rx": "Receive, in order, segments", "tx": "Transmit, segments"}[direction]
     table = Table(title=f"{pattern} of {SEGMENT_BYTES} bytes", caption=_caption(report))
-    for name in ("record", "TLS", "key", "flows", *["again"] * (direction == "tx"), "bits/clock",
-                 "of the width", "input stall"):  # fmt: skip
+    for name in (
+        "record",
+        "TLS",
+        "key",
+        "flows",
+        *["again"] * (direction == "tx"),
+        "bits/clock",
+        "of the width",
+        "input stall",
+    ):
         table.add_column(name, justify="right")
     for case in report["cases"]:
         table.add_row(
-            *_named(case, direction), f"{case['bits_per_clock']:.1f}", f"{case['efficiency']:.1%}",
+            *_named(case, direction),
+            f"{case['bits_per_clock']:.1f}",
+            f"{case['efficiency']:.1%}",
             _stall(case),
-        )  # fmt: skip
+        )
     return table
 
 
 def _table_of_both(report: dict[str, Any]) -> Table:
     table = Table(
         title=f"Both directions at once, segments of {SEGMENT_BYTES} bytes, bits a clock",
-        caption=_caption(report), box=SIMPLE_HEAD, padding=(0, 0, 0, 1),
-    )  # fmt: skip
-    for name in ("record", "TLS", "key", "flows", "again", "receive", "transmit", "sum",
-                 "receive\nstall", "transmit\nstall"):  # fmt: skip
+        caption=_caption(report),
+        box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+    )
+    for name in (
+        "record",
+        "TLS",
+        "key",
+        "flows",
+        "again",
+        "receive",
+        "transmit",
+        "sum",
+        "receive\nstall",
+        "transmit\nstall",
+    ):
         table.add_column(name, justify="right")
     for case in report["cases"]:
         rx, tx = case["rx"], case["tx"]
         table.add_row(
-            *_named(case, "both"), *(f"{side['bits_per_clock']:.1f}" for side in (rx, tx, case)),
-            _stall(rx), _stall(tx),
-        )  # fmt: skip
+            *_named(case, "both"),
+            *(f"{side['bits_per_clock']:.1f}" for side in (rx, tx, case)),
+            _stall(rx),
+            _stall(tx),
+        )
     return table
 
 

@@ -151,10 +151,16 @@ class Host:
         if not meta["side"]:
             at = ((number, record.end - TAG_BYTES) for number, record in self._near(start, end))
             tags = {n: self.sender.records[n].tag for n, tag in at if start <= tag < end}
-        self.kernel.completed(TxCompletion(
-            TxOp.ENCRYPT, TxReason.NONE, meta["cookie"], self.handle.context,
-            self.handle.generation, tags,
-        ))  # fmt: skip
+        self.kernel.completed(
+            TxCompletion(
+                TxOp.ENCRYPT,
+                TxReason.NONE,
+                meta["cookie"],
+                self.handle.context,
+                self.handle.generation,
+                tags,
+            )
+        )
         return Sent(plan.posts, plan.way.value, self.sender.wire_frame(start), tags)
 
     def _near(self, start: int, end: int) -> list[tuple[int, Record]]:
@@ -176,9 +182,11 @@ def frame(flow: Flow, offset: int, payload: bytes) -> bytes:
     """
     seq = START_SEQ + offset & 0xFFFFFFFF
     timestamps = b"\x01\x01\x08\x0a" + bytes(8)
-    segment = struct.pack(
-        ">HHIIBBHHH", flow.sport, flow.dport, seq, 0, 8 << 4, 0x10, 0xFFFF, 0, 0
-    ) + timestamps + payload  # fmt: skip
+    segment = (
+        struct.pack(">HHIIBBHHH", flow.sport, flow.dport, seq, 0, 8 << 4, 0x10, 0xFFFF, 0, 0)
+        + timestamps
+        + payload
+    )
     addresses = flow.src.packed + flow.dst.packed
     check = ~ones_complement_sum(addresses + struct.pack(">HH", 6, len(segment)) + segment)
     segment = segment[:16] + struct.pack(">H", check & 0xFFFF) + segment[18:]

@@ -28,8 +28,12 @@ nonce lies in bits 7:0; sequence numbers, ports, lengths and record numbers are 
 def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [head, tuple("---" for _ in head), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n"
-                   for line in lines) + "\n"
+    return (
+        "".join(
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
+        )
+        + "\n"
+    )
 
 
 def bits(position: int, width: int) -> str:
@@ -92,61 +96,66 @@ def generate() -> str:
     source = {
         name: (here / f"{name}.py").read_text() for name in ("commands", "meta", "events", "tx")
     }
-    return "".join((
-        INTRO,
-        "\n## Parameters of a device\n\n",
-        table(("parameter", "default", "meaning"), parameter_rows()),
-        "## Registers\n\n",
-        paragraph((registers.__doc__ or "").split("\n", 1)[1]),
-        f"`IDENT` reads {registers.IDENT_VALUE:#010x}. ",
-        f"The port has {registers.ADDRESS_BITS} address bits.\n\n",
-        table(("address", "register", "access", "meaning"), register_rows()),
-        "### Staging memory\n\n",
-        table(("word", "words", "content"), stage_rows()),
-        "## Commands\n\n",
-        enum_table(commands.Op, source["commands"]),
-        layout_table(commands.COMMAND),
-        "### Options of a flow\n\n",
-        paragraph(commands.Option.__doc__),
-        enum_table(commands.Option, source["commands"]),
-        "### Flow key\n\n",
-        layout_table(commands.FLOW_KEY),
-        "### Flow table\n\n",
-        paragraph(flowhash.__doc__),
-        "## Metadata of a packet\n\n",
-        f"One beat of {meta.META_BITS} bits for every packet. ",
-        "Framing fields (from `records` on) are 0 unless the packet is marked.\n\n",
-        layout_table(meta.META),
-        "### Reasons\n\n",
-        paragraph(meta.Reason.__doc__),
-        enum_table(meta.Reason, source["meta"]),
-        "## Events\n\n",
-        enum_table(events.EventKind, source["events"]),
-        layout_table(events.EVENT),
-        "### What proved a position\n\n",
-        enum_table(meta.ProvenBy, source["meta"]),
-        "## Transmit\n\n",
-        "Only a device with `tx_flows` has this, the registers `CMD_NONCE` and `COUNT_TX_*` ",
-        "included.\n\n",
-        paragraph((tx.__doc__ or "").split("\n", 1)[1]),
-        "### Commands of transmit\n\n",
-        enum_table(tx.TxCommand, source["tx"]),
-        layout_table(tx.TX_COMMAND),
-        "### Metadata of a frame of the host\n\n",
-        f"One beat of {tx.TX_META_BITS} bits for every frame.\n\n",
-        layout_table(tx.TX_META),
-        enum_table(tx.TxOp, source["tx"]),
-        enum_table(tx.TxTags, source["tx"]),
-        "### Completion of a frame of the host\n\n",
-        f"Beats of {tx.TX_COMPLETION_BITS} bits, one stream packet a frame, in the order of the ",
-        "frames: `tags` beats of one tag each, byte 0 lowest, then the status as the last beat. A ",
-        "tag is given for every record whose first tag byte is in the frame and was not GIVEN; it ",
-        "is of use only beside the reason NONE.\n\n",
-        layout_table(tx.TX_STATUS),
-        "### Why a frame did not leave\n\n",
-        paragraph(tx.TxReason.__doc__),
-        enum_table(tx.TxReason, source["tx"]),
-    )).rstrip("\n") + "\n"
+    return (
+        "".join(
+            (
+                INTRO,
+                "\n## Parameters of a device\n\n",
+                table(("parameter", "default", "meaning"), parameter_rows()),
+                "## Registers\n\n",
+                paragraph((registers.__doc__ or "").split("\n", 1)[1]),
+                f"`IDENT` reads {registers.IDENT_VALUE:#010x}. ",
+                f"The port has {registers.ADDRESS_BITS} address bits.\n\n",
+                table(("address", "register", "access", "meaning"), register_rows()),
+                "### Staging memory\n\n",
+                table(("word", "words", "content"), stage_rows()),
+                "## Commands\n\n",
+                enum_table(commands.Op, source["commands"]),
+                layout_table(commands.COMMAND),
+                "### Options of a flow\n\n",
+                paragraph(commands.Option.__doc__),
+                enum_table(commands.Option, source["commands"]),
+                "### Flow key\n\n",
+                layout_table(commands.FLOW_KEY),
+                "### Flow table\n\n",
+                paragraph(flowhash.__doc__),
+                "## Metadata of a packet\n\n",
+                f"One beat of {meta.META_BITS} bits for every packet. ",
+                "Framing fields (from `records` on) are 0 unless the packet is marked.\n\n",
+                layout_table(meta.META),
+                "### Reasons\n\n",
+                paragraph(meta.Reason.__doc__),
+                enum_table(meta.Reason, source["meta"]),
+                "## Events\n\n",
+                enum_table(events.EventKind, source["events"]),
+                layout_table(events.EVENT),
+                "### What proved a position\n\n",
+                enum_table(meta.ProvenBy, source["meta"]),
+                "## Transmit\n\n",
+                "Only a device with `tx_flows` has this, the registers `CMD_NONCE` and `COUNT_TX_*` ",
+                "included.\n\n",
+                paragraph((tx.__doc__ or "").split("\n", 1)[1]),
+                "### Commands of transmit\n\n",
+                enum_table(tx.TxCommand, source["tx"]),
+                layout_table(tx.TX_COMMAND),
+                "### Metadata of a frame of the host\n\n",
+                f"One beat of {tx.TX_META_BITS} bits for every frame.\n\n",
+                layout_table(tx.TX_META),
+                enum_table(tx.TxOp, source["tx"]),
+                enum_table(tx.TxTags, source["tx"]),
+                "### Completion of a frame of the host\n\n",
+                f"Beats of {tx.TX_COMPLETION_BITS} bits, one stream packet a frame, in the order of the ",
+                "frames: `tags` beats of one tag each, byte 0 lowest, then the status as the last beat. A ",
+                "tag is given for every record whose first tag byte is in the frame and was not GIVEN; it ",
+                "is of use only beside the reason NONE.\n\n",
+                layout_table(tx.TX_STATUS),
+                "### Why a frame did not leave\n\n",
+                paragraph(tx.TxReason.__doc__),
+                enum_table(tx.TxReason, source["tx"]),
+            )
+        ).rstrip("\n")
+        + "\n"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -70,8 +70,17 @@ class Example:
         """What the model of the cipher makes of a span."""
         data = self.bytes_of(packet)
         return open_piece(
-            KEY, IV, VERSION_TLS13, span.number, b"", span.content_type, span.length,
-            span.text_offset, data[: span.text_bytes], span.tag_offset, data[span.text_bytes :],
+            KEY,
+            IV,
+            VERSION_TLS13,
+            span.number,
+            b"",
+            span.content_type,
+            span.length,
+            span.text_offset,
+            data[: span.text_bytes],
+            span.tag_offset,
+            data[span.text_bytes :],
         )
 
     def head(self) -> list[str]:
@@ -107,8 +116,9 @@ class Example:
             where += f", tag bytes {span.tag_offset}-{span.tag_offset + span.tag_bytes - 1}"
         rows, terms, own = [where], [], 0
         if low == 0:
-            own = gf_mul(int.from_bytes(self.aad.ljust(BLOCK, b"\0"), "big"),
-                         self.key.power(last + 2))
+            own = gf_mul(
+                int.from_bytes(self.aad.ljust(BLOCK, b"\0"), "big"), self.key.power(last + 2)
+            )
             terms.append(f"A*{power(last + 2)}")
         for block in range(low // BLOCK, last):
             first, behind = max(low, BLOCK * block), min(high, BLOCK * (block + 1))
@@ -128,8 +138,11 @@ class Example:
             tag = self.bytes_of(packet)[span.text_bytes :]
             j0 = int.from_bytes(self.key.ctr(self.nonce, 1, bytes(BLOCK)), "big")
             lengths = gf_mul(self.lengths(), self.key.h)
-            rows += [line("  L*H", lengths), line("  E(J0), J0 = N || 1", j0),
-                     line("  tag bytes", tag)]
+            rows += [
+                line("  L*H", lengths),
+                line("  E(J0), J0 = N || 1", j0),
+                line("  tag bytes", tag),
+            ]
             x ^= lengths ^ j0 ^ int.from_bytes(tag, "big")
         return rows, x
 
@@ -142,8 +155,13 @@ class Example:
             if part != int.from_bytes(piece.x, "big"):
                 raise RuntimeError(f"packet {packet}: the model says {piece.x.hex()}")
             x ^= part
-            rows += ["", *steps, line("  into X", part), line("  X", x),
-                     line("  plaintext", repr(piece.plaintext)[1:])]
+            rows += [
+                "",
+                *steps,
+                line("  into X", part),
+                line("  X", x),
+                line("  plaintext", repr(piece.plaintext)[1:]),
+            ]
         rows.append("")
         for order in permutations(ORDER):
             total = 0

@@ -137,7 +137,8 @@ def lines() -> list[str]:
         rows.append(said)
         rows += [f"    {tell(event)}" for event in arrival.events]
     rows.append("")
-    rows.append("what the host makes of the records: " + ", ".join(
-        f"{number} {how}" for number, how in enumerate(result.hows)
-    ))
+    rows.append(
+        "what the host makes of the records: "
+        + ", ".join(f"{number} {how}" for number, how in enumerate(result.hows))
+    )
     return rows

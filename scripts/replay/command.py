@@ -38,10 +38,27 @@ from .tables import directions, heading, reasons, resync_table, resyncs, shares
 from .tx_tables import tx_tables
 
 PACKET_COLUMNS = (
-    "packet", "time", "connection", "dir", "seq", "offset", "length", "marked", "reason",
+    "packet",
+    "time",
+    "connection",
+    "dir",
+    "seq",
+    "offset",
+    "length",
+    "marked",
+    "reason",
 )
 TX_PACKET_COLUMNS = (
-    "packet", "time", "connection", "dir", "seq", "offset", "length", "way", "reason", "identical",
+    "packet",
+    "time",
+    "connection",
+    "dir",
+    "seq",
+    "offset",
+    "length",
+    "way",
+    "reason",
+    "identical",
     "reread",
 )
 
@@ -49,28 +66,53 @@ TX_PACKET_COLUMNS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("capture", type=Path, help="pcap or pcapng, plain or gzip")
-    parser.add_argument("--keylog", type=Path, required=True, metavar="FILE",
-                        help="secrets in the SSLKEYLOGFILE format")
-    parser.add_argument("--engine", choices=("rtl", "model"), default="rtl",
-                        help="the simulated gateware (default) or the behavioural model")
-    parser.add_argument("--direction", choices=("rx", "tx", "both"), default="rx",
-                        help="what the device does: receive (default), transmit, or both at once")
-    parser.add_argument("--confirm-delay", type=int, default=0, metavar="SEGMENTS",
-                        help="segments of a direction before the driver's answers take effect")
+    parser.add_argument(
+        "--keylog",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="secrets in the SSLKEYLOGFILE format",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("rtl", "model"),
+        default="rtl",
+        help="the simulated gateware (default) or the behavioural model",
+    )
+    parser.add_argument(
+        "--direction",
+        choices=("rx", "tx", "both"),
+        default="rx",
+        help="what the device does: receive (default), transmit, or both at once",
+    )
+    parser.add_argument(
+        "--confirm-delay",
+        type=int,
+        default=0,
+        metavar="SEGMENTS",
+        help="segments of a direction before the driver's answers take effect",
+    )
     parser.add_argument("--report", type=Path, metavar="OUT.json", help="write the report")
-    parser.add_argument("--packets", type=Path, metavar="OUT.csv",
-                        help="write what became of each packet: its number from 0, time, "
-                        "connection, direction, TCP sequence number, offset in the stream, payload "
-                        "bytes, mark (0 or 1) and the reason of an unmarked one; with --direction "
-                        "tx, of each segment, instead of the last two, its way (or wire, dropped), "
-                        "the reason of the latter, whether it left identical (0 or 1) and bytes "
-                        "replayed for it")
-    parser.add_argument("--plaintext", type=Path, metavar="DIR",
-                        help="write application bytes to DIR/INDEX.c2s.bin and .s2c.bin: those "
-                        "recovered or, with --direction tx, those sent")
+    parser.add_argument(
+        "--packets",
+        type=Path,
+        metavar="OUT.csv",
+        help="write what became of each packet: its number from 0, time, "
+        "connection, direction, TCP sequence number, offset in the stream, payload "
+        "bytes, mark (0 or 1) and the reason of an unmarked one; with --direction "
+        "tx, of each segment, instead of the last two, its way (or wire, dropped), "
+        "the reason of the latter, whether it left identical (0 or 1) and bytes "
+        "replayed for it",
+    )
+    parser.add_argument(
+        "--plaintext",
+        type=Path,
+        metavar="DIR",
+        help="write application bytes to DIR/INDEX.c2s.bin and .s2c.bin: those "
+        "recovered or, with --direction tx, those sent",
+    )
     parser.add_argument("--waves", type=Path, metavar="FILE", help="write waves (FST), rtl only")
-    parser.add_argument("--plot", type=Path, metavar="OUT.png",
-                        help="draw a picture of receive")
+    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw a picture of receive")
     add_transmit_arguments(parser)
     add_flow_options(parser)
 
@@ -78,20 +120,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_transmit_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that only transmit has."""
     group = parser.add_argument_group("transmit, with --direction tx or both")
-    group.add_argument("--tx-mode", choices=[mode.value for mode in TxMode],
-                       help="the way of segments that do not begin where the device's stream "
-                       "goes on, wherever it can apply. seek: encrypted where they lie; tag: with "
-                       "tags that are known; rebuild: behind the record's beginning, replayed; "
-                       "next_record: by software until a record begins; software; auto (default): "
-                       "the cheapest that can")
-    group.add_argument("--tx-rekey", choices=[mode.value for mode in RekeyMode],
-                       help="how the device gets a new key: epochs (default), beside the old one "
-                       "and at once; gap, as Linux does, when all records under the old key are "
-                       "acknowledged, software until then")
-    group.add_argument("--ack-delay", type=float, metavar="MS",
-                       help="milliseconds from an acknowledgement in the capture to its arrival at "
-                       "the sender, which then forgets records (default "
-                       f"{ACK_DELAY * 1000:g}, and as long as it sends them again)")
+    group.add_argument(
+        "--tx-mode",
+        choices=[mode.value for mode in TxMode],
+        help="the way of segments that do not begin where the device's stream "
+        "goes on, wherever it can apply. seek: encrypted where they lie; tag: with "
+        "tags that are known; rebuild: behind the record's beginning, replayed; "
+        "next_record: by software until a record begins; software; auto (default): "
+        "the cheapest that can",
+    )
+    group.add_argument(
+        "--tx-rekey",
+        choices=[mode.value for mode in RekeyMode],
+        help="how the device gets a new key: epochs (default), beside the old one "
+        "and at once; gap, as Linux does, when all records under the old key are "
+        "acknowledged, software until then",
+    )
+    group.add_argument(
+        "--ack-delay",
+        type=float,
+        metavar="MS",
+        help="milliseconds from an acknowledgement in the capture to its arrival at "
+        "the sender, which then forgets records (default "
+        f"{ACK_DELAY * 1000:g}, and as long as it sends them again)",
+    )
 
 
 def open_transport(engine: str, waves: Path | None, config: Config) -> Transport:
@@ -127,8 +179,13 @@ def progress_bar(total: int) -> Iterator[Callable[[int], None]]:
     if not console.is_terminal:
         yield lambda done: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TextColumn("packets"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("packets"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("replay", total=total)
         yield lambda done: bar.update(task, completed=done)
@@ -161,8 +218,19 @@ def write_packets(path: Path, packets: Iterable[PacketTrace]) -> None:
         lines = csv.writer(out, lineterminator="\n")
         lines.writerow(PACKET_COLUMNS)
         for p in packets:
-            lines.writerow((p.packet, f"{p.time:.6f}", p.connection, p.way, p.seq, p.offset,
-                            p.length, int(p.marked), p.reason))
+            lines.writerow(
+                (
+                    p.packet,
+                    f"{p.time:.6f}",
+                    p.connection,
+                    p.way,
+                    p.seq,
+                    p.offset,
+                    p.length,
+                    int(p.marked),
+                    p.reason,
+                )
+            )
 
 
 def write_segments(path: Path, segments: Iterable[TxTrace]) -> None:
@@ -171,8 +239,21 @@ def write_segments(path: Path, segments: Iterable[TxTrace]) -> None:
         lines = csv.writer(out, lineterminator="\n")
         lines.writerow(TX_PACKET_COLUMNS)
         for s in segments:
-            lines.writerow((s.packet, f"{s.time:.6f}", s.connection, s.way, s.seq, s.offset,
-                            s.length, s.outcome, s.reason, int(s.identical), s.reread))
+            lines.writerow(
+                (
+                    s.packet,
+                    f"{s.time:.6f}",
+                    s.connection,
+                    s.way,
+                    s.seq,
+                    s.offset,
+                    s.length,
+                    s.outcome,
+                    s.reason,
+                    int(s.identical),
+                    s.reread,
+                )
+            )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -205,9 +286,13 @@ def make_replay(
     if args.direction != "rx":
         delay = None if args.ack_delay is None else args.ack_delay / 1000
         transmit = TxReplay(
-            transport, keylog, config, mode=TxMode(args.tx_mode or TxMode.AUTO),
-            rekey=RekeyMode(args.tx_rekey or RekeyMode.EPOCHS), ack_delay=delay,
-        )  # fmt: skip
+            transport,
+            keylog,
+            config,
+            mode=TxMode(args.tx_mode or TxMode.AUTO),
+            rekey=RekeyMode(args.tx_rekey or RekeyMode.EPOCHS),
+            ack_delay=delay,
+        )
     return receive, transmit
 
 
@@ -230,7 +315,8 @@ def _run(args: argparse.Namespace) -> int:
     keylog = Keylog.read(args.keylog)
     check_outputs(
         {"--report": args.report, "--packets": args.packets, "--waves": args.waves},
-        {"--plot": args.plot}, {"the capture": args.capture, "the key log": args.keylog},
+        {"--plot": args.plot},
+        {"the capture": args.capture, "the key log": args.keylog},
     )
     if args.plaintext is not None:
         args.plaintext.mkdir(parents=True, exist_ok=True)
@@ -272,8 +358,10 @@ def _run(args: argparse.Namespace) -> int:
         console = Console(width=100)
     show(report, console)
     payload = runner.offloaded_payload
-    print(f"{payload} bytes of TCP payload of offloaded connections in {seconds:.2f} s, "
-          f"{payload / seconds / 1000:.0f} kB/s")
+    print(
+        f"{payload} bytes of TCP payload of offloaded connections in {seconds:.2f} s, "
+        f"{payload / seconds / 1000:.0f} kB/s"
+    )
     for error in report["errors"]:
         print(f"sealane replay: warning: {error}", file=sys.stderr)
     return 0

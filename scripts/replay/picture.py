@@ -114,11 +114,14 @@ def _segments(axes: Axes, segments: Sequence[SegmentTrace], unit: float, width: 
     """Each segment as a vertical bar; what was not decrypted is drawn last and wider."""
     for marked in (True, False):
         chosen = [(x, s) for x, s in enumerate(segments) if (s.outcome == "decrypted") is marked]
-        axes.add_collection(LineCollection(
-            [((x, s.offset / unit), (x, (s.offset + s.length) / unit)) for x, s in chosen],
-            colors=[COLOURS.get(s.outcome, "#000000") for _, s in chosen],
-            linewidths=width if marked else width * 1.5, zorder=3 if marked else 4,
-        ))
+        axes.add_collection(
+            LineCollection(
+                [((x, s.offset / unit), (x, (s.offset + s.length) / unit)) for x, s in chosen],
+                colors=[COLOURS.get(s.outcome, "#000000") for _, s in chosen],
+                linewidths=width if marked else width * 1.5,
+                zorder=3 if marked else 4,
+            )
+        )
 
 
 def _events(
@@ -136,32 +139,48 @@ def _events(
         marker, colour, _ = style
         edge = {} if marker == "x" else {"edgecolors": "white"}
         x = bisect_left(packets, event["packet"])
-        axes.scatter([x], [at / unit], s=70, marker=marker, color=colour,
-                     linewidths=1.6 if marker == "x" else 0.7, zorder=6, **edge)
+        axes.scatter(
+            [x],
+            [at / unit],
+            s=70,
+            marker=marker,
+            color=colour,
+            linewidths=1.6 if marker == "x" else 0.7,
+            zorder=6,
+            **edge,
+        )
     return seen
 
 
 def _strip(axes: Axes, segments: Sequence[SegmentTrace]) -> None:
     """One cell a segment, in the order of arrival; ticks name the packet in the capture too."""
-    axes.add_collection(PatchCollection(
-        [Rectangle((x - 0.5, 0), 1, 1) for x in range(len(segments))],
-        facecolors=[COLOURS.get(s.outcome, "#000000") for s in segments], linewidths=0,
-    ))
+    axes.add_collection(
+        PatchCollection(
+            [Rectangle((x - 0.5, 0), 1, 1) for x in range(len(segments))],
+            facecolors=[COLOURS.get(s.outcome, "#000000") for s in segments],
+            linewidths=0,
+        )
+    )
     axes.set_ylim(0, 1)
     axes.set_yticks([])
-    axes.xaxis.set_major_formatter(lambda x, _: (
-        f"{x:.0f}\n#{segments[round(x)].packet}" if 0 <= round(x) < len(segments) else ""
-    ))
+    axes.xaxis.set_major_formatter(
+        lambda x, _: (
+            f"{x:.0f}\n#{segments[round(x)].packet}" if 0 <= round(x) < len(segments) else ""
+        )
+    )
     axes.set_xlabel("segment of this direction (# packet in the capture)")
 
 
 def _records(axes: Axes, records: Sequence[RecordTrace], unit: float) -> None:
     """The stream's records at their offsets."""
-    axes.add_collection(PatchCollection(
-        [Rectangle((0, r.offset / unit), 1, r.length / unit) for r in records],
-        facecolors=[RECORDS[r.outcome] for r in records], edgecolors="white",
-        linewidths=0.3 if len(records) < 400 else 0,
-    ))
+    axes.add_collection(
+        PatchCollection(
+            [Rectangle((0, r.offset / unit), 1, r.length / unit) for r in records],
+            facecolors=[RECORDS[r.outcome] for r in records],
+            edgecolors="white",
+            linewidths=0.3 if len(records) < 400 else 0,
+        )
+    )
     axes.set_xlim(0, 1)
     axes.set_xticks([])
     axes.set_xlabel("records", fontsize=9)
@@ -206,7 +225,8 @@ def draw(report: dict[str, Any], trace: Trace, path: Path) -> None:
     figure.suptitle(
         title.rstrip()
         + (f" ({len(ways) - rows} quieter directions not shown)" if len(ways) > rows else ""),
-        fontweight="bold", parse_math=False,
+        fontweight="bold",
+        parse_math=False,
     )
     parts = figure.subfigures(rows, 1, squeeze=False)
     used: set[str] = set()
@@ -221,21 +241,33 @@ def draw(report: dict[str, Any], trace: Trace, path: Path) -> None:
             for i, s in enumerate(segments)
         ]
         used |= {s.outcome for s in segments}
-        grid = part.add_gridspec(2, 2, height_ratios=(12, 1), width_ratios=(40, 1.5),
-                                 hspace=0.02, wspace=0.01)
+        grid = part.add_gridspec(
+            2, 2, height_ratios=(12, 1), width_ratios=(40, 1.5), hspace=0.02, wspace=0.01
+        )
         main = part.add_subplot(grid[0, 0])
         strip = part.add_subplot(grid[1, 0], sharex=main)
         side = part.add_subplot(grid[0, 1], sharey=main)
         unit, name = _unit(max(s.offset + s.length for s in segments))
         _segments(main, segments, unit, 3.0 if len(segments) < 1500 else 1.2)
         for opened, filled, start, end in gaps:
-            main.add_patch(Rectangle(
-                (opened, start / unit), max(filled - opened, 1), (end - start) / unit,
-                facecolor="#D55E0022", edgecolor="#D55E00", hatch="////", linewidth=0.6, zorder=2,
-            ))
-        kinds |= _events(main, (
-            e for e in report["events"] if (e["connection"], e["dir"]) == (index, way)
-        ), segments, unit)
+            main.add_patch(
+                Rectangle(
+                    (opened, start / unit),
+                    max(filled - opened, 1),
+                    (end - start) / unit,
+                    facecolor="#D55E0022",
+                    edgecolor="#D55E00",
+                    hatch="////",
+                    linewidth=0.6,
+                    zorder=2,
+                )
+            )
+        kinds |= _events(
+            main,
+            (e for e in report["events"] if (e["connection"], e["dir"]) == (index, way)),
+            segments,
+            unit,
+        )
         main.autoscale_view()
         main.margins(y=0.04)
         main.set_xlim(-1, len(segments))
@@ -257,9 +289,8 @@ def _legend(figure: Any, used: set[str], kinds: set[str]) -> None:
     handles.append(Patch(facecolor="#D55E0022", edgecolor="#D55E00", hatch="////", label="hole"))
     handles += [
         Line2D([], [], linestyle="", marker=marker, color=colour, markersize=9, label=label)
-        for kind, (marker, colour, label) in EVENTS.items() if kind in kinds
+        for kind, (marker, colour, label) in EVENTS.items()
+        if kind in kinds
     ]
-    handles += [
-        Patch(color=colour, label=f"record {name}") for name, colour in RECORDS.items()
-    ]
+    handles += [Patch(color=colour, label=f"record {name}") for name, colour in RECORDS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=9, frameon=False)

@@ -67,16 +67,32 @@ def share(part: int, whole: int) -> str:
 
 
 SUMMED = (
-    "app_records", "records_full", "records_partial", "records_none", "segments",
-    "segments_decrypted", "app_bytes", "app_bytes_decrypted", "app_bytes_full",
+    "app_records",
+    "records_full",
+    "records_partial",
+    "records_none",
+    "segments",
+    "segments_decrypted",
+    "app_bytes",
+    "app_bytes_decrypted",
+    "app_bytes_full",
 )
 
 
 def shares(report: dict[str, Any]) -> Table:
     """Of each direction and of all: records, packets and bytes that the hardware decrypted."""
     out = direction_table()
-    for name in ("app\nrecords", "\nwhole", "\npart", "\nnone", "data\npackets", "de-\ncrypted",
-                 "app\nbytes", "de-\ncrypted", "in whole\nrecords"):
+    for name in (
+        "app\nrecords",
+        "\nwhole",
+        "\npart",
+        "\nnone",
+        "data\npackets",
+        "de-\ncrypted",
+        "app\nbytes",
+        "de-\ncrypted",
+        "in whole\nrecords",
+    ):
         out.add_column(name, justify="right", overflow="fold")
     total: Counter[str] = Counter()
     for name, rx in directions(report):
@@ -91,9 +107,13 @@ def _shares(rx: dict[str, int] | Counter[str]) -> list[str]:
     records, packets, size = rx["app_records"], rx["segments"], rx["app_bytes"]
     hows = ("records_full", "records_partial", "records_none")
     return [
-        str(records), *(share(rx[how], records) for how in hows),
-        str(packets), share(rx["segments_decrypted"], packets),
-        str(size), share(rx["app_bytes_decrypted"], size), share(rx["app_bytes_full"], size),
+        str(records),
+        *(share(rx[how], records) for how in hows),
+        str(packets),
+        share(rx["segments_decrypted"], packets),
+        str(size),
+        share(rx["app_bytes_decrypted"], size),
+        share(rx["app_bytes_full"], size),
     ]
 
 
@@ -164,8 +184,12 @@ def resync_table(events: Iterable[dict[str, Any]]) -> Table:
             for name in ("lost_at", "guess", "resumed_in", "resumed_at")
         ]
         out.add_row(
-            f"{one['connection']} {one['dir']}", str(one["packet"]), f"{one['time']:.3f} s",
-            *numbers[:2], one["proven_by"], *numbers[2:],
+            f"{one['connection']} {one['dir']}",
+            str(one["packet"]),
+            f"{one['time']:.3f} s",
+            *numbers[:2],
+            one["proven_by"],
+            *numbers[2:],
         )
     if len(every) > MAX_RESYNCS:
         out.caption = f"and {len(every) - MAX_RESYNCS} more; --report writes the events of all"
@@ -174,7 +198,12 @@ def resync_table(events: Iterable[dict[str, Any]]) -> Table:
 
 def direction_table() -> Table:
     """A table whose first column names the direction."""
-    out = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
-                caption_justify="left")
+    out = Table(
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        caption_justify="left",
+    )
     out.add_column("way", no_wrap=True)
     return out

@@ -31,10 +31,24 @@ def tx_tables(report: dict[str, Any]) -> dict[str, Table]:
 def identity(directions: list[tuple[str, dict[str, Any]]]) -> Table:
     """Of each direction and of all: segments, and what left."""
     out = direction_table()
-    members = ("segments", "identical", "clear_bytes", "dropped", "tag_mismatch", "wire",
-               "retransmitted")
-    heads = ("data\nsegments", "iden-\ntical", "clear\nbytes", "\ndropped", "tag\nmismatch",
-             "sent as\nthey are", "retrans-\nmitted")
+    members = (
+        "segments",
+        "identical",
+        "clear_bytes",
+        "dropped",
+        "tag_mismatch",
+        "wire",
+        "retransmitted",
+    )
+    heads = (
+        "data\nsegments",
+        "iden-\ntical",
+        "clear\nbytes",
+        "\ndropped",
+        "tag\nmismatch",
+        "sent as\nthey are",
+        "retrans-\nmitted",
+    )
     for head in heads:
         out.add_column(head, justify="right", overflow="fold")
     total: Counter[str] = Counter()

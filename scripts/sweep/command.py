@@ -64,14 +64,20 @@ class Point:
     def entry(self, device: str, counted: Counts) -> dict[str, Any]:
         """The report's entry for one of the two."""
         return {
-            "device": device, "engine": self.engine,
-            "loss": self.traffic.loss, "reorder": self.traffic.reorder,
-            "runs": self.config.runs, "slots": self.config.record_slots,
-            "seed": self.traffic.seed, "records": counted.records, "whole": counted.whole,
-            "partial": counted.partial, "none": counted.none,
+            "device": device,
+            "engine": self.engine,
+            "loss": self.traffic.loss,
+            "reorder": self.traffic.reorder,
+            "runs": self.config.runs,
+            "slots": self.config.record_slots,
+            "seed": self.traffic.seed,
+            "records": counted.records,
+            "whole": counted.whole,
+            "partial": counted.partial,
+            "none": counted.none,
             "wrong_marks": counted.wrong_marks,
             **{str(option.name).lower(): True for option in self.options},
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
@@ -88,22 +94,48 @@ class Task:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("--loss", type=percents, default=percents(DEFAULT_LOSS), metavar="LIST",
-                        help=f"percent of the segments that are lost (default {DEFAULT_LOSS})")
-    parser.add_argument("--reorder", type=percents, default=[0], metavar="LIST",
-                        help="percent of the segments that come late (default 0)")
+    parser.add_argument(
+        "--loss",
+        type=percents,
+        default=percents(DEFAULT_LOSS),
+        metavar="LIST",
+        help=f"percent of the segments that are lost (default {DEFAULT_LOSS})",
+    )
+    parser.add_argument(
+        "--reorder",
+        type=percents,
+        default=[0],
+        metavar="LIST",
+        help="percent of the segments that come late (default 0)",
+    )
     device = Config()
-    parser.add_argument("--slots", type=counts, default=[device.record_slots], metavar="LIST",
-                        help=f"open records of a flow (default {device.record_slots})")
-    parser.add_argument("--runs", type=counts, default=[device.runs], metavar="LIST",
-                        help=f"intervals of seen bytes of a flow (default {device.runs})")
-    parser.add_argument("--engine", choices=("model", "rtl"), default="model",
-                        help="the behavioural model (default) or the simulated gateware, which is "
-                        "built for every pair of slots and runs (one to three minutes each)")
-    parser.add_argument("--records", type=int, metavar="N",
-                        help="records of each point (default 20000; rtl 2000)")
-    parser.add_argument("--version", choices=tuple(VERSIONS), default="1.3",
-                        help="of TLS (default 1.3)")
+    parser.add_argument(
+        "--slots",
+        type=counts,
+        default=[device.record_slots],
+        metavar="LIST",
+        help=f"open records of a flow (default {device.record_slots})",
+    )
+    parser.add_argument(
+        "--runs",
+        type=counts,
+        default=[device.runs],
+        metavar="LIST",
+        help=f"intervals of seen bytes of a flow (default {device.runs})",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("model", "rtl"),
+        default="model",
+        help="the behavioural model (default) or the simulated gateware, which is "
+        "built for every pair of slots and runs (one to three minutes each)",
+    )
+    parser.add_argument(
+        "--records", type=int, metavar="N", help="records of each point (default 20000; rtl 2000)"
+    )
+    parser.add_argument(
+        "--version", choices=tuple(VERSIONS), default="1.3", help="of TLS (default 1.3)"
+    )
     traffic = Traffic()
     for name, text in (
         ("seed", "of all that is drawn"),
@@ -114,15 +146,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("record-bytes", "bytes of a record's plaintext"),
     ):
         default = getattr(traffic, name.replace("-", "_"))
-        parser.add_argument(f"--{name}", type=int, default=default, metavar="N",
-                            help=f"{text} (default {default})")
+        parser.add_argument(
+            f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default {default})"
+        )
     jobs = os.cpu_count() or 1
-    parser.add_argument("--jobs", type=int, default=jobs, metavar="N",
-                        help=f"processes (default {jobs}, the processors)")
-    parser.add_argument("--json", type=Path, metavar="OUT.json",
-                        help="write the report, and draw the curves beside it")
-    parser.add_argument("--picture", type=Path, metavar="OUT.png",
-                        help="draw the curves (with --json by default: its name, ending in .png)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=jobs,
+        metavar="N",
+        help=f"processes (default {jobs}, the processors)",
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="OUT.json",
+        help="write the report, and draw the curves beside it",
+    )
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="OUT.png",
+        help="draw the curves (with --json by default: its name, ending in .png)",
+    )
     add_flow_options(parser)
 
 
@@ -153,10 +199,14 @@ def points_of(args: argparse.Namespace) -> list[Point]:
         raise ValueError("--records: 1 to 10000000")
     try:
         traffic = Traffic(
-            seed=args.seed, window=args.window, displace=args.displace,
-            answer_delay=args.answer_delay, mss=args.mss, record_bytes=args.record_bytes,
+            seed=args.seed,
+            window=args.window,
+            displace=args.displace,
+            answer_delay=args.answer_delay,
+            mss=args.mss,
+            record_bytes=args.record_bytes,
             version=VERSIONS[args.version],
-        )  # fmt: skip
+        )
         configs = [Config(record_slots=s, runs=r) for s in args.slots for r in args.runs]
     except ValueError as error:
         # The options are called as the fields.
@@ -214,7 +264,8 @@ def measure(
         progress(counted.records)
     return [
         point.entry(name, sums[point.traffic, config])
-        for point in points for name, config in ((SEALANE, point.config), (IN_ORDER, None))
+        for point in points
+        for name, config in ((SEALANE, point.config), (IN_ORDER, None))
     ]
 
 
@@ -249,8 +300,13 @@ def progress_bar(records: int) -> Iterator[Callable[[int], None]]:
     if not console.is_terminal:
         yield lambda done: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TextColumn("records"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("records"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("sweep", total=records)
         yield lambda done: bar.advance(task, done)
@@ -274,8 +330,10 @@ def run(args: argparse.Namespace) -> int:
         # Here, so that no two processes build the same simulator.
         configs = list(dict.fromkeys(point.config for point in points))
         for i, config in enumerate(configs):
-            with waiting(f"starting simulator {i + 1} of {len(configs)}; building one takes one "
-                         "to three minutes"):
+            with waiting(
+                f"starting simulator {i + 1} of {len(configs)}; building one takes one "
+                "to three minutes"
+            ):
                 open_transport("rtl", config)
     with progress_bar(sum(task.records for task in tasks_of(points))) as progress:
         entries = measure(points, args.jobs, progress)
@@ -299,8 +357,18 @@ def run(args: argparse.Namespace) -> int:
 def table(report: dict[str, Any]) -> Table:
     """One line for each point of ours, and one for the in-order device on each path."""
     out = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("reorder", "loss", "device", "slots", "runs", "records", "whole", "part", "none",
-                 "wrong marks"):
+    for name in (
+        "reorder",
+        "loss",
+        "device",
+        "slots",
+        "runs",
+        "records",
+        "whole",
+        "part",
+        "none",
+        "wrong marks",
+    ):
         out.add_column(name, justify="left" if name == "device" else "right", overflow="fold")
     paths: dict[tuple[float, float], list[dict[str, Any]]] = {}
     for point in report["points"]:
@@ -311,8 +379,12 @@ def table(report: dict[str, Any]) -> Table:
             size = ["-", "-"] if point is other else [str(point["slots"]), str(point["runs"])]
             shares = [share(point[how], point["records"]) for how in ("whole", "partial", "none")]
             out.add_row(
-                *(f"{percent}%" for percent in path), point["device"], *size,
-                str(point["records"]), *shares, str(point["wrong_marks"]),
+                *(f"{percent}%" for percent in path),
+                point["device"],
+                *size,
+                str(point["records"]),
+                *shares,
+                str(point["wrong_marks"]),
                 end_section=point is other,
             )
     return out

@@ -45,10 +45,15 @@ def draw(report: dict[str, Any], path: Path) -> None:
         _panel(axes, [p for p in points if p[panel_name] == value], x_name, styles)
         if len(panels) > 1 or value:
             axes.set_title(f"{value} % of the segments {NAMES[panel_name]}", fontsize=10)
-    for axes in list(grid.flat)[len(panels):]:
+    for axes in list(grid.flat)[len(panels) :]:
         axes.set_axis_off()
-    figure.legend(handles=_legend(styles), loc="outside lower center", fontsize=9, frameon=False,
-                  ncols=2 * wide)
+    figure.legend(
+        handles=_legend(styles),
+        loc="outside lower center",
+        fontsize=9,
+        frameon=False,
+        ncols=2 * wide,
+    )
     figure.savefig(path, format=path.suffix[1:] or "png")
 
 
@@ -61,9 +66,12 @@ def _styles(points: Iterable[dict[str, Any]]) -> dict[tuple[int, int], dict[str,
         marker, size = MARKERS[runs.index(r) % len(MARKERS)]
         level = slots.index(s)
         out[s, r] = {
-            "color": COLOURS[level % len(COLOURS)], "linewidth": 1.4 + min(level, 4) * 1.4,
+            "color": COLOURS[level % len(COLOURS)],
+            "linewidth": 1.4 + min(level, 4) * 1.4,
             "zorder": 3 - level / 100,
-            "marker": marker, "markersize": size, "markerfacecolor": "none",
+            "marker": marker,
+            "markersize": size,
+            "markerfacecolor": "none",
             "markeredgewidth": 1.4,
         }
     return out
@@ -73,7 +81,9 @@ OTHERS = {"color": IN_ORDER, "linewidth": 1.6, "linestyle": "--", "marker": "x",
 
 
 def _panel(
-    axes: Axes, points: Iterable[dict[str, Any]], x_name: str,
+    axes: Axes,
+    points: Iterable[dict[str, Any]],
+    x_name: str,
     styles: dict[tuple[int, int], dict[str, Any]],
 ) -> None:
     lines: dict[tuple[int, int] | None, dict[float, float]] = {}
@@ -102,11 +112,22 @@ def _legend(styles: dict[tuple[int, int], dict[str, Any]]) -> list[Line2D]:
     slots, runs = sorted({s for s, _ in styles}), sorted({r for _, r in styles})
     if len(slots) > 1 and len(runs) > 1:
         lines = [
-            Line2D([], [], label=f"sealane, {s} record slots", linewidth=4,
-                   color=styles[s, runs[0]]["color"]) for s in slots
+            Line2D(
+                [],
+                [],
+                label=f"sealane, {s} record slots",
+                linewidth=4,
+                color=styles[s, runs[0]]["color"],
+            )
+            for s in slots
         ] + [
-            Line2D([], [], label=f"sealane, {r} runs",
-                   **styles[slots[0], r] | {"color": "#606060", "linestyle": ""}) for r in runs
+            Line2D(
+                [],
+                [],
+                label=f"sealane, {r} runs",
+                **styles[slots[0], r] | {"color": "#606060", "linestyle": ""},
+            )
+            for r in runs
         ]
     else:
         lines = [

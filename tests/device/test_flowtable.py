@@ -38,8 +38,14 @@ class Device:
 
 def flow_key(number):
     """Consecutive client ports of one server, and another client now and then."""
-    return FLOW_KEY.pack({"src": 0x0A090002 + (number >> 10), "dst": 0x0A090001,
-                          "sport": 32768 + (number & 1023), "dport": 443})
+    return FLOW_KEY.pack(
+        {
+            "src": 0x0A090002 + (number >> 10),
+            "dst": 0x0A090001,
+            "sport": 32768 + (number & 1023),
+            "dport": 443,
+        }
+    )
 
 
 @pytest.mark.parametrize("flows", [64, 1024])

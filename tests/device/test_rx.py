@@ -154,8 +154,9 @@ def test_a_device_that_hangs_is_an_error(monkeypatch):
 
 def known(device: Device, each: Flow) -> bool:
     """Whether the device finds the flow of a packet."""
-    path = tcp_frames.Wire(tcp_frames.Side(str(each.src), each.sport, 999),
-                           tcp_frames.Side(str(each.dst), each.dport))  # fmt: skip
+    path = tcp_frames.Wire(
+        tcp_frames.Side(str(each.src), each.sport, 999), tcp_frames.Side(str(each.dst), each.dport)
+    )
     (packet,) = device.receive([tcp_frames.Segment("c2s", 0, b"text").frame(path)])
     return packet.meta.context_valid
 
@@ -279,7 +280,9 @@ class Connection:
         self.device = Device(ModelTransport(CONFIG), CONFIG)
         handle = self.device.tls_dev_add(FLOW, stream.keys(0), stream.seq)
         self.rx = KtlsRx(
-            stream.keys(0), stream.seq, handle=handle,
+            stream.keys(0),
+            stream.seq,
+            handle=handle,
             next_keys=lambda: stream.keys(self.rx.epoch + 1),
         )
         self.records: list[RecordAccepted] = []

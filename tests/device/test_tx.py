@@ -148,8 +148,9 @@ def test_delete_keeps_the_flow_until_it_is_released():
     del registers.commands[:]
     tx.release(handle)
     assert [op for op, _, _ in registers.commands] == [
-        TxCommand.TX_RELEASE, TxCommand.TX_FLOW_WRITE
-    ]  # fmt: skip
+        TxCommand.TX_RELEASE,
+        TxCommand.TX_FLOW_WRITE,
+    ]
     assert registers.commands[1][1]["CMD_FLAGS"] >> 3 & 1 == 0
     with pytest.raises(KeyError):
         tx.release(handle)
@@ -213,15 +214,27 @@ def test_generations_come_back_whole():
 
 def test_frames_are_counted_by_what_became_of_them():
     registers, tx = device()
-    tx.post([
-        post(), post(), post(TxOp.DUMP, bytes(77), length=77), post(TxOp.DUMP, bytes(5), length=5),
-        post(TxOp.WIRE), post(TxOp.NOTHING),
-    ])  # fmt: skip
-    registers.tx_output = TxOutput([], [
-        status(), status(TxReason.DEVICE_ERROR), status(op=TxOp.DUMP),
-        status(TxReason.BROKEN, TxOp.DUMP), status(op=TxOp.WIRE),
-        status(TxReason.ORPHAN, TxOp.NOTHING),
-    ])  # fmt: skip
+    tx.post(
+        [
+            post(),
+            post(),
+            post(TxOp.DUMP, bytes(77), length=77),
+            post(TxOp.DUMP, bytes(5), length=5),
+            post(TxOp.WIRE),
+            post(TxOp.NOTHING),
+        ]
+    )
+    registers.tx_output = TxOutput(
+        [],
+        [
+            status(),
+            status(TxReason.DEVICE_ERROR),
+            status(op=TxOp.DUMP),
+            status(TxReason.BROKEN, TxOp.DUMP),
+            status(op=TxOp.WIRE),
+            status(TxReason.ORPHAN, TxOp.NOTHING),
+        ],
+    )
     tx.poll()
     counters = tx.counters
     assert (counters.tx_tls_encrypted_packets, counters.tx_tls_encrypted_bytes) == (1, 100)
@@ -231,8 +244,15 @@ def test_frames_are_counted_by_what_became_of_them():
 def test_outstanding_counts_what_may_need_a_key():
     registers, tx = device()
     mine, other = (tx.add(flow(i), info(VERSION_TLS13), 0) for i in range(2))
-    tx.post([post(context=mine.context), post(TxOp.DUMP, context=mine.context),
-             post(TxOp.WIRE), post(TxOp.NOTHING), post(context=other.context)])  # fmt: skip
+    tx.post(
+        [
+            post(context=mine.context),
+            post(TxOp.DUMP, context=mine.context),
+            post(TxOp.WIRE),
+            post(TxOp.NOTHING),
+            post(context=other.context),
+        ]
+    )
     assert (tx.outstanding(mine), tx.outstanding(other)) == (2, 1)
     registers.tx_output = TxOutput([], [status(context=mine.context)])
     tx.poll(wait=False)
@@ -297,8 +317,10 @@ def test_a_context_whose_installation_fails_is_given_back(fails, dead):
             tx.add(FLOW, info(VERSION_TLS13), 0)
     if not dead:  # nothing of it is left in the device
         assert [op for op, _, _ in registers.commands][-3:] == [
-            TxCommand.TX_DELETE, TxCommand.TX_FLOW_WRITE, TxCommand.TX_RELEASE
-        ]  # fmt: skip
+            TxCommand.TX_DELETE,
+            TxCommand.TX_FLOW_WRITE,
+            TxCommand.TX_RELEASE,
+        ]
     registers.write = write
     assert tx.counters.tx_tls_ctx == tx.stat.TlsCurrTxDevice == 0
     handles = [tx.add(flow(i), info(VERSION_TLS13), 0) for i in range(4)]
@@ -317,8 +339,10 @@ def crowded() -> tuple[ModelTransport, TxDevice, Flow, Flow]:
 
 def leaves(tx: TxDevice, moved: Flow, **fields) -> TxReason:
     """Why text of the flow does not leave."""
-    path = tcp_frames.Wire(tcp_frames.Side(str(moved.src), moved.sport, 999),
-                           tcp_frames.Side(str(moved.dst), moved.dport))  # fmt: skip
+    path = tcp_frames.Wire(
+        tcp_frames.Side(str(moved.src), moved.sport, 999),
+        tcp_frames.Side(str(moved.dst), moved.dport),
+    )
     frame = tcp_frames.Segment("c2s", 0, b"text" * 20).frame(path)
     tx.post([post(TxOp.NOTHING, frame, **fields)])
     ((completion,),) = (tx.poll().completions,)
@@ -398,8 +422,11 @@ def test_both_directions_share_one_device():
     rx.tls_dev_add(FLOW, info(VERSION_TLS13), 1)
     tx.add(FLOW, info(VERSION_TLS13), 2)
     assert [op for op, _, _ in registers.commands] == [
-        Op.CONTEXT_ADD, Op.FLOW_WRITE, TxCommand.TX_ADD, TxCommand.TX_FLOW_WRITE
-    ]  # fmt: skip
+        Op.CONTEXT_ADD,
+        Op.FLOW_WRITE,
+        TxCommand.TX_ADD,
+        TxCommand.TX_FLOW_WRITE,
+    ]
     assert (rx.counters.rx_tls_ctx, rx.counters.tx_tls_ctx) == (1, 1)
     assert (tx.stat.TlsCurrRxDevice, tx.stat.TlsCurrTxDevice) == (1, 1)
 

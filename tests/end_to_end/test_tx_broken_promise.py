@@ -34,11 +34,15 @@ class Careless:
         self.rng = rng = random.Random(seed)
         queue = 4 if seed % 4 == 3 else 256  # with the short one many segments are taken back
         self.world = TxWorld(
-            transports, rng.choice([VERSION_TLS12, VERSION_TLS13]), queue=queue,
-            posts=min(queue, 32), marker=rng.choice([1000, 0xFFFF_FFF0]),
-            mode=rng.choice(list(TxMode)), rekey_mode=rng.choice(list(RekeyMode)),
+            transports,
+            rng.choice([VERSION_TLS12, VERSION_TLS13]),
+            queue=queue,
+            posts=min(queue, 32),
+            marker=rng.choice([1000, 0xFFFF_FFF0]),
+            mode=rng.choice(list(TxMode)),
+            rekey_mode=rng.choice(list(RekeyMode)),
             mtu=rng.choice([100, 1500]),
-        )  # fmt: skip
+        )
         self.world.strict = False
         self.texts: list[tuple[int, bytearray]] = []  # where a text begins, and the text
         self.sent = 0

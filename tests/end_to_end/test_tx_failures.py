@@ -161,8 +161,12 @@ def test_end_in_mid_tag(transports, version, mode):
         sent = w.send(low, high)
         assert sent.left and sent.way is Way.IN_ORDER
         low = high
-    for low, high in ((third.end - 500, third.end - 9), (third.end - 9, third.end - 2),
-                      (third.end - 2, third.end), (third.end - 2, w.end)):  # fmt: skip
+    for low, high in (
+        (third.end - 500, third.end - 9),
+        (third.end - 9, third.end - 2),
+        (third.end - 2, third.end),
+        (third.end - 2, w.end),
+    ):
         assert w.send(low, high).left, (low, high)
 
 
@@ -372,9 +376,13 @@ def test_plaintext_changed_between_transmission_and_retransmission(transports, v
     w.strict = False  # of what leaves now only the tags have to be those that left before
     content[300] ^= 1
     w.change(record.offset + header_bytes(version) + 300)
-    for low, high in ((record.offset, record.end), (record.end - 40, record.end),
-                      (record.end - 16, record.end), (record.end - 3, w.end),
-                      (record.end - 30, record.end - 10)):  # fmt: skip
+    for low, high in (
+        (record.offset, record.end),
+        (record.end - 40, record.end),
+        (record.end - 16, record.end),
+        (record.end - 3, w.end),
+        (record.end - 30, record.end - 10),
+    ):
         sent = w.send(low, high)
         if mode is TxMode.REBUILD:
             assert sent.reasons[-1] is TxReason.TAG_MISMATCH and not sent.frames

@@ -45,10 +45,15 @@ def until_it_leaves(w: TxWorld, start: int, end: int) -> list[TxReason]:
 def test_a_content_type_that_the_device_refuses_is_softwares_at_once():
     w = TxWorld(ModelTransport, VERSION_TLS12)
     first, heartbeat, third = w.write(TEXT), w.write(TEXT, 24), w.write(TEXT)
-    ways = [w.send(low, high).way for low, high in (
-        (0, first.end), (first.end, heartbeat.end), (heartbeat.end, third.end),
-        (first.end, heartbeat.end),
-    )]  # fmt: skip
+    ways = [
+        w.send(low, high).way
+        for low, high in (
+            (0, first.end),
+            (first.end, heartbeat.end),
+            (heartbeat.end, third.end),
+            (first.end, heartbeat.end),
+        )
+    ]
     assert ways == [Way.IN_ORDER, Way.SOFTWARE, Way.IN_ORDER, Way.SOFTWARE]
     assert w.ktls.counters.device_drops == 0
     assert set(w.on_wire) == set(range(w.end))
@@ -68,8 +73,12 @@ def test_a_retransmission_that_loses_its_writes_each_time():
 
 def test_pieces_that_are_too_long_for_the_device():
     """Nobody told kTLS what the device takes: the record's beginning is not hashed."""
-    w = world(texts=(bytes(9000),), mtu=15000, mode=TxMode.REBUILD,
-              config=Config(flows=4, tx_flows=4, max_frame=2048))  # fmt: skip
+    w = world(
+        texts=(bytes(9000),),
+        mtu=15000,
+        mode=TxMode.REBUILD,
+        config=Config(flows=4, tx_flows=4, max_frame=2048),
+    )
     for low in range(0, w.end, 1000):
         assert w.send(low, min(w.end, low + 1000)).left
     failed = until_it_leaves(w, 8000, 8900)

@@ -19,9 +19,10 @@ def seal(rng, version, key, iv, number, nonce, content_type, n_text):
     length = n_text + (16 if version == VERSION_TLS13 else 24)
     plain = rng.randbytes(n_text)
     sealed = AESGCM(key).encrypt(
-        crypto_gcm.record_nonce(version, iv, number, nonce), plain,
+        crypto_gcm.record_nonce(version, iv, number, nonce),
+        plain,
         crypto_gcm.record_aad(version, number, content_type, length),
-    )  # fmt: skip
+    )
     return plain, sealed, length
 
 
@@ -53,9 +54,18 @@ def test_pieces_sum_to_zero(version):
         rng.shuffle(parts)
         for start, end, tag_start, tag_end in parts:
             piece = gcm.open_piece(
-                key, iv, version, number, nonce, 23, length, start, sealed[start:end],
-                tag_start, sealed[n_text + tag_start : n_text + tag_end],
-            )  # fmt: skip
+                key,
+                iv,
+                version,
+                number,
+                nonce,
+                23,
+                length,
+                start,
+                sealed[start:end],
+                tag_start,
+                sealed[n_text + tag_start : n_text + tag_end],
+            )
             x ^= int.from_bytes(piece.x, "big")
             recovered[start:end] = piece.plaintext
         assert (x == 0) == (not flip)
@@ -80,9 +90,17 @@ def test_sealed_pieces_sum_to_the_tag(version):
         rng.shuffle(parts)
         for start, end, tag_start, tag_end in parts:
             piece = gcm.seal_piece(
-                key, iv, version, number, nonce, 22 + case % 2, length, start, plain[start:end],
+                key,
+                iv,
+                version,
+                number,
+                nonce,
+                22 + case % 2,
+                length,
+                start,
+                plain[start:end],
                 tag_start == 0 and tag_end > 0,
-            )  # fmt: skip
+            )
             x ^= int.from_bytes(piece.x, "big")
             ciphertext[start:end] = piece.ciphertext
         assert bytes(ciphertext) + x.to_bytes(16, "big") == sealed
@@ -110,7 +128,9 @@ def plain_x(key, iv, version, number, nonce, kind, length, at, text, tag_at, tag
     first = aad.ljust(16, b"\0") if carries_aad else bytes(16)
     lengths = (8 * len(aad)).to_bytes(8, "big") + (8 * n_text).to_bytes(8, "big")
     last = lengths if tag and tag_at == 0 else bytes(16)
-    x = int.from_bytes(crypto_gcm.ghash(prepared.h.to_bytes(16, "big"), first + whole + last), "big")
+    x = int.from_bytes(
+        crypto_gcm.ghash(prepared.h.to_bytes(16, "big"), first + whole + last), "big"
+    )
     x ^= int.from_bytes((bytes(tag_at) + tag).ljust(16, b"\0"), "big")
     if tag and tag_at == 0:
         x ^= int.from_bytes(prepared.ctr(nonce12, 1, bytes(16)), "big")
@@ -131,10 +151,18 @@ def test_sums_by_gmac_are_those_of_the_definition(version):
         a = rng.choice((0, rng.randrange(n_text + 17)))
         b = min(n_text + 16, rng.choice((n_text + 16, a + rng.randrange(1500))))
         piece = (
-            key, iv, version, rng.getrandbits(64), rng.randbytes(8), rng.choice((20, 22, 23)),
-            length, min(a, n_text), rng.randbytes(max(0, min(b, n_text) - a)),
-            max(a - n_text, 0), rng.randbytes(max(0, b - max(a, n_text))),
-        )  # fmt: skip
+            key,
+            iv,
+            version,
+            rng.getrandbits(64),
+            rng.randbytes(8),
+            rng.choice((20, 22, 23)),
+            length,
+            min(a, n_text),
+            rng.randbytes(max(0, min(b, n_text) - a)),
+            max(a - n_text, 0),
+            rng.randbytes(max(0, b - max(a, n_text))),
+        )
         assert gcm.open_piece(*piece).x == plain_x(*piece)
 
 

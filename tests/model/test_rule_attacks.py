@@ -109,9 +109,7 @@ def test_a_replayed_record_is_a_candidate_and_no_more(version):
     shown = victim.step(Step("packet", at, 2 * first.wire, True, False))
     assert shown.meta.reason == Reason.AWAITING_PROOF
     behind = at + 2 * len(first.wire)
-    assert victim.wire(behind, behind + 20).meta.reason in (
-        Reason.AWAITING_PROOF, Reason.SEARCHING
-    )
+    assert victim.wire(behind, behind + 20).meta.reason in (Reason.AWAITING_PROOF, Reason.SEARCHING)
     victim.wire(start, end)
     victim.wire(end, at)
     victim.wire(at, behind, card=False)  # the true bytes, which TCP gets

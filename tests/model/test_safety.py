@@ -69,6 +69,7 @@ def march(row: Row, count: int) -> None:
     Only the first three and the last three are walked. In between a row changes but for its
     positions and numbers no more.
     """
+
     def walk() -> None:
         assert Walk(CONFIG_WALK, row, row.walk, RECORD).run().reason is Reason.NONE
 
@@ -182,9 +183,7 @@ def test_a_mark_of_256_generations_ago_is_not_of_this_generation():
     (new,) = device.receive([frame(tcp.add(seq, 100), stream.wire[100:])])
     assert new.marked and new.meta.last_completes
     assert new.meta.generation == rx.handle.generation != old.meta.generation
-    out = rx.feed(
-        [StreamRange(p.meta.seq, p.meta.payload_length, p) for p in (old, new)]
-    )  # fmt: skip
+    out = rx.feed([StreamRange(p.meta.seq, p.meta.payload_length, p) for p in (old, new)])
     assert [type(event) for event in out] == [RecordRefused]
 
 

@@ -47,7 +47,8 @@ class Card:
         """(proven by, number) of the positions that were proven since the last call."""
         return [
             (event.proven_by, event.number)
-            for event in self.device.events() if event.kind == EventKind.RESUMED
+            for event in self.device.events()
+            if event.kind == EventKind.RESUMED
         ]
 
     def lose(self, first, last):
@@ -155,9 +156,7 @@ class Host(Victim):
     def __init__(self, stream: Stream) -> None:
         super().__init__(stream)
         self.device.tls_dev_del(self.rx.handle)
-        handle = self.device.tls_dev_add(
-            FLOW, stream.keys(0), stream.seq, options=Option.TAG_PROOF
-        )
+        handle = self.device.tls_dev_add(FLOW, stream.keys(0), stream.seq, options=Option.TAG_PROOF)
         self.rx = KtlsRx(stream.keys(0), stream.seq, handle=handle)
         self.seen = []  # events of the device
         device_event = self.rx.device_event

@@ -169,7 +169,8 @@ def test_a_header_lost_on_the_candidates_chain_restarts_the_scan(version):
     flow.send(records[3].offset + 30, records[4].offset + 30)  # the header of record 3 is lost too
     requests = flow.device.events()
     assert [(e.guess - flow.stream.seq) % 2**32 for e in requests] == [
-        records[2].offset, records[4].offset
+        records[2].offset,
+        records[4].offset,
     ]
     assert flow.send(hole, edge).marked  # arrives in front of the candidate and waits there
     assert not flow.device.events()

@@ -79,9 +79,7 @@ class Judge:
 
     def __post_init__(self):
         stream = self.stream
-        self.row = new_row(
-            self.config, 1, 0, stream.version, stream.base, 0, Option.MARK_REST
-        )
+        self.row = new_row(self.config, 1, 0, stream.version, stream.base, 0, Option.MARK_REST)
 
     def walk(self, start, end, content=None):
         stream = self.stream
@@ -101,7 +99,7 @@ class Judge:
         assert span.tag_offset + span.tag_bytes <= 16
         if span.text_bytes and span.tag_bytes:
             assert span.text_offset + span.text_bytes == text and span.tag_offset == 0
-        first = (span.text_offset if span.text_bytes else text + span.tag_offset)
+        first = span.text_offset if span.text_bytes else text + span.tag_offset
         offsets = range(first, first + span.text_bytes + span.tag_bytes)
         seen = self.fed.setdefault(span.number, set())
         assert span.first == (not seen)
@@ -122,9 +120,12 @@ class Judge:
         """Holes are disjoint and lie in open records in front of what was seen."""
         row = self.row
         holes = sorted(
-            ((delta(hole.start, self.stream.base), delta(hole.end, self.stream.base))
-             for hole in row.holes if hole),
-        )  # fmt: skip
+            (
+                (delta(hole.start, self.stream.base), delta(hole.end, self.stream.base))
+                for hole in row.holes
+                if hole
+            ),
+        )
         assert all(start < end for start, end in holes)
         assert all(a[1] <= b[0] for a, b in zip(holes, holes[1:], strict=False))
         for hole in row.holes:
@@ -237,10 +238,13 @@ def test_hostile_segments(seed, version):
     rng = random.Random(seed)
     stream = make_stream(rng, version, 20)
     config = Config(
-        record_slots=rng.randrange(1, 4), runs=rng.randrange(2, 5), window=1 << 14,
-        scan_limit=rng.choice((64, 5000, 1 << 20)), rescan_limit=rng.randrange(1, 5),
+        record_slots=rng.randrange(1, 4),
+        runs=rng.randrange(2, 5),
+        window=1 << 14,
+        scan_limit=rng.choice((64, 5000, 1 << 20)),
+        rescan_limit=rng.randrange(1, 5),
         bad_header_limit=rng.randrange(1, 4),
-    )  # fmt: skip
+    )
     judge = Judge(stream, config, honest=False)
     for _ in range(120):
         start = rng.randrange(stream.end)

@@ -81,13 +81,26 @@ def test_ipv4(tags, tcp_options, length, ip_options):
     got = parse(whole, CONFIG)
     tcp_offset = 14 + len(tags) + 20 + len(ip_options)
     offset = tcp_offset + 20 + len(tcp_options)
-    key = {"src": int.from_bytes(SRC4, "big"), "dst": int.from_bytes(DST4, "big"),
-           "sport": 40000, "dport": 443}
+    key = {
+        "src": int.from_bytes(SRC4, "big"),
+        "dst": int.from_bytes(DST4, "big"),
+        "sport": 40000,
+        "dport": 443,
+    }
     field = whole[tcp_offset + 16 : tcp_offset + 18]
     assert got == Parsed(
-        is_tcp=True, frame_bytes=len(whole), checksum_ok=True, key=FLOW_KEY.pack(key), **key,
-        seq=0x01020304, tcp_flags=0x18, payload_offset=offset, payload_length=length,
-        tcp_offset=tcp_offset, tcp_checksum=int.from_bytes(field, "little"), segment_sum=0xFFFF,
+        is_tcp=True,
+        frame_bytes=len(whole),
+        checksum_ok=True,
+        key=FLOW_KEY.pack(key),
+        **key,
+        seq=0x01020304,
+        tcp_flags=0x18,
+        payload_offset=offset,
+        payload_length=length,
+        tcp_offset=tcp_offset,
+        tcp_checksum=int.from_bytes(field, "little"),
+        segment_sum=0xFFFF,
     )
 
 
@@ -120,7 +133,11 @@ def test_ipv6(tags, extensions):
     assert (got.src, got.dst) == (int.from_bytes(SRC6, "big"), int.from_bytes(DST6, "big"))
     assert (got.payload_offset, got.payload_length) == (14 + len(tags) + 40 + size + 20, 7)
     assert FLOW_KEY.unpack(got.key) == {
-        "src": got.src, "dst": got.dst, "sport": 40000, "dport": 443, "ipv6": 1
+        "src": got.src,
+        "dst": got.dst,
+        "sport": 40000,
+        "dport": 443,
+        "ipv6": 1,
     }
 
 

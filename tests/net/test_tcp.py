@@ -69,10 +69,14 @@ def streams_of(written):
 
 PATHS = {
     "plain": DEFAULT,
-    "wraps": replace(DEFAULT, client=Side("10.9.0.2", 40000, 0xFFFFFFFF),
-                     server=Side("10.9.0.1", 443, 0xFFFFD000)),
-    "ipv6 in two tags": replace(DEFAULT, client=Side("fd00::2", 40000, 5),
-                                server=Side("fd00::1", 443, 77), vlans=(5, 6)),
+    "wraps": replace(
+        DEFAULT,
+        client=Side("10.9.0.2", 40000, 0xFFFFFFFF),
+        server=Side("10.9.0.1", 443, 0xFFFFD000),
+    ),
+    "ipv6 in two tags": replace(
+        DEFAULT, client=Side("fd00::2", 40000, 5), server=Side("fd00::1", 443, 77), vlans=(5, 6)
+    ),
     "no timestamps": replace(DEFAULT, timestamps=False),
 }
 
@@ -134,8 +138,14 @@ def test_segments_out_of_the_window_change_nothing():
 def test_nothing_behind_fin_and_rst():
     host = Host()
     host.play(conversation([], fin=False))
-    host.play([Segment("c2s", 4, b"XX"), Segment("c2s", 2, b"cd", FIN | ACK),
-               Segment("c2s", 0, b"ab"), Segment("c2s", 4, b"YY")])
+    host.play(
+        [
+            Segment("c2s", 4, b"XX"),
+            Segment("c2s", 2, b"cd", FIN | ACK),
+            Segment("c2s", 0, b"ab"),
+            Segment("c2s", 4, b"YY"),
+        ]
+    )
     assert host.streams[0]["c2s"] == b"abcd"
     host.play([Segment("s2c", 0, b"a"), Segment("s2c", 1, b"", RST), Segment("s2c", 1, b"b")])
     assert host.streams[0]["s2c"] == b"a"
@@ -144,22 +154,29 @@ def test_nothing_behind_fin_and_rst():
 
 def test_data_in_the_syn():
     host = Host()
-    host.play([Segment("c2s", -1, b"fast ", SYN), Segment("s2c", -1, b"", SYN | ACK),
-               Segment("c2s", 5, b"open")])
+    host.play(
+        [
+            Segment("c2s", -1, b"fast ", SYN),
+            Segment("s2c", -1, b"", SYN | ACK),
+            Segment("c2s", 5, b"open"),
+        ]
+    )
     assert host.streams[0]["c2s"] == b"fast open"
 
 
 def isn(path, value):
-    return replace(path, client=replace(path.client, isn=value),
-                   server=replace(path.server, isn=value + 777))
+    return replace(
+        path, client=replace(path.client, isn=value), server=replace(path.server, isn=value + 777)
+    )
 
 
 def test_ports_used_again():
     host = Host()
     written = [flights(seed, 4) for seed in range(3)]
     for i, some in enumerate(written):
-        host.play(conversation(some, isn(DEFAULT, i * 1_000_000_000)),
-                  isn(DEFAULT, i * 1_000_000_000))
+        host.play(
+            conversation(some, isn(DEFAULT, i * 1_000_000_000)), isn(DEFAULT, i * 1_000_000_000)
+        )
         host.play(conversation([])[:1], isn(DEFAULT, 0))  # a late copy of the first SYN
     assert host.streams == [streams_of(some) for some in written]
 

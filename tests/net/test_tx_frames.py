@@ -71,9 +71,12 @@ def test_a_sum_of_zero_is_written_as_zero():
 def test_a_fin_is_seen():
     assert split(sent(tcp_frames.DEFAULT, b"last", flags=ACK | FIN)).fin
     assert split(sent(tcp_frames.DEFAULT, b"", flags=ACK | FIN)) == Segment(
-        sent(tcp_frames.DEFAULT, b"", flags=ACK | FIN), 1001, b"", ACK | FIN,
+        sent(tcp_frames.DEFAULT, b"", flags=ACK | FIN),
+        1001,
+        b"",
+        ACK | FIN,
         split(sent(tcp_frames.DEFAULT, b"")).key,
-    )  # fmt: skip
+    )
 
 
 def test_what_is_no_segment_is_refused():

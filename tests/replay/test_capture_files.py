@@ -48,9 +48,11 @@ def interface(order="<", linktype=1, resolution=None, offset=None):
 
 def enhanced(frame, ticks, number=0, order="<"):
     size = len(frame)
-    return block(order, 6, struct.pack(
-        order + "IIIII", number, ticks >> 32, ticks & 0xFFFFFFFF, size, size
-    ) + frame)
+    return block(
+        order,
+        6,
+        struct.pack(order + "IIIII", number, ticks >> 32, ticks & 0xFFFFFFFF, size, size) + frame,
+    )
 
 
 def contents(capture):
@@ -104,9 +106,13 @@ def test_pcapng_of_dpkt():
     assert [packet.time for packet in capture.packets] == [5.5 + i for i in range(5)]
 
 
-@pytest.mark.parametrize("data", [
-    pcap(), section("<") + interface() + b"".join(enhanced(f, 1) for f in FRAMES),
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        pcap(),
+        section("<") + interface() + b"".join(enhanced(f, 1) for f in FRAMES),
+    ],
+)
 @pytest.mark.parametrize("zipped", [False, True])
 def test_cut_anywhere(data, zipped):
     """What is whole is kept, in the order of the file, and a warning tells of the rest."""
@@ -140,13 +146,32 @@ def test_damaged_in_the_middle():
     assert parse_capture(bytes(zipped)).warnings
 
 
-@pytest.mark.parametrize(("data", "text"), [
-    (b"", "empty"), (b"GIF89a", "neither"), (pcap(linktype=113), "113 is not Ethernet"),
-    (pcap()[:20], "cut short"), (gzip.compress(b"", mtime=0), "empty"),
-    (b"\x1f\x8b\x08" + b"\xff" * 9, "gzip"), (section("<")[:20], "cut short"),
-    (section("<") + interface(linktype=101) + enhanced(b"x" * 60, 1), "no interface is Ethernet"),
-], ids=["empty", "gif", "linktype", "short pcap", "empty gzip", "bad gzip", "short pcapng",
-        "no Ethernet"])
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"", "empty"),
+        (b"GIF89a", "neither"),
+        (pcap(linktype=113), "113 is not Ethernet"),
+        (pcap()[:20], "cut short"),
+        (gzip.compress(b"", mtime=0), "empty"),
+        (b"\x1f\x8b\x08" + b"\xff" * 9, "gzip"),
+        (section("<")[:20], "cut short"),
+        (
+            section("<") + interface(linktype=101) + enhanced(b"x" * 60, 1),
+            "no interface is Ethernet",
+        ),
+    ],
+    ids=[
+        "empty",
+        "gif",
+        "linktype",
+        "short pcap",
+        "empty gzip",
+        "bad gzip",
+        "short pcapng",
+        "no Ethernet",
+    ],
+)
 def test_errors(data, text, tmp_path):
     path = tmp_path / "x.pcap"
     path.write_bytes(data)
@@ -169,17 +194,27 @@ GOOD = f"CLIENT_RANDOM {'ab' * 32} {'cd' * 48}"
 
 def test_keylog_lines(tmp_path):
     path = tmp_path / "keys"
-    path.write_bytes(b"\xef\xbb\xbf# comment\r\n\n" + GOOD.encode() + b"\r\n" + "\n".join([
-        f"CLIENT_TRAFFIC_SECRET_0 {'AB' * 32} {'EF' * 32}",
-        f"SERVER_TRAFFIC_SECRET_0 {'ab' * 32} {'12' * 48}",
-        f"CLIENT_TRAFFIC_SECRET_N {'ab' * 32} {'ef' * 32}",
-        f"SERVER_TRAFFIC_SECRET_1 {'ab' * 32} {'ef' * 32}",
-        f"EXPORTER_SECRET {'ab' * 32} {'ef' * 32}",
-        f"CLIENT_RANDOM {'ab' * 32} {'cd' * 47}",  # junk from here on
-        f"CLIENT_RANDOM {'ab' * 31} {'cd' * 48}",
-        f"CLIENT_RANDOM {'zz' * 32} {'cd' * 48}",
-        "CLIENT_RANDOM", "garbage", f"NO_LABEL {'ab' * 32} {'cd' * 48}", "\x00\xff\u0660",
-    ]).encode())
+    path.write_bytes(
+        b"\xef\xbb\xbf# comment\r\n\n"
+        + GOOD.encode()
+        + b"\r\n"
+        + "\n".join(
+            [
+                f"CLIENT_TRAFFIC_SECRET_0 {'AB' * 32} {'EF' * 32}",
+                f"SERVER_TRAFFIC_SECRET_0 {'ab' * 32} {'12' * 48}",
+                f"CLIENT_TRAFFIC_SECRET_N {'ab' * 32} {'ef' * 32}",
+                f"SERVER_TRAFFIC_SECRET_1 {'ab' * 32} {'ef' * 32}",
+                f"EXPORTER_SECRET {'ab' * 32} {'ef' * 32}",
+                f"CLIENT_RANDOM {'ab' * 32} {'cd' * 47}",  # junk from here on
+                f"CLIENT_RANDOM {'ab' * 31} {'cd' * 48}",
+                f"CLIENT_RANDOM {'zz' * 32} {'cd' * 48}",
+                "CLIENT_RANDOM",
+                "garbage",
+                f"NO_LABEL {'ab' * 32} {'cd' * 48}",
+                "\x00\xff\u0660",
+            ]
+        ).encode()
+    )
     log = Keylog.read(path)
     assert len(log) == 3 and log.ignored == 7
     random = b"\xab" * 32

@@ -45,8 +45,10 @@ def test_capture(name):
         for direction in ("c2s", "s2c"):
             got, expected = truth[direction], connection[direction]
             authenticated = [
-                record for record in got.records
-                if record.outcome is Outcome.OK and record.epoch > 0
+                record
+                for record in got.records
+                if record.outcome is Outcome.OK
+                and record.epoch > 0
                 and not (record.outer_type == 20 and truth.tls.version == "1.3")
             ]
             assert got.stream_bytes == expected["stream_bytes"]

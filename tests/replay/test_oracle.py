@@ -49,8 +49,12 @@ def test_lossy_path(version, seed, tmp_path):
         if version == "1.3" and chance.random() < 0.2:
             run.key_update(chance.choice(BOTH), chance.random() < 0.5)
     talk(run)
-    path = replace(DEFAULT, client=Side("fd00::2", 40000, 0xFFFFF000), vlans=(7,) * (seed % 3),
-                   server=Side("fd00::1", 443, 3))
+    path = replace(
+        DEFAULT,
+        client=Side("fd00::2", 40000, 0xFFFFF000),
+        vlans=(7,) * (seed % 3),
+        server=Side("fd00::1", 443, 3),
+    )
     segments = impair(conversation(run.flights, path, random_cut(seed, 200)), seed, 0.1, 0.1, 0.1)
     file = write_pcap(tmp_path / "x.pcap", frames(segments, path))
     truths = decode_capture(read_capture(file).packets, Keylog.parse(run.keylog))

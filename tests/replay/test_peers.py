@@ -75,8 +75,13 @@ def free_port() -> int:
 @contextlib.contextmanager
 def serving(command, port, **options):
     """A server, once it listens."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, **options)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **options,
+    )
     try:
         end = time.monotonic() + TIMEOUT
         while True:
@@ -141,9 +146,18 @@ def test_curl_and_nginx(tmp_path, version):
     with serving(nginx(tmp_path, port), port):
         relay = Relay(port)
         done = subprocess.run(
-            ["curl", "-sk", "--http1.1", f"--tlsv{version}", "--tls-max", version,
-             f"https://127.0.0.1:{relay.port}/data.bin"],
-            env=os.environ | {"SSLKEYLOGFILE": str(keys)}, capture_output=True, timeout=TIMEOUT,
+            [
+                "curl",
+                "-sk",
+                "--http1.1",
+                f"--tlsv{version}",
+                "--tls-max",
+                version,
+                f"https://127.0.0.1:{relay.port}/data.bin",
+            ],
+            env=os.environ | {"SSLKEYLOGFILE": str(keys)},
+            capture_output=True,
+            timeout=TIMEOUT,
             check=True,
         )
     assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(DATA).digest()
@@ -151,24 +165,47 @@ def test_curl_and_nginx(tmp_path, version):
     assert connection["version"] == version
 
 
-@pytest.mark.parametrize(("version", "priority"), [
-    ("1.2", "NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM"),
-    ("1.3", "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM"),
-])
+@pytest.mark.parametrize(
+    ("version", "priority"),
+    [
+        ("1.2", "NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM"),
+        ("1.3", "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM"),
+    ],
+)
 def test_gnutls_client_and_openssl_server(tmp_path, version, priority):
     requirements.programs("gnutls-cli", "openssl")
     port, keys = free_port(), tmp_path / "keys"
     certificate_file, key_file = certificate()
     (tmp_path / "data.bin").write_bytes(DATA)
-    server = ["openssl", "s_server", "-quiet", "-accept", f"127.0.0.1:{port}", "-WWW",
-              "-cert", str(certificate_file), "-key", str(key_file)]
+    server = [
+        "openssl",
+        "s_server",
+        "-quiet",
+        "-accept",
+        f"127.0.0.1:{port}",
+        "-WWW",
+        "-cert",
+        str(certificate_file),
+        "-key",
+        str(key_file),
+    ]
     with serving(server, port, cwd=tmp_path):
         relay = Relay(port)
         done = subprocess.run(
-            ["gnutls-cli", "--insecure", "--logfile=/dev/null", f"--priority={priority}",
-             "-p", str(relay.port), "127.0.0.1"],
-            input=b"GET /data.bin HTTP/1.0\r\n\r\n", capture_output=True, timeout=TIMEOUT,
-            env=os.environ | {"SSLKEYLOGFILE": str(keys)}, check=False,
+            [
+                "gnutls-cli",
+                "--insecure",
+                "--logfile=/dev/null",
+                f"--priority={priority}",
+                "-p",
+                str(relay.port),
+                "127.0.0.1",
+            ],
+            input=b"GET /data.bin HTTP/1.0\r\n\r\n",
+            capture_output=True,
+            timeout=TIMEOUT,
+            env=os.environ | {"SSLKEYLOGFILE": str(keys)},
+            check=False,
         )
     assert done.returncode == 0, done.stderr
     connection = check(relay.wait(), keys.read_text(), b"GET /data.bin", DATA)
@@ -180,15 +217,32 @@ def test_openssl_client_and_gnutls_server(tmp_path, version):
     requirements.programs("gnutls-serv", "openssl")
     port, keys = free_port(), tmp_path / "keys"
     certificate_file, key_file = certificate()
-    server = ["gnutls-serv", "--echo", "--quiet", "-p", str(port),
-              f"--x509certfile={certificate_file}", f"--x509keyfile={key_file}"]
+    server = [
+        "gnutls-serv",
+        "--echo",
+        "--quiet",
+        "-p",
+        str(port),
+        f"--x509certfile={certificate_file}",
+        f"--x509keyfile={key_file}",
+    ]
     lines = b"".join(DATA[i : i + 700].hex().encode() + b"\n" for i in range(0, 70_000, 700))
     with serving(server, port):
         relay = Relay(port)
         client = subprocess.Popen(
-            ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{relay.port}",
-             "-keylogfile", str(keys), f"-tls{version.replace('.', '_')}"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            [
+                "openssl",
+                "s_client",
+                "-quiet",
+                "-connect",
+                f"127.0.0.1:{relay.port}",
+                "-keylogfile",
+                str(keys),
+                f"-tls{version.replace('.', '_')}",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         client.stdin.write(lines)
         client.stdin.flush()

@@ -52,8 +52,11 @@ def test_what_is_cut():
     """Sound TCP segments that are too long, and nothing else."""
     long = Segment("c2s", 0, bytes(10_000))
     frames = [
-        Segment("c2s", 0, bytes(1000)).frame(IPV4), long.frame(IPV4), long.frame(IPV4, True),
-        bytes(10_000), b"",
+        Segment("c2s", 0, bytes(1000)).frame(IPV4),
+        long.frame(IPV4),
+        long.frame(IPV4, True),
+        bytes(10_000),
+        b"",
     ]
     packets = [Packet(i, i / 2, f, len(f)) for i, f in enumerate(frames)]
     heads = [parse(f, HOST) for f in frames]

@@ -39,10 +39,17 @@ class Both(wiring.Component):
         m.submodules.store = store = Memory(shape=4, depth=16, init=[])
         read, write = store.read_port(domain="comb"), store.write_port()
         m.d.comb += [
-            left.a.eq(self.a), left.b.eq(right.y), right.a.eq(self.a), right.b.eq(left.y),
-            self.y.eq(left.y), read.addr.eq(self.at), self.word.eq(read.data),
-            write.addr.eq(self.at), write.data.eq(self.a), write.en.eq(self.a[7]),
-        ]  # fmt: skip
+            left.a.eq(self.a),
+            left.b.eq(right.y),
+            right.a.eq(self.a),
+            right.b.eq(left.y),
+            self.y.eq(left.y),
+            read.addr.eq(self.at),
+            self.word.eq(read.data),
+            write.addr.eq(self.at),
+            write.data.eq(self.a),
+            write.en.eq(self.a[7]),
+        ]
         return m
 
 
@@ -61,8 +68,10 @@ def test_what_can_be_counted_by_hand():
 def test_the_table_names_parts_by_level():
     part = area.Part("all", 1, 2, 3, [area.Part("b", 10, 0, 0), area.Part("a", 0, 20, 0)])
     assert [(level, one.name) for level, one in area.rows(part, 1)] == [
-        (0, "all"), (1, "a"), (1, "b"),
-    ]  # fmt: skip
+        (0, "all"),
+        (1, "a"),
+        (1, "b"),
+    ]
     assert part.whole == (11, 22, 3)
     assert area.table(part, 1).row_count == 3
 

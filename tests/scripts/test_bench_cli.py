@@ -16,8 +16,14 @@ from sealane.sim import transport
 
 SIZES = (2000, 64)
 PACKETS = 20
-SIDE = ["payload_bytes", "cycles", "bits_per_clock", "width_bits", "efficiency",
-        "input_stall_cycles"]  # fmt: skip
+SIDE = [
+    "payload_bytes",
+    "cycles",
+    "bits_per_clock",
+    "width_bits",
+    "efficiency",
+    "input_stall_cycles",
+]
 NAMES = ["direction", "version", "key_bits", "record_bytes", "segment_bytes", "flows", "pattern"]
 
 
@@ -34,8 +40,14 @@ class Timed(ModelTransport):
         pass
 
     def stats(self):
-        return {"first_in": 101, "last_out": 4100, "stall_cycles": 400,
-                "tx_first_in": 1, "tx_last_out": 3200, "tx_stall_cycles": 1600}  # fmt: skip
+        return {
+            "first_in": 101,
+            "last_out": 4100,
+            "stall_cycles": 400,
+            "tx_first_in": 1,
+            "tx_last_out": 3200,
+            "tx_stall_cycles": 1600,
+        }
 
 
 @pytest.fixture
@@ -60,8 +72,10 @@ def test_report(small, tmp_path, capsys, direction):
     assert report["schema"] == "sealane.bench/1"
     assert report["config"]["tx_flows"] == (0 if direction == "rx" else Config().flows)
     patterns = ("in-order",) if direction == "rx" else ("in-order", "5% again")
-    found = [(c["record_bytes"], c["version"], c["key_bits"], c["flows"], c["pattern"])
-             for c in report["cases"]]  # fmt: skip
+    found = [
+        (c["record_bytes"], c["version"], c["key_bits"], c["flows"], c["pattern"])
+        for c in report["cases"]
+    ]
     assert found == list(itertools.product(SIZES, ("1.2", "1.3"), (128, 256), (1, 8), patterns))
     of_both = ["rx", "tx"] if direction == "both" else []
     of_transmit = [] if direction == "rx" else ["again", "by_way"]
@@ -140,16 +154,19 @@ def test_wrong_results_have_no_speed(small, monkeypatch, capsys, change, said):
     assert shown.out == "" and said in shown.err and len(shown.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--packets", "0"],
-    ["--direction", "both", "--packets", "-3"],
-    ["--direction", "tx", "--packets", "65536"],
-    ["--direction", "tx", "--tx-flows", "3"],
-    ["--direction", "both", "--tx-ring-words", "4096"],
-    ["--tx-flows", "1"],
-    ["--direction", "tx", "--capture", "x.pcap"],
-    ["--keylog", "x.keys"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--packets", "0"],
+        ["--direction", "both", "--packets", "-3"],
+        ["--direction", "tx", "--packets", "65536"],
+        ["--direction", "tx", "--tx-flows", "3"],
+        ["--direction", "both", "--tx-ring-words", "4096"],
+        ["--tx-flows", "1"],
+        ["--direction", "tx", "--capture", "x.pcap"],
+        ["--keylog", "x.keys"],
+    ],
+)
 def test_arguments_that_make_no_sense(arguments, capsys):
     """One line and status 2, before anything is built."""
     assert main(["bench", *arguments]) == 2

@@ -48,7 +48,9 @@ def test_every_test_that_a_page_names_exists(page):
 
 def test_a_test_that_is_not_there_is_found(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("`tests/scripts/test_docs.py::missing`, `tests/none.py`, `tests/scripts/test_docs.py::none`")
+    page.write_text(
+        "`tests/scripts/test_docs.py::missing`, `tests/none.py`, `tests/scripts/test_docs.py::none`"
+    )
     assert missing(page) == ["tests/none.py::", "tests/scripts/test_docs.py::none"]
 
 

@@ -60,12 +60,29 @@ def test_every_option_has_a_flag():
 @pytest.mark.parametrize("options", CHOICES)
 def test_replay_tells_device_host_and_report(options, told, tmp_path):
     report, capture = tmp_path / "r.json", CAPTURES / f"{NAME}.pcap.gz"
-    assert main(["replay", str(capture), "--keylog", str(CAPTURES / f"{NAME}.keys"),
-                 "--engine", "model", "--report", str(report), *flags(options)]) == 0
+    assert (
+        main(
+            [
+                "replay",
+                str(capture),
+                "--keylog",
+                str(CAPTURES / f"{NAME}.keys"),
+                "--engine",
+                "model",
+                "--report",
+                str(report),
+                *flags(options),
+            ]
+        )
+        == 0
+    )
     assert told == {"device": [options] * 2, "host": [Option.ONE_BIT in options] * 2}
     got = json.loads(report.read_text())
-    named = {key: value for key, value in got.items()
-             if key not in ("schema", "capture", "engine", "errors", "events", "connections")}
+    named = {
+        key: value
+        for key, value in got.items()
+        if key not in ("schema", "capture", "engine", "errors", "events", "connections")
+    }
     assert named == keys(options)
     for way in WAYS:
         rx = got["connections"][0][way]["rx"]
@@ -78,8 +95,20 @@ def test_sweep_tells_device_host_and_report(options, told, tmp_path, capsys):
     out = tmp_path / "s.json"
     assert main([*SWEEP, "--json", str(out), *flags(options)]) == 0
     assert told == {"device": [options], "host": [Option.ONE_BIT in options]}
-    plain = {"device", "engine", "loss", "reorder", "runs", "slots", "seed", "records", "whole",
-             "partial", "none", "wrong_marks"}
+    plain = {
+        "device",
+        "engine",
+        "loss",
+        "reorder",
+        "runs",
+        "slots",
+        "seed",
+        "records",
+        "whole",
+        "partial",
+        "none",
+        "wrong_marks",
+    }
     for point in json.loads(out.read_text())["points"]:
         assert {k: v for k, v in point.items() if k not in plain} == keys(options)
         assert (point["records"], point["wrong_marks"]) == (30, 0)
@@ -118,21 +147,25 @@ class MoreProofs(IntEnum):
     ORACLE = 9
 
 
-@pytest.mark.parametrize(("options", "counts", "names"), [
-    (Option.NONE, {}, ["software", "walk"]),
-    (Option.NONE, {1: 2}, ["software", "walk"]),
-    (Option.NONE, {9: 1}, ["software", "walk", "oracle"]),
-    (Option.TAG_PROOF, {}, ["software", "walk", "oracle"]),
-    (Option.ONE_BIT | Option.MARK_REST, {2: 1}, ["software", "walk"]),
-])
+@pytest.mark.parametrize(
+    ("options", "counts", "names"),
+    [
+        (Option.NONE, {}, ["software", "walk"]),
+        (Option.NONE, {1: 2}, ["software", "walk"]),
+        (Option.NONE, {9: 1}, ["software", "walk", "oracle"]),
+        (Option.TAG_PROOF, {}, ["software", "walk", "oracle"]),
+        (Option.ONE_BIT | Option.MARK_REST, {2: 1}, ["software", "walk"]),
+    ],
+)
 def test_proofs_are_named_as_in_the_contract(options, counts, names, monkeypatch):
     monkeypatch.setattr(host, "ProvenBy", MoreProofs)
     one = host.HostDirection.__new__(host.HostDirection)
     one.options, one.counts = options, host.RxCounts(proven_by=Counter(counts))
     got = one.proven_by()
     assert list(got) == names
-    assert got == {by.name.lower(): counts.get(by, 0) for by in MoreProofs
-                   if by.name.lower() in names}
+    assert got == {
+        by.name.lower(): counts.get(by, 0) for by in MoreProofs if by.name.lower() in names
+    }
 
 
 def test_only_the_tag_needs_an_option():

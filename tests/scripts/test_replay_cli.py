@@ -20,21 +20,48 @@ SEALANE = Path(sys.executable).parent / "sealane"
 
 # Every member of a direction's `rx` by the schema sealane.replay/1, with its type.
 RX = {
-    "app_bytes": int, "app_sha256": str, "app_records": int, "other_records": int,
-    "refused_records": int, "records_full": int, "records_partial": int, "records_none": int,
-    "closed_records": int, "segments": int, "segments_decrypted": int, "reasons": dict,
-    "resync": dict, "parks": int, "key_updates": int, "marks_undone": int,
-    "verdict_mismatch": int, "wrong_marks": int, "leftover_bytes": int,
-    "app_bytes_decrypted": int, "app_bytes_full": int,
+    "app_bytes": int,
+    "app_sha256": str,
+    "app_records": int,
+    "other_records": int,
+    "refused_records": int,
+    "records_full": int,
+    "records_partial": int,
+    "records_none": int,
+    "closed_records": int,
+    "segments": int,
+    "segments_decrypted": int,
+    "reasons": dict,
+    "resync": dict,
+    "parks": int,
+    "key_updates": int,
+    "marks_undone": int,
+    "verdict_mismatch": int,
+    "wrong_marks": int,
+    "leftover_bytes": int,
+    "app_bytes_decrypted": int,
+    "app_bytes_full": int,
 }
-EVENT = ["packet", "time", "connection", "dir", "kind", "lost_at", "guess", "proven_by",
-         "resumed_at"]
+EVENT = [
+    "packet",
+    "time",
+    "connection",
+    "dir",
+    "kind",
+    "lost_at",
+    "guess",
+    "proven_by",
+    "resumed_at",
+]
 
 
 def sealane(*arguments):
     """Runs the installed command."""
     return subprocess.run(
-        [SEALANE, "replay", *map(str, arguments)], capture_output=True, text=True, timeout=120,
+        [SEALANE, "replay", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
         check=False,
     )
 
@@ -50,8 +77,19 @@ def refused(*arguments):
 
 def test_report_plaintext_and_picture(tmp_path):
     report, plain, picture = tmp_path / "r.json", tmp_path / "plain", tmp_path / "p.png"
-    done = sealane(CAPTURE, "--keylog", KEYS, "--engine", "model", "--report", report,
-                   "--plaintext", plain, "--plot", picture)
+    done = sealane(
+        CAPTURE,
+        "--keylog",
+        KEYS,
+        "--engine",
+        "model",
+        "--report",
+        report,
+        "--plaintext",
+        plain,
+        "--plot",
+        picture,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout, "no colours and no progress in a pipe"
     assert NAME in done.stdout and "0 c2s       12   100%    0%    0%      147" in done.stdout
@@ -66,15 +104,34 @@ def test_report_plaintext_and_picture(tmp_path):
 def test_report_follows_the_schema(tmp_path):
     report = tmp_path / "r.json"
     name = "l3_tls13_aes256_loss3_srv"
-    assert sealane(CAPTURES / f"{name}.pcap.gz", "--keylog", CAPTURES / f"{name}.keys",
-                   "--engine", "model", "--report", report).returncode == 0
+    assert (
+        sealane(
+            CAPTURES / f"{name}.pcap.gz",
+            "--keylog",
+            CAPTURES / f"{name}.keys",
+            "--engine",
+            "model",
+            "--report",
+            report,
+        ).returncode
+        == 0
+    )
     got = json.loads(report.read_text())
     assert list(got) == ["schema", "capture", "engine", "errors", "events", "connections"]
     assert (got["schema"], got["engine"]) == ("sealane.replay/1", "model")
     for connection in got["connections"]:
         assert list(connection) == [
-            "index", "client", "client_port", "server", "server_port", "version", "cipher",
-            "offloaded", "reason", "c2s", "s2c",
+            "index",
+            "client",
+            "client_port",
+            "server",
+            "server_port",
+            "version",
+            "cipher",
+            "offloaded",
+            "reason",
+            "c2s",
+            "s2c",
         ]
         for way in WAYS:
             rx = connection[way]["rx"]
@@ -110,17 +167,28 @@ def test_key_log_without_keys(tmp_path):
 
 
 def test_output_that_cannot_be_written(tmp_path):
-    line = refused(CAPTURE, "--keylog", KEYS, "--engine", "model",
-                   "--report", tmp_path / "no" / "r.json")
+    line = refused(
+        CAPTURE, "--keylog", KEYS, "--engine", "model", "--report", tmp_path / "no" / "r.json"
+    )
     assert "r.json" in line
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--report", "."], ["--report", "no/r.json"], ["--packets", "."], ["--packets", "no/p.csv"],
-    ["--report", CAPTURE], ["--packets", KEYS], ["--waves", "no/x.fst"],
-    ["--plot", "."], ["--plot", "no/p.png"],
-    ["--plot", "p.docx"], ["--plaintext", KEYS],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--report", "."],
+        ["--report", "no/r.json"],
+        ["--packets", "."],
+        ["--packets", "no/p.csv"],
+        ["--report", CAPTURE],
+        ["--packets", KEYS],
+        ["--waves", "no/x.fst"],
+        ["--plot", "."],
+        ["--plot", "no/p.png"],
+        ["--plot", "p.docx"],
+        ["--plaintext", KEYS],
+    ],
+)
 def test_outputs_are_looked_at_before_the_work(arguments):
     assert str(arguments[1]) in refused(CAPTURE, "--keylog", KEYS, "--engine", "model", *arguments)
 
@@ -130,8 +198,9 @@ def test_file_names_are_only_names(tmp_path):
     name = os.fsdecode(b"a[red]$_{$\xff\nb.pcap")
     (tmp_path / name).write_bytes(gzip.decompress(CAPTURE.read_bytes())[:200_000])
     report, plot = tmp_path / "r.json", tmp_path / "picture"
-    done = sealane(tmp_path / name, "--keylog", KEYS, "--engine", "model", "--report", report,
-                   "--plot", plot)
+    done = sealane(
+        tmp_path / name, "--keylog", KEYS, "--engine", "model", "--report", report, "--plot", plot
+    )
     assert done.returncode == 0 and "[red]" in done.stdout
     assert json.loads(report.read_text())["capture"] == "a[red]$_{$?\nb.pcap"
     assert plot.read_bytes().startswith(b"\x89PNG")
@@ -157,10 +226,15 @@ def test_no_file_is_written_twice_or_read_and_written(tmp_path):
     assert sealane(CAPTURE, *common, "--report", os.devnull, "--packets", os.devnull).stderr == ""
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--engine", "fpga"], ["--confirm-delay", "x"], ["--confirm-delay", "-1"],
-    ["--engine", "model", "--waves", "x.fst"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--engine", "fpga"],
+        ["--confirm-delay", "x"],
+        ["--confirm-delay", "-1"],
+        ["--engine", "model", "--waves", "x.fst"],
+    ],
+)
 def test_arguments_that_make_no_sense(arguments):
     refused(CAPTURE, "--keylog", KEYS, *arguments)
 

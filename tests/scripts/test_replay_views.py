@@ -50,14 +50,16 @@ def test_bytes_that_the_hardware_decrypted(name):
             app = truth[way].accepted(True)
             rx = result.report["connections"][index][way]["rx"]
             assert rx["app_bytes_decrypted"] == sum(
-                owner[at] for r in app
+                owner[at]
+                for r in app
                 for at in range(r.offset + header, r.offset + header + len(r.plaintext))
             )
             done = whole(result, index, way)
             assert rx["app_bytes_full"] == sum(len(r.plaintext) for r in app if r.offset in done)
     offloaded = any(c["offloadable"] for c in truth_of(name)["connections"])
-    decrypted = [c[w]["rx"]["app_bytes_decrypted"] for c in result.report["connections"]
-                 for w in WAYS]
+    decrypted = [
+        c[w]["rx"]["app_bytes_decrypted"] for c in result.report["connections"] for w in WAYS
+    ]
     assert any(decrypted) == offloaded
 
 
@@ -65,8 +67,21 @@ def test_bytes_that_the_hardware_decrypted(name):
 def test_a_line_for_each_packet(name, tmp_path, capsys):
     """Numbers as another reader of the capture finds them; reasons summed as in the report."""
     listing, capture = tmp_path / "p.csv", CAPTURES / f"{name}.pcap.gz"
-    assert main(["replay", str(capture), "--keylog", str(CAPTURES / f"{name}.keys"),
-                 "--engine", "model", "--packets", str(listing)]) == 0
+    assert (
+        main(
+            [
+                "replay",
+                str(capture),
+                "--keylog",
+                str(CAPTURES / f"{name}.keys"),
+                "--engine",
+                "model",
+                "--packets",
+                str(listing),
+            ]
+        )
+        == 0
+    )
     assert capsys.readouterr().err == ""
     with listing.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -110,16 +125,20 @@ def test_shares_reasons_and_resyncs_in_80_columns():
         own = [row[2:] for row in rows if row[:2] == ["0", way]]
         records, size = rx["app_records"], rx["app_bytes"]
         assert own[0] == [
-            str(records), *(share(rx[f"records_{how}"], records) for how in
-                            ("full", "partial", "none")),
-            str(rx["segments"]), share(rx["segments_decrypted"], rx["segments"]),
-            str(size), share(rx["app_bytes_decrypted"], size), share(rx["app_bytes_full"], size),
+            str(records),
+            *(share(rx[f"records_{how}"], records) for how in ("full", "partial", "none")),
+            str(rx["segments"]),
+            share(rx["segments_decrypted"], rx["segments"]),
+            str(size),
+            share(rx["app_bytes_decrypted"], size),
+            share(rx["app_bytes_full"], size),
         ]
         assert own[1][0] == str(rx["segments"] - rx["segments_decrypted"])
     every = [row[1:] for row in rows if row[:1] == ["all"]]
     assert every[0][0] == str(sum(rx["app_records"] for rx in ways))
-    assert every[0][1] == share(sum(rx["records_full"] for rx in ways),
-                                sum(rx["app_records"] for rx in ways))
+    assert every[0][1] == share(
+        sum(rx["records_full"] for rx in ways), sum(rx["app_records"] for rx in ways)
+    )
     assert every[1][0] == str(sum(rx["segments"] - rx["segments_decrypted"] for rx in ways))
     for event in report["events"]:
         if event["kind"] == "resumed":
@@ -147,37 +166,63 @@ def test_nothing_to_show():
     assert printed(report) == ["x: receive, model engine", "no TCP connection in the capture"]
 
 
-@pytest.mark.parametrize(("part", "all_", "text"), [
-    (0, 0, "-"), (0, 9, "0%"), (9, 9, "100%"), (1, 3, "33.3%"), (9999, 10_000, "99.9%"),
-    (1, 10_000, "0.1%"),
-])
+@pytest.mark.parametrize(
+    ("part", "all_", "text"),
+    [
+        (0, 0, "-"),
+        (0, 9, "0%"),
+        (9, 9, "100%"),
+        (1, 3, "33.3%"),
+        (9999, 10_000, "99.9%"),
+        (1, 10_000, "0.1%"),
+    ],
+)
 def test_all_and_nothing_are_said_only_where_it_is_so(part, all_, text):
     assert share(part, all_) == text
 
 
 def event(kind, packet, guess=None, lost_at=None, proven_by=None, resumed_at=None, way="c2s"):
-    return {"packet": packet, "time": packet / 10, "connection": 0, "dir": way, "kind": kind,
-            "lost_at": lost_at, "guess": guess, "proven_by": proven_by, "resumed_at": resumed_at}
+    return {
+        "packet": packet,
+        "time": packet / 10,
+        "connection": 0,
+        "dir": way,
+        "kind": kind,
+        "lost_at": lost_at,
+        "guess": guess,
+        "proven_by": proven_by,
+        "resumed_at": resumed_at,
+    }
 
 
 def test_a_resync_from_its_question_to_its_proof():
-    found = resyncs([
-        event("installed", 0, resumed_at=5),
-        event("resync_request", 1, 100, 50),
-        event("resync_request", 2, 100, 60, way="s2c"),
-        event("resync_confirmed", 3, 100),
-        event("resumed", 4, 100, 50, "software", 200),
-        event("resync_request", 5, 300, 250),
-        event("resync_request", 6, 400, 300),
-        event("resync_refused", 7, 400),
-        event("resumed", 8, 500, 450, "walk", 600),
-        event("resync_request", 9, 700, 650),
-        event("given_up", 10, lost_at=650),
-        event("given_up", 11, lost_at=800),
-    ])
+    found = resyncs(
+        [
+            event("installed", 0, resumed_at=5),
+            event("resync_request", 1, 100, 50),
+            event("resync_request", 2, 100, 60, way="s2c"),
+            event("resync_confirmed", 3, 100),
+            event("resumed", 4, 100, 50, "software", 200),
+            event("resync_request", 5, 300, 250),
+            event("resync_request", 6, 400, 300),
+            event("resync_refused", 7, 400),
+            event("resumed", 8, 500, 450, "walk", 600),
+            event("resync_request", 9, 700, 650),
+            event("given_up", 10, lost_at=650),
+            event("given_up", 11, lost_at=800),
+        ]
+    )
     assert [
-        (one["dir"], one["packet"], one["lost_at"], one["guess"], one["proven_by"],
-         one["resumed_in"], one["resumed_at"]) for one in found
+        (
+            one["dir"],
+            one["packet"],
+            one["lost_at"],
+            one["guess"],
+            one["proven_by"],
+            one["resumed_in"],
+            one["resumed_at"],
+        )
+        for one in found
     ] == [
         ("c2s", 1, 50, 100, "software", 4, 200),
         ("s2c", 2, 60, 100, "not proven", None, None),

@@ -15,8 +15,18 @@ from sealane.scripts.sweep.picture import draw
 
 SMALL = ["sweep", "--record-bytes", "2000", "--window", "16"]
 FIELDS = [
-    "device", "engine", "loss", "reorder", "runs", "slots", "seed", "records", "whole", "partial",
-    "none", "wrong_marks",
+    "device",
+    "engine",
+    "loss",
+    "reorder",
+    "runs",
+    "slots",
+    "seed",
+    "records",
+    "whole",
+    "partial",
+    "none",
+    "wrong_marks",
 ]
 
 
@@ -28,15 +38,31 @@ def swept(tmp_path, *arguments):
 
 def test_report(tmp_path, capsys):
     """Every combination, ours and the in-order device on the same arrivals."""
-    report = swept(tmp_path, "--loss", "0,2.5", "--reorder", "0,20", "--runs", "4,8",
-                   "--slots", "2,3", "--records", "60", "--jobs", "1", "--seed", "7")
+    report = swept(
+        tmp_path,
+        "--loss",
+        "0,2.5",
+        "--reorder",
+        "0,20",
+        "--runs",
+        "4,8",
+        "--slots",
+        "2,3",
+        "--records",
+        "60",
+        "--jobs",
+        "1",
+        "--seed",
+        "7",
+    )
     assert list(report) == ["schema", "points"]
     assert report["schema"] == "sealane.sweep/1"
     points = report["points"]
     assert all(list(point) == FIELDS for point in points)
     for device in ("sealane", "in-order"):
         assert sorted(
-            (p["loss"], p["reorder"], p["runs"], p["slots"]) for p in points
+            (p["loss"], p["reorder"], p["runs"], p["slots"])
+            for p in points
             if p["device"] == device
         ) == [(a, b, c, d) for a in (0, 2.5) for b in (0, 20) for c in (4, 8) for d in (2, 3)]
     for p in points:
@@ -59,14 +85,33 @@ def test_defaults(tmp_path):
     assert {(p["reorder"], p["slots"], p["runs"]) for p in points} == {(0, 5, 12)}
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--loss", "x"], ["--loss", "1,,2"], ["--loss", "nan"], ["--loss", "101"], ["--reorder", "-1"],
-    ["--slots", "9"], ["--slots", "4.5"], ["--runs", "1"], ["--engine", "fpga"],
-    ["--records", "0"], ["--jobs", "0"], ["--mss", "9000"], ["--window", "0"],
-    ["--record-bytes", "16385"], ["--version", "1.1"], ["--answer-delay", "-1"],
-    ["--displace", "0"], ["--tag-proof=1"], ["--json", "x.png"], ["--json", "."],
-    ["--json", "nowhere/x.json"], ["--picture", "x.txt"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--loss", "x"],
+        ["--loss", "1,,2"],
+        ["--loss", "nan"],
+        ["--loss", "101"],
+        ["--reorder", "-1"],
+        ["--slots", "9"],
+        ["--slots", "4.5"],
+        ["--runs", "1"],
+        ["--engine", "fpga"],
+        ["--records", "0"],
+        ["--jobs", "0"],
+        ["--mss", "9000"],
+        ["--window", "0"],
+        ["--record-bytes", "16385"],
+        ["--version", "1.1"],
+        ["--answer-delay", "-1"],
+        ["--displace", "0"],
+        ["--tag-proof=1"],
+        ["--json", "x.png"],
+        ["--json", "."],
+        ["--json", "nowhere/x.json"],
+        ["--picture", "x.txt"],
+    ],
+)
 def test_arguments_that_make_no_sense(arguments, capsys):
     try:
         status = main(["sweep", *arguments])
@@ -82,9 +127,24 @@ def test_as_a_program(tmp_path):
     """Silent in a pipe but for the table; a picture beside the report."""
     picture = tmp_path / "out.png"
     done = subprocess.run(
-        [sys.executable, "-m", "sealane.scripts.cli", *SMALL, "--loss", "0,5", "--records", "40",
-         "--jobs", "2", "--picture", picture],
-        capture_output=True, text=True, timeout=120, check=False,
+        [
+            sys.executable,
+            "-m",
+            "sealane.scripts.cli",
+            *SMALL,
+            "--loss",
+            "0,5",
+            "--records",
+            "40",
+            "--jobs",
+            "2",
+            "--picture",
+            picture,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -95,11 +155,19 @@ def test_the_curves_are_drawn_beside_the_report(tmp_path):
     swept(tmp_path, "--loss", "1", "--records", "2", "--jobs", "1")
     assert (tmp_path / "out.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     (tmp_path / "out.png").unlink()
-    swept(tmp_path, "--loss", "1", "--records", "2", "--jobs", "1",
-          "--picture", str(tmp_path / "other.svg"))
+    swept(
+        tmp_path,
+        "--loss",
+        "1",
+        "--records",
+        "2",
+        "--jobs",
+        "1",
+        "--picture",
+        str(tmp_path / "other.svg"),
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.svg", "out.json"]
-    assert main([*SMALL, "--loss", "1", "--records", "2", "--jobs", "1",
-                 "--json", os.devnull]) == 0
+    assert main([*SMALL, "--loss", "1", "--records", "2", "--jobs", "1", "--json", os.devnull]) == 0
     assert not os.path.exists(os.devnull + ".png")
 
 
@@ -107,11 +175,22 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path, monkeypatch, c
     """Though it may be hours of work, and without a trace of the trial."""
     monkeypatch.setattr(sweep, "measure", lambda *_: pytest.fail("measured"))
     name = "x" * 300
-    assert main([*SMALL, "--json", str(tmp_path / "a.json"),
-                 "--picture", str(tmp_path / name)]) == 2
+    assert (
+        main([*SMALL, "--json", str(tmp_path / "a.json"), "--picture", str(tmp_path / name)]) == 2
+    )
     assert name in capsys.readouterr().err
-    assert main([*SMALL, "--json", str(tmp_path / "a.json"),
-                 "--picture", str(tmp_path / "no" / ".." / "a.json")]) == 2
+    assert (
+        main(
+            [
+                *SMALL,
+                "--json",
+                str(tmp_path / "a.json"),
+                "--picture",
+                str(tmp_path / "no" / ".." / "a.json"),
+            ]
+        )
+        == 2
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,9 +222,11 @@ def test_records_a_point():
 def test_progress_counts_every_record():
     parser = argparse.ArgumentParser()
     sweep.add_arguments(parser)
-    points = sweep.points_of(parser.parse_args(
-        ["--loss", "0,5", "--records", "1100", "--record-bytes", "200", "--runs", "4,8"]
-    ))
+    points = sweep.points_of(
+        parser.parse_args(
+            ["--loss", "0,5", "--records", "1100", "--record-bytes", "200", "--runs", "4,8"]
+        )
+    )
     done = []
     sweep.measure(points, 2, done.append)
     assert sum(done) == sum(task.records for task in sweep.tasks_of(points)) == 6 * 1100
@@ -156,9 +237,16 @@ def test_progress_counts_every_record():
 def test_any_report_can_be_drawn(tmp_path, loss, reorder):
     """Over loss, over reordering where only that varies, and a single point."""
     points = [
-        dict(zip(FIELDS, (device, "rtl", a, b, 8, 4, 1, 100, 90 - a - b, 5, 5 + a + b, 0),
-                 strict=True))
-        for a in loss for b in reorder for device in ("sealane", "in-order")
+        dict(
+            zip(
+                FIELDS,
+                (device, "rtl", a, b, 8, 4, 1, 100, 90 - a - b, 5, 5 + a + b, 0),
+                strict=True,
+            )
+        )
+        for a in loss
+        for b in reorder
+        for device in ("sealane", "in-order")
     ]
     draw({"points": points}, tmp_path / "x.svg")
     drawn = (tmp_path / "x.svg").read_bytes()
@@ -170,7 +258,9 @@ def test_many_sizes_share_colours_and_markers(tmp_path):
     """Three slots by four runs: seven entries of the legend and the in-order device."""
     points = [
         dict(zip(FIELDS, (device, "model", a, 0, r, s, 1, 100, 90 - a, 5, 5 + a, 0), strict=True))
-        for a in (0, 5) for r in (4, 8, 12, 32) for s in (4, 5, 8)
+        for a in (0, 5)
+        for r in (4, 8, 12, 32)
+        for s in (4, 5, 8)
         for device in ("sealane", "in-order")
     ]
     draw({"points": points}, tmp_path / "x.svg")

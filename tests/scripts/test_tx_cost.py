@@ -12,11 +12,17 @@ from tests.support.tx_replays import keylog_of, packets_of
 CLIENT, SERVER = "l3_tls12_aes128_loss3_cli", "l3_tls13_aes256_loss3_srv"
 # By way: retransmitted segments, their bytes, bytes read again for them.
 KNOWN = {
-    CLIENT: {Way.SEEK: (133, 180_044, 0), Way.TAG: (22, 29_831, 0),
-             Way.REBUILD: (155, 209_875, 733_115 + 79_616)},
-    SERVER: {Way.SEEK: (23, 31_580, 0), Way.TAG: (9, 11_759, 0),
-             Way.REBUILD: (32, 43_339, 118_098 + 46_101)},
-}  # fmt: skip
+    CLIENT: {
+        Way.SEEK: (133, 180_044, 0),
+        Way.TAG: (22, 29_831, 0),
+        Way.REBUILD: (155, 209_875, 733_115 + 79_616),
+    },
+    SERVER: {
+        Way.SEEK: (23, 31_580, 0),
+        Way.TAG: (9, 11_759, 0),
+        Way.REBUILD: (32, 43_339, 118_098 + 46_101),
+    },
+}
 
 
 @pytest.mark.parametrize("name", [CLIENT, SERVER])

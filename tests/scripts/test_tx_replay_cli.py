@@ -17,13 +17,33 @@ MODEL = [CAPTURE, "--keylog", KEYS, "--engine", "model"]
 
 # Every member of a direction's `tx`; the first eight are those of the schema sealane.replay/1.
 TX = {
-    "segments": int, "identical": int, "clear_bytes": int, "dropped": int, "reasons": dict,
-    "tag_mismatch": int, "by_way": dict, "wire": int, "wire_reasons": dict, "retransmitted": int,
-    "retransmitted_bytes": int, "bus_bytes": dict,
+    "segments": int,
+    "identical": int,
+    "clear_bytes": int,
+    "dropped": int,
+    "reasons": dict,
+    "tag_mismatch": int,
+    "by_way": dict,
+    "wire": int,
+    "wire_reasons": dict,
+    "retransmitted": int,
+    "retransmitted_bytes": int,
+    "bus_bytes": dict,
 }
 BY_WAY = ["in_order", "seek", "tag", "rebuild", "next_record", "software"]
-TOP = ["schema", "capture", "engine", "direction", "tx_mode", "tx_rekey", "ack_delay", "errors",
-       "events", "counters", "connections"]
+TOP = [
+    "schema",
+    "capture",
+    "engine",
+    "direction",
+    "tx_mode",
+    "tx_rekey",
+    "ack_delay",
+    "errors",
+    "events",
+    "counters",
+    "connections",
+]
 
 
 def run(capsys, *arguments):
@@ -75,8 +95,19 @@ def test_each_segment(tmp_path, capsys):
     run(capsys, "--direction", "tx", "--tx-mode", "rebuild", "--packets", path)
     with path.open() as file:
         lines = list(csv.DictReader(file))
-    assert list(lines[0]) == ["packet", "time", "connection", "dir", "seq", "offset", "length",
-                              "way", "reason", "identical", "reread"]
+    assert list(lines[0]) == [
+        "packet",
+        "time",
+        "connection",
+        "dir",
+        "seq",
+        "offset",
+        "length",
+        "way",
+        "reason",
+        "identical",
+        "reread",
+    ]
     assert len(lines) == 640 and {line["identical"] for line in lines} == {"1"}
     rebuilt = [line for line in lines if line["way"] == "rebuild"]
     assert len(rebuilt) == 138 + 31
@@ -97,8 +128,9 @@ def test_segments_that_are_dropped(tmp_path, capsys):
 
 def test_both_directions_of_the_device(tmp_path, capsys):
     report, plain, picture = tmp_path / "r.json", tmp_path / "plain", tmp_path / "p.png"
-    out = run(capsys, "--direction", "both", "--report", report, "--plaintext", plain, "--plot",
-              picture)
+    out = run(
+        capsys, "--direction", "both", "--report", report, "--plaintext", plain, "--plot", picture
+    )
     assert out.startswith(f"{NAME}.pcap.gz: receive and transmit, model engine\n")
     assert "Decrypted by the hardware" in out and "What left, against the capture" in out
     got = json.loads(report.read_text())
@@ -115,26 +147,39 @@ def test_both_directions_of_the_device(tmp_path, capsys):
 
 def test_a_suite_that_no_card_does(capsys):
     name = "c27_chacha_tls13"
-    status = main(["replay", str(CAPTURES / f"{name}.pcap.gz"), "--keylog",
-                   str(CAPTURES / f"{name}.keys"), "--engine", "model", "--direction", "tx"])
+    status = main(
+        [
+            "replay",
+            str(CAPTURES / f"{name}.pcap.gz"),
+            "--keylog",
+            str(CAPTURES / f"{name}.keys"),
+            "--engine",
+            "model",
+            "--direction",
+            "tx",
+        ]
+    )
     out = capsys.readouterr().out
     assert status == 0 and "not offloaded: cipher suite TLS_CHACHA20" in out
     assert "Segments by way" not in out
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["--tx-mode", "seek"], "--tx-mode: needs --direction tx or both"),
-    (["--tx-rekey", "gap"], "--tx-rekey: needs"),
-    (["--ack-delay", "0"], "--ack-delay: needs"),
-    (["--direction", "tx", "--ack-delay", "-1"], "0 or more milliseconds"),
-    (["--direction", "tx", "--ack-delay", "nan"], "0 or more milliseconds"),
-    (["--direction", "both", "--ack-delay", "inf"], "0 or more milliseconds"),
-    (["--direction", "tx", "--plot", "x.png"], "--plot: needs --direction rx or both"),
-    (["--direction", "tx", "--confirm-delay", "3"], "--confirm-delay: needs"),
-    (["--direction", "tx", "--one-bit"], "--one-bit: needs"),
-    (["--direction", "both", "--packets", "x.csv"], "--packets: needs"),
-    (["--direction", "tx", "--waves", "x.fst"], "--waves needs --engine rtl"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--tx-mode", "seek"], "--tx-mode: needs --direction tx or both"),
+        (["--tx-rekey", "gap"], "--tx-rekey: needs"),
+        (["--ack-delay", "0"], "--ack-delay: needs"),
+        (["--direction", "tx", "--ack-delay", "-1"], "0 or more milliseconds"),
+        (["--direction", "tx", "--ack-delay", "nan"], "0 or more milliseconds"),
+        (["--direction", "both", "--ack-delay", "inf"], "0 or more milliseconds"),
+        (["--direction", "tx", "--plot", "x.png"], "--plot: needs --direction rx or both"),
+        (["--direction", "tx", "--confirm-delay", "3"], "--confirm-delay: needs"),
+        (["--direction", "tx", "--one-bit"], "--one-bit: needs"),
+        (["--direction", "both", "--packets", "x.csv"], "--packets: needs"),
+        (["--direction", "tx", "--waves", "x.fst"], "--waves needs --engine rtl"),
+    ],
+)
 def test_combinations_that_mean_nothing(arguments, words, tmp_path, monkeypatch, capsys):
     """One line and status 2, before any work and without any file."""
     monkeypatch.chdir(tmp_path)
@@ -144,10 +189,15 @@ def test_combinations_that_mean_nothing(arguments, words, tmp_path, monkeypatch,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--direction", "up"], ["--direction", "tx", "--tx-mode", "up"],
-    ["--direction", "tx", "--tx-rekey", "up"], ["--direction", "tx", "--ack-delay", "soon"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--direction", "up"],
+        ["--direction", "tx", "--tx-mode", "up"],
+        ["--direction", "tx", "--tx-rekey", "up"],
+        ["--direction", "tx", "--ack-delay", "soon"],
+    ],
+)
 def test_values_that_do_not_exist(arguments):
     assert arguments[-2] in refused(*MODEL, *arguments)
 
@@ -169,8 +219,9 @@ def test_a_capture_that_is_cut(tmp_path):
     data = gzip.decompress(CAPTURE.read_bytes())
     path.write_bytes(data[: len(data) // 2])
     report = tmp_path / "r.json"
-    done = sealane(path, "--keylog", KEYS, "--engine", "model", "--direction", "tx", "--report",
-                   report)
+    done = sealane(
+        path, "--keylog", KEYS, "--engine", "model", "--direction", "tx", "--report", report
+    )
     assert done.returncode == 0
     assert done.stderr == "sealane replay: warning: the file is cut short\n"
     for way in WAYS:

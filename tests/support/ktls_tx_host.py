@@ -75,8 +75,11 @@ class Host:
                 size = meta["length"] or len(split(post.frame).payload)
                 start = tcp.delta(seq, MARKER)
                 if meta["tags"] != TxTags.GIVEN:
-                    tags = {r.count: self.tag(r) for r in self.made
-                            if start <= r.end - 16 < start + size}  # fmt: skip
+                    tags = {
+                        r.count: self.tag(r)
+                        for r in self.made
+                        if start <= r.end - 16 < start + size
+                    }
             actions += self.tx.completed(Completion(meta["cookie"], why, tags))
         return actions
 

@@ -51,7 +51,11 @@ class Record:
 
 
 def seal(
-    keys: CryptoInfo, number: int, content_type: int, content: bytes, padding: int = 0,
+    keys: CryptoInfo,
+    number: int,
+    content_type: int,
+    content: bytes,
+    padding: int = 0,
     explicit: bytes | None = None,
 ) -> tuple[bytes, bytes]:
     """Wire bytes and explicit nonce of a record."""
@@ -83,9 +87,7 @@ class Stream:
 
     def add(self, content: bytes, content_type: int = 23, padding: int = 0) -> Record:
         """Seals the next record and appends it."""
-        wire, explicit = seal(
-            self.keys(self.epoch), self.number, content_type, content, padding
-        )
+        wire, explicit = seal(self.keys(self.epoch), self.number, content_type, content, padding)
         record = Record(
             len(self.wire), self.number, self.epoch, content_type, content, wire, explicit
         )
@@ -131,9 +133,14 @@ def packet(
     frame, prefix = bytes(54), header_bytes(stream.version)
     epoch = stream_epoch(stream, low)
     base = dict(
-        context=HANDLE.context, context_valid=1, generation=HANDLE.generation + epoch,
-        epoch=epoch, l4_verified=1, payload_offset=len(frame),
-        payload_length=len(payload), seq=seq,
+        context=HANDLE.context,
+        context_valid=1,
+        generation=HANDLE.generation + epoch,
+        epoch=epoch,
+        l4_verified=1,
+        payload_offset=len(frame),
+        payload_length=len(payload),
+        seq=seq,
     )
     if belief is None:
         return RxPacket(frame + bytes(payload), RxMeta(**base, reason=Reason.SEARCHING))
@@ -151,12 +158,16 @@ def packet(
         last = min(high, start + len(record.wire) - 16)
         if last > first:
             payload[first - low : last - low] = keys.crypt_text(
-                record.number + belief.number, record.explicit, first - start - prefix,
+                record.number + belief.number,
+                record.explicit,
+                first - start - prefix,
                 bytes(payload[first - low : last - low]),
             )
     first_record, last_record = inside[0], inside[-1]
     meta = RxMeta(
-        **base, decrypted=1, records=len(inside),
+        **base,
+        decrypted=1,
+        records=len(inside),
         first_completes=int(belief.verdict and completes(first_record)),
         last_completes=int(belief.verdict and completes(last_record)),
         first_number=first_record.number + belief.number,

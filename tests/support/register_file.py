@@ -16,9 +16,7 @@ class Registers:
     def __init__(
         self, flows: int = 4, ident: int = IDENT_VALUE, busy: int = 3, tx_flows: int = 0
     ) -> None:
-        self.values = {
-            OFFSET["IDENT"]: ident, OFFSET["FLOWS"]: flows, OFFSET["TX_FLOWS"]: tx_flows
-        }  # fmt: skip
+        self.values = {OFFSET["IDENT"]: ident, OFFSET["FLOWS"]: flows, OFFSET["TX_FLOWS"]: tx_flows}
         self.stage = [0] * STAGE_WORDS
         self.commands: list[tuple[int, dict[str, int], list[int]]] = []  # op, fields, staged words
         self.busy_reads, self._busy = busy, 0

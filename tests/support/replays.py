@@ -78,7 +78,8 @@ def check_direction(rx: dict, plaintext: bytes) -> None:
     """What holds for any direction of any replay."""
     assert rx["wrong_marks"] == 0
     assert (rx["app_bytes"], rx["app_sha256"]) == (
-        len(plaintext), hashlib.sha256(plaintext).hexdigest()
+        len(plaintext),
+        hashlib.sha256(plaintext).hexdigest(),
     )
     whole = rx["records_full"] + rx["records_partial"] + rx["records_none"]
     assert whole == rx["app_records"]
@@ -98,7 +99,8 @@ def must_be_whole(name: str, result: Result) -> dict:
     packets = read_capture(CAPTURES / f"{name}.pcap.gz").packets
     truths = decode_capture(packets, Keylog.read(CAPTURES / f"{name}.keys"))
     installed = {
-        (e["connection"], e["dir"]): e["packet"] for e in result.report["events"]
+        (e["connection"], e["dir"]): e["packet"]
+        for e in result.report["events"]
         if e["kind"] == "installed"
     }
     expected = {}
@@ -108,14 +110,14 @@ def must_be_whole(name: str, result: Result) -> dict:
             if since is None:
                 continue
             others = [r for r in truth[way].records if r.inner_type != APPLICATION_DATA]
-            segments = [
-                s for s in result.trace.segments if (s.connection, s.way) == (index, way)
-            ]
+            segments = [s for s in result.trace.segments if (s.connection, s.way) == (index, way)]
             app = truth[way].accepted(True)
             bad = [s for s in segments if s.packet <= since or _touching(s, others)]
             changes = {r.epoch for r in truth[way].records} - {app[0].epoch if app else 0}
             early = [
-                r for r in app if r.epoch in changes
+                r
+                for r in app
+                if r.epoch in changes
                 and any(_touching(s, [r]) and _changes_keys(s, others, r) for s in bad)
             ]
             bad += [s for s in segments if _touching(s, early)]
@@ -139,6 +141,7 @@ def _changes_keys(segment, others, record) -> bool:
 def whole(result: Result, index: int, way: str) -> set[int]:
     """Offsets of the records that the hardware did whole."""
     return {
-        r.offset for r in result.trace.records
+        r.offset
+        for r in result.trace.records
         if (r.connection, r.way, r.outcome) == (index, way, "full")
     }

@@ -39,14 +39,28 @@ def extensions(entries) -> bytes:
 
 def client_hello(random: bytes, entries=(), session_id: bytes = b"") -> bytes:
     """A ClientHello that offers both suites of TLS 1.3."""
-    return message(1, b"\3\3" + random + vector(1, session_id) + vector(2, b"\x13\1\x13\2")
-                   + b"\1\0" + extensions([(43, b"\2\3\4"), *entries]))
+    return message(
+        1,
+        b"\3\3"
+        + random
+        + vector(1, session_id)
+        + vector(2, b"\x13\1\x13\2")
+        + b"\1\0"
+        + extensions([(43, b"\2\3\4"), *entries]),
+    )
 
 
 def server_hello(random: bytes, suite: int, entries=(), session_id: bytes = b"") -> bytes:
     """A ServerHello of TLS 1.3."""
-    return message(2, b"\3\3" + random + vector(1, session_id) + suite.to_bytes(2, "big") + b"\0"
-                   + extensions([(43, b"\3\4"), *entries]))
+    return message(
+        2,
+        b"\3\3"
+        + random
+        + vector(1, session_id)
+        + suite.to_bytes(2, "big")
+        + b"\0"
+        + extensions([(43, b"\3\4"), *entries]),
+    )
 
 
 def expand_label(algorithm, secret: bytes, label: bytes, length: int) -> bytes:
@@ -107,21 +121,36 @@ class Tls13:
         offered = [(42, b""), (41, b"")] if early else []
         hello = client_hello(random, offered, session_id)
         self.write("c2s", record(22, hello, 0x0301))
-        names = {"CLIENT_EARLY_TRAFFIC_SECRET", "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
-                 "SERVER_HANDSHAKE_TRAFFIC_SECRET", "CLIENT_TRAFFIC_SECRET_0",
-                 "SERVER_TRAFFIC_SECRET_0"}
+        names = {
+            "CLIENT_EARLY_TRAFFIC_SECRET",
+            "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+            "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+            "CLIENT_TRAFFIC_SECRET_0",
+            "SERVER_TRAFFIC_SECRET_0",
+        }
         self.keylog = {n: f"{n} {random.hex()} {secret(n).hex()}" for n in sorted(names)}
         early_keys = Sealer(suite, secret("CLIENT_EARLY_TRAFFIC_SECRET"))
         for data in early:
             self.write("c2s", early_keys.seal(data))
-        self.write("s2c", record(22, server_hello(
-            hashlib.sha256(random).digest(), suite, [(41, b"\0\0")] if early else [], session_id
-        )))
+        self.write(
+            "s2c",
+            record(
+                22,
+                server_hello(
+                    hashlib.sha256(random).digest(),
+                    suite,
+                    [(41, b"\0\0")] if early else [],
+                    session_id,
+                ),
+            ),
+        )
         keys = Sealer(suite, secret("SERVER_HANDSHAKE_TRAFFIC_SECRET"))
         accepted = [(42, b"")] if early and accept else []
-        self.write("s2c", record(20, b"\1") + keys.seal(
-            message(8, extensions(accepted)) + message(20, bytes(length)), 22
-        ))
+        self.write(
+            "s2c",
+            record(20, b"\1")
+            + keys.seal(message(8, extensions(accepted)) + message(20, bytes(length)), 22),
+        )
         if accepted:
             self.write("c2s", early_keys.seal(message(5, b""), 22))
         keys = Sealer(suite, secret("CLIENT_HANDSHAKE_TRAFFIC_SECRET"))

@@ -27,10 +27,18 @@ def frame(seq: int, payload: bytes, timestamp: int, bad_checksum: bool = False) 
     pseudo = _ADDRESSES + struct.pack(">HH", 6, length)
     value = 0xFFFF - ones_complement_sum(pseudo + segment) ^ bad_checksum
     ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + length, 0, 0, 64, 6, 0) + _ADDRESSES
-    return b"".join((
-        bytes(12), b"\x08\0", ip[:10], (0xFFFF - ones_complement_sum(ip)).to_bytes(2, "big"),
-        ip[12:], segment[:16], value.to_bytes(2, "big"), segment[18:],
-    ))  # fmt: skip
+    return b"".join(
+        (
+            bytes(12),
+            b"\x08\0",
+            ip[:10],
+            (0xFFFF - ones_complement_sum(ip)).to_bytes(2, "big"),
+            ip[12:],
+            segment[:16],
+            value.to_bytes(2, "big"),
+            segment[18:],
+        )
+    )
 
 
 class SmallTcp:

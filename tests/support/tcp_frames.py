@@ -69,12 +69,18 @@ class Segment:
         options = b"\x02\x04" + path.mss.to_bytes(2, "big") if self.flags & SYN else b""
         if path.timestamps:
             options += b"\1\1\x08\x0a" + (self.offset & 0xFFFFFFFF).to_bytes(4, "big") + bytes(4)
-        header = b"".join((
-            source.port.to_bytes(2, "big"), target.port.to_bytes(2, "big"),
-            ((source.isn + 1 + self.offset) % MODULUS).to_bytes(4, "big"),
-            ((target.isn + 1 + self.ack) % MODULUS if self.flags & ACK else 0).to_bytes(4, "big"),
-            bytes([(20 + len(options)) // 4 << 4, self.flags]), b"\xff\xff\0\0\0\0",
-        ))
+        header = b"".join(
+            (
+                source.port.to_bytes(2, "big"),
+                target.port.to_bytes(2, "big"),
+                ((source.isn + 1 + self.offset) % MODULUS).to_bytes(4, "big"),
+                ((target.isn + 1 + self.ack) % MODULUS if self.flags & ACK else 0).to_bytes(
+                    4, "big"
+                ),
+                bytes([(20 + len(options)) // 4 << 4, self.flags]),
+                b"\xff\xff\0\0\0\0",
+            )
+        )
         segment = header + options + self.payload
         a, b = ip_address(source.address).packed, ip_address(target.address).packed
         value = checksum(a + b + len(segment).to_bytes(4, "big") + b"\0\0\0\6" + segment)
@@ -103,16 +109,18 @@ def conversation(flights, path=DEFAULT, cut=None, syn=True, fin=True):
     segments = []
     if syn:
         segments += [
-            Segment("c2s", -1, flags=SYN), Segment("s2c", -1, flags=SYN | ACK), Segment("c2s", 0)
+            Segment("c2s", -1, flags=SYN),
+            Segment("s2c", -1, flags=SYN | ACK),
+            Segment("c2s", 0),
         ]
     for direction, data in flights:
         other = "s2c" if direction == "c2s" else "c2s"
         at = 0
         while at < len(data):
             size = max(1, min(cut() if cut else path.mss, len(data) - at))
-            segments.append(Segment(
-                direction, sent[direction], data[at : at + size], ACK | PSH, sent[other]
-            ))
+            segments.append(
+                Segment(direction, sent[direction], data[at : at + size], ACK | PSH, sent[other])
+            )
             sent[direction] += size
             at += size
         segments.append(Segment(other, sent[other], flags=ACK, ack=sent[direction]))
@@ -146,9 +154,7 @@ def impair(segments, seed, drop=0.03, reorder=0.03, duplicate=0.03, delay=20, re
                 joined = following.direction == segment.direction and following.payload
                 if joined and following.offset > segment.offset and chance.random() < recut:
                     count = chance.randint(1, len(following.payload))
-                    segment = replace(
-                        segment, payload=segment.payload + following.payload[:count]
-                    )
+                    segment = replace(segment, payload=segment.payload + following.payload[:count])
             elif draw < drop + reorder:
                 place += chance.randint(1, 4) + 0.5
             elif draw < drop + reorder + duplicate:

@@ -21,12 +21,22 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 DIRECTIONS = ("c2s", "s2c")
-SUITES13 = {"aes128": "TLS_AES_128_GCM_SHA256", "aes256": "TLS_AES_256_GCM_SHA384",
-            "chacha": "TLS_CHACHA20_POLY1305_SHA256", "ccm": "TLS_AES_128_CCM_SHA256"}
-SUITES12 = {"aes128": "ECDHE-ECDSA-AES128-GCM-SHA256", "aes256": "ECDHE-ECDSA-AES256-GCM-SHA384",
-            "chacha": "ECDHE-ECDSA-CHACHA20-POLY1305", "ccm": "ECDHE-ECDSA-AES128-CCM",
-            "ccm8": "ECDHE-ECDSA-AES256-CCM8", "cbc": "ECDHE-ECDSA-AES128-SHA256",
-            "cbc384": "ECDHE-ECDSA-AES256-SHA384", "cbcsha": "ECDHE-ECDSA-AES256-SHA"}
+SUITES13 = {
+    "aes128": "TLS_AES_128_GCM_SHA256",
+    "aes256": "TLS_AES_256_GCM_SHA384",
+    "chacha": "TLS_CHACHA20_POLY1305_SHA256",
+    "ccm": "TLS_AES_128_CCM_SHA256",
+}
+SUITES12 = {
+    "aes128": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "aes256": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "chacha": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ccm": "ECDHE-ECDSA-AES128-CCM",
+    "ccm8": "ECDHE-ECDSA-AES256-CCM8",
+    "cbc": "ECDHE-ECDSA-AES128-SHA256",
+    "cbc384": "ECDHE-ECDSA-AES256-SHA384",
+    "cbcsha": "ECDHE-ECDSA-AES256-SHA",
+}
 OP_NO_ENCRYPT_THEN_MAC = 1 << 19
 OP_ALLOW_CLIENT_RENEGOTIATION = 1 << 8
 
@@ -47,15 +57,24 @@ def certificate() -> tuple[Path, Path]:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sealane.test")])
     now = datetime.datetime(2024, 1, 1)
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name)
-        .public_key(key.public_key()).serial_number(1).not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=36500)).sign(key, hashes.SHA256())
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=36500))
+        .sign(key, hashes.SHA256())
     )
     paths = folder / "cert.pem", folder / "key.pem"
     paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
     return paths
 
 
@@ -89,8 +108,18 @@ class TlsRun:
     """One connection. flights: what was written, in order, as (direction, bytes);
     app: the application's bytes by direction; keylog: the key log's text."""
 
-    def __init__(self, version="1.3", suite="aes256", retry=False, contexts=None, session=None,
-                 tickets=True, encrypt_then_mac=True, padding=0, max_early_data=0):
+    def __init__(
+        self,
+        version="1.3",
+        suite="aes256",
+        retry=False,
+        contexts=None,
+        session=None,
+        tickets=True,
+        encrypt_then_mac=True,
+        padding=0,
+        max_early_data=0,
+    ):
         """contexts: those of an earlier run, to resume its `session`; retry: the server wants
         another group (HelloRetryRequest); padding: blocks that records are padded to."""
         self.flights = []
@@ -103,14 +132,19 @@ class TlsRun:
         bios = [ssl.MemoryBIO(), ssl.MemoryBIO()]
         self._bios = {"c2s": bios[0], "s2c": bios[1]}
         client_context, server_context = self.contexts
-        self.client = client_context.wrap_bio(bios[1], bios[0], server_hostname="sealane.test",
-                                              session=session)
+        self.client = client_context.wrap_bio(
+            bios[1], bios[0], server_hostname="sealane.test", session=session
+        )
         self.server = server_context.wrap_bio(bios[0], bios[1], server_side=True)
         self._ends = {"c2s": self.client, "s2c": self.server}
 
     def _contexts(self, version, suite, retry, tickets, encrypt_then_mac, padding, early):
-        wanted = {"1.0": ssl.TLSVersion.TLSv1, "1.1": ssl.TLSVersion.TLSv1_1,
-                  "1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[version]
+        wanted = {
+            "1.0": ssl.TLSVersion.TLSv1,
+            "1.1": ssl.TLSVersion.TLSv1_1,
+            "1.2": ssl.TLSVersion.TLSv1_2,
+            "1.3": ssl.TLSVersion.TLSv1_3,
+        }[version]
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(*certificate())
@@ -221,9 +255,11 @@ class TlsRun:
         """0-RTT data of a resuming client; then the handshake. TLS 1.3."""
         written = ctypes.c_size_t()
         old = self._bios["c2s"].pending
-        _must(libssl().SSL_write_early_data(
-            _ssl_pointer(self.client), data, ctypes.c_size_t(len(data)), ctypes.byref(written)
-        ))
+        _must(
+            libssl().SSL_write_early_data(
+                _ssl_pointer(self.client), data, ctypes.c_size_t(len(data)), ctypes.byref(written)
+            )
+        )
         self._note("c2s", old)
         if accept:
             buffer, got = ctypes.create_string_buffer(len(data) + 1), ctypes.c_size_t()

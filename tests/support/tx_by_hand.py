@@ -29,9 +29,13 @@ def content(size: int, seed: int = 0) -> bytes:
 
 
 def push(
-    records: RecordMap, size: int, version: int = VERSION_TLS13, epoch: int = 0,
-    frozen: bool = True, data: bytes | memoryview | None = None,
-) -> TxRecord:  # fmt: skip
+    records: RecordMap,
+    size: int,
+    version: int = VERSION_TLS13,
+    epoch: int = 0,
+    frozen: bool = True,
+    data: bytes | memoryview | None = None,
+) -> TxRecord:
     """One application-data record of `size` bytes, as the kernel makes it."""
     data = content(size, records.next_count) if data is None else data
     inner = b"\x17" if version == VERSION_TLS13 else b""

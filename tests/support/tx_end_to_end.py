@@ -74,11 +74,20 @@ class TxWorld:
     """
 
     def __init__(
-        self, transports: Transports, version: int = VERSION_TLS13, *, bits: int = 128,
-        marker: int = 0xFFFF_FC00, number: int = 3, queue: int = 64, config: Config | None = None,
-        mode: TxMode = TxMode.AUTO, rekey_mode: RekeyMode = RekeyMode.EPOCHS, mtu: int = 1500,
+        self,
+        transports: Transports,
+        version: int = VERSION_TLS13,
+        *,
+        bits: int = 128,
+        marker: int = 0xFFFF_FC00,
+        number: int = 3,
+        queue: int = 64,
+        config: Config | None = None,
+        mode: TxMode = TxMode.AUTO,
+        rekey_mode: RekeyMode = RekeyMode.EPOCHS,
+        mtu: int = 1500,
         posts: int = 32,
-    ) -> None:  # fmt: skip
+    ) -> None:
         config = config or CONFIG  # looked up late: a module may run the scenarios on another
         self.path = Wire(client=Side("10.9.0.2", 40000, tcp.add(marker, -1)))
         self.flow = Flow(ip_address("10.9.0.2"), ip_address("10.9.0.1"), 40000, 443)
@@ -92,10 +101,19 @@ class TxWorld:
         keys = self.stream.keys(0)
         self.handle = self.device.add(self.flow, keys, marker, number, nonce)
         self.ktls = KtlsTx(
-            keys, marker, self.handle, number, nonce, device=self.device, mode=mode,
-            rekey_mode=rekey_mode, mtu=mtu, queue=posts, netdev=self.device.counters,
+            keys,
+            marker,
+            self.handle,
+            number,
+            nonce,
+            device=self.device,
+            mode=mode,
+            rekey_mode=rekey_mode,
+            mtu=mtu,
+            queue=posts,
+            netdev=self.device.counters,
             stat=self.device.stat,
-        )  # fmt: skip
+        )
         self.cookie = 0
         self.on_wire: dict[int, int] = {}  # stream offset -> byte
         self.refuse_keys = False  # the device takes no further key
@@ -135,9 +153,17 @@ class TxWorld:
         return host_frame(segment.head, segment.payload)
 
     def send(
-        self, start: int, end: int, *, encrypt: bool = True, flags: int = ACK,
-        data: bytes | None = None, device: object = None, poll: bool = True, final: bool = False,
-    ) -> Sent:  # fmt: skip
+        self,
+        start: int,
+        end: int,
+        *,
+        encrypt: bool = True,
+        flags: int = ACK,
+        data: bytes | None = None,
+        device: object = None,
+        poll: bool = True,
+        final: bool = False,
+    ) -> Sent:
         """TCP sends [start, end) or, with start == end, a segment without payload.
 
         encrypt: the payload is plaintext; without it the frame is finished, and its payload is that
@@ -210,9 +236,13 @@ class TxWorld:
         records, record = self.stream.records, self.record_at(start)
         number = records[0].number + records.index(record)
         return {
-            "side": 1, "number": number, "offset": start - record.offset,
-            "record_length": len(record.wire) - 5, "record_type": record.wire[0], **fields,
-        }  # fmt: skip
+            "side": 1,
+            "number": number,
+            "offset": start - record.offset,
+            "record_length": len(record.wire) - 5,
+            "record_type": record.wire[0],
+            **fields,
+        }
 
     def record_at(self, offset: int) -> Record:
         """The record that holds the byte at `offset`."""

@@ -33,10 +33,12 @@ def command(transport, op, *, context=0, generation=0, epoch=0, seq=0, number=0,
         ("CMD_CONTEXT", context | generation << 16 | epoch << 24),
         ("CMD_FLAGS", sum(int(value) << at[name] for name, value in flags.items())),
         ("CMD_SEQ", seq),
-        ("CMD_NUMBER_LO", number & 0xFFFFFFFF), ("CMD_NUMBER_HI", number >> 32),
-        ("CMD_NONCE_LO", nonce & 0xFFFFFFFF), ("CMD_NONCE_HI", nonce >> 32),
+        ("CMD_NUMBER_LO", number & 0xFFFFFFFF),
+        ("CMD_NUMBER_HI", number >> 32),
+        ("CMD_NONCE_LO", nonce & 0xFFFFFFFF),
+        ("CMD_NONCE_HI", nonce >> 32),
         ("COMMAND", op),
-    ):  # fmt: skip
+    ):
         transport.write(OFFSET[name], value)
     while transport.read(OFFSET["STATUS"]) & 1:
         pass
@@ -86,8 +88,21 @@ class Result:
 class TxStream:
     """One transmit context and its stream; offset 0 is the start marker, `start` its sequence."""
 
-    def __init__(self, transport, seed=0, *, version=VERSION_TLS13, bits=128, start=0xFFFF_F000,
-                 number=5, context=1, generation=9, ends=V4, table=None, add=True):
+    def __init__(
+        self,
+        transport,
+        seed=0,
+        *,
+        version=VERSION_TLS13,
+        bits=128,
+        start=0xFFFF_F000,
+        number=5,
+        context=1,
+        generation=9,
+        ends=V4,
+        table=None,
+        add=True,
+    ):
         self.rng = random.Random(seed)
         self.transport, self.version, self.start = transport, version, start
         self.context, self.generation = context, generation
@@ -104,9 +119,16 @@ class TxStream:
             self.write_flow(self.table)
             self.stage(self.keys[0])
             command(
-                transport, TxCommand.TX_ADD, context=context, generation=generation, seq=start,
-                number=number, nonce=self.nonce, version=version, key256=bits == 256,
-            )  # fmt: skip
+                transport,
+                TxCommand.TX_ADD,
+                context=context,
+                generation=generation,
+                seq=start,
+                number=number,
+                nonce=self.nonce,
+                version=version,
+                key256=bits == 256,
+            )
 
     # --- keys and tables ----------------------------------------------------------------------
 
@@ -116,9 +138,10 @@ class TxStream:
 
     def stage(self, key):
         for word, data in (
-            (0, key.key.ljust(32, b"\0")), (STAGE_IV, key.iv.ljust(12, b"\0")),
+            (0, key.key.ljust(32, b"\0")),
+            (STAGE_IV, key.iv.ljust(12, b"\0")),
             (STAGE_POWERS, b"".join(h_powers(key.key))),
-        ):  # fmt: skip
+        ):
             for i in range(0, len(data), 4):
                 value = int.from_bytes(data[i : i + 4], "little")
                 self.transport.write(OFFSET["STAGE"] + 4 * word + i, value)
@@ -130,9 +153,14 @@ class TxStream:
                 word = write.key >> 32 * i & 0xFFFFFFFF
                 self.transport.write(OFFSET["FLOW_KEY"] + 4 * i, word)
             command(
-                self.transport, TxCommand.TX_FLOW_WRITE, context=write.context, valid=write.valid,
-                table=write.table, slot=write.slot, row=write.row,
-            )  # fmt: skip
+                self.transport,
+                TxCommand.TX_FLOW_WRITE,
+                context=write.context,
+                valid=write.valid,
+                table=write.table,
+                slot=write.slot,
+                row=write.row,
+            )
 
     def command(self, op, **fields):
         fields = {"context": self.context, "generation": self.generation} | fields
@@ -164,9 +192,10 @@ class TxStream:
         key = max((k for k in self.keys if k.base <= self.number), key=lambda k: k.base)
         count = self.number - key.base
         sealed = AESGCM(key.key).encrypt(
-            record_nonce(self.version, key.iv, count, nonce), text,
+            record_nonce(self.version, key.iv, count, nonce),
+            text,
             record_aad(self.version, count, content_type, length),
-        )  # fmt: skip
+        )
         made = Record(self.number, self.end, head + text + ROOM * 16, head + sealed)
         self.number += 1
         self.records.append(made)

@@ -31,9 +31,15 @@ def test_nothing_happens_on_a_good_path():
     assert order(Path(), 500) == list(range(500))
 
 
-@pytest.mark.parametrize("path", [
-    Path(loss=5), Path(reorder=20), Path(loss=3, reorder=10, window=7, displace=2), Path(loss=100),
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        Path(loss=5),
+        Path(reorder=20),
+        Path(loss=3, reorder=10, window=7, displace=2),
+        Path(loss=100),
+    ],
+)
 def test_every_segment_arrives_once(path):
     assert sorted(order(path, 5000)) == list(range(5000))
 
@@ -67,10 +73,20 @@ def test_arrivals_depend_on_path_and_seed_only():
     assert order(Path(loss=2), 3000) != order(Path(loss=2, seed=2), 3000)
 
 
-@pytest.mark.parametrize("wrong", [
-    {"loss": -1}, {"loss": 101}, {"reorder": float("nan")}, {"mss": 0}, {"mss": 9000},
-    {"record_bytes": 16385}, {"window": 0}, {"displace": 0}, {"answer_delay": -1},
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"loss": -1},
+        {"loss": 101},
+        {"reorder": float("nan")},
+        {"mss": 0},
+        {"mss": 9000},
+        {"record_bytes": 16385},
+        {"window": 0},
+        {"displace": 0},
+        {"answer_delay": -1},
+    ],
+)
 def test_paths_that_make_no_sense(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong)).replace("_", "-")):
         Path(**wrong)
@@ -165,8 +181,11 @@ def test_in_order_device_on_any_path():
     rng = random.Random(1)
     for _ in range(20):
         path = Path(
-            loss=rng.choice((0, 1, 5, 20)), reorder=rng.choice((0, 3, 20)), mss=300,
-            record_bytes=rng.choice((200, 1000, 3000)), window=rng.choice((3, 64)),
+            loss=rng.choice((0, 1, 5, 20)),
+            reorder=rng.choice((0, 3, 20)),
+            mss=300,
+            record_bytes=rng.choice((200, 1000, 3000)),
+            window=rng.choice((3, 64)),
         )
         counts = in_order(path, 0, 200)
         assert counts.records == 200 == counts.whole + counts.partial + counts.none
@@ -190,10 +209,16 @@ def test_all_whole_in_order(version):
     assert in_order(Path(version=version), 0, 30).whole == 30
 
 
-@pytest.mark.parametrize("path", [
-    Path(loss=5), Path(reorder=20), Path(loss=5, reorder=20, version=VERSION_TLS12),
-    Path(loss=10, record_bytes=100), Path(loss=30, answer_delay=0, record_bytes=2000),
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        Path(loss=5),
+        Path(reorder=20),
+        Path(loss=5, reorder=20, version=VERSION_TLS12),
+        Path(loss=10, record_bytes=100),
+        Path(loss=30, answer_delay=0, record_bytes=2000),
+    ],
+)
 def test_bad_paths_lose_nothing(path):
     counts = run(path, 120)
     assert counts.records == 120 == counts.whole + counts.partial + counts.none

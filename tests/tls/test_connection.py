@@ -30,7 +30,8 @@ class Reading:
 
     def app(self, direction):
         return b"".join(
-            r.plaintext for r in self.records[direction]
+            r.plaintext
+            for r in self.records[direction]
             if r.inner_type == 23 and r.outcome is Outcome.OK
         )
 
@@ -178,8 +179,13 @@ def test_any_order_of_the_streams(version, seed):
 def test_prelude(version):
     run = talk(TlsRun(version).handshake())
     hello_like = b"\x16\x03\x01\x00\x99\x01\x00\x00\x10\x03\x03"
-    prelude = [("s2c", b"220 mail ready\r\n"), ("c2s", b"EHLO " + hello_like + b"\r\n"),
-               ("s2c", b"250 STARTTLS\r\n\x16"), ("c2s", b"STARTTLS\r\n"), ("s2c", b"220 go\r\n")]
+    prelude = [
+        ("s2c", b"220 mail ready\r\n"),
+        ("c2s", b"EHLO " + hello_like + b"\r\n"),
+        ("s2c", b"250 STARTTLS\r\n\x16"),
+        ("c2s", b"STARTTLS\r\n"),
+        ("s2c", b"220 go\r\n"),
+    ]
     reading = Reading(run, order=prelude + run.flights)
     for direction in BOTH:
         skipped = sum(len(data) for d, data in prelude if d == direction)
@@ -244,13 +250,23 @@ def test_bad_tag_ends_the_direction():
     assert reading.tls.reason is None
 
 
-@pytest.mark.parametrize(("content", "kind", "padding", "wanted"), [
-    (b"", 23, 0, Outcome.OK), (b"", 23, 1000, Outcome.OK), (b"x" * 16384, 23, 0, Outcome.OK),
-    (b"x" * 16384, 23, 1, Outcome.REFUSED), (b"", 0, 40, Outcome.REFUSED),
-    (b"", 22, 0, Outcome.REFUSED), (b"x", 20, 0, Outcome.REFUSED), (b"x", 24, 0, Outcome.REFUSED),
-    (KEY_UPDATE + TICKET, 22, 0, Outcome.REFUSED), (TICKET + TICKET, 22, 9, Outcome.OK),
-    (b"\1\0", 21, 0, Outcome.OK), (b"\1", 21, 0, Outcome.REFUSED),
-])
+@pytest.mark.parametrize(
+    ("content", "kind", "padding", "wanted"),
+    [
+        (b"", 23, 0, Outcome.OK),
+        (b"", 23, 1000, Outcome.OK),
+        (b"x" * 16384, 23, 0, Outcome.OK),
+        (b"x" * 16384, 23, 1, Outcome.REFUSED),
+        (b"", 0, 40, Outcome.REFUSED),
+        (b"", 22, 0, Outcome.REFUSED),
+        (b"x", 20, 0, Outcome.REFUSED),
+        (b"x", 24, 0, Outcome.REFUSED),
+        (KEY_UPDATE + TICKET, 22, 0, Outcome.REFUSED),
+        (TICKET + TICKET, 22, 9, Outcome.OK),
+        (b"\1\0", 21, 0, Outcome.OK),
+        (b"\1", 21, 0, Outcome.REFUSED),
+    ],
+)
 def test_what_a_record_may_hold(content, kind, padding, wanted):
     run = Tls13()
     run.write("s2c", run.server.seal(content, kind, padding))
@@ -260,9 +276,16 @@ def test_what_a_record_may_hold(content, kind, padding, wanted):
         assert (last.plaintext, last.inner_type, last.padding) == (content, kind, padding)
 
 
-@pytest.mark.parametrize("raw", [
-    b"\x16\3\3\0\x20", b"\x17\3\4\0\x20", b"\x17\3\3\x41\1", b"\x14\3\3\0\1\1", b"\x47ET /",
-])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x16\3\3\0\x20",
+        b"\x17\3\4\0\x20",
+        b"\x17\3\3\x41\1",
+        b"\x14\3\3\0\1\1",
+        b"\x47ET /",
+    ],
+)
 def test_headers_that_tls_does_not_allow(raw):
     run = Tls13()
     run.write("c2s", run.client.seal(b"good") + raw)
@@ -282,7 +305,8 @@ def test_key_update_coalesced_and_cut():
     reading = Reading(run)
     assert reading.app("s2c") == b"onetwo" and reading.tls.key_updates("s2c") == 2
     assert post_handshake_messages([TICKET + KEY_UPDATE[:2], KEY_UPDATE[2:]]) == [
-        (4, bytes(16)), (24, b"\0")
+        (4, bytes(16)),
+        (24, b"\0"),
     ]
 
 

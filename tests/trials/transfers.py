@@ -83,8 +83,10 @@ class Transfer:
         if seed % 3 == 0:
             client, server = f"fd00::{seed & 0xFFFF:x}", "fd00::1:1"
         self.wire = Wire(
-            Side(client, 1024 + seed % 60000, add(self.isn, -1)), Side(server, 443),
-            vlans=(7,) * (seed % 4 == 1), timestamps=bool(seed % 2),
+            Side(client, 1024 + seed % 60000, add(self.isn, -1)),
+            Side(server, 443),
+            vlans=(7,) * (seed % 4 == 1),
+            timestamps=bool(seed % 2),
         )
         self.flow = Flow(ip_address(client), ip_address(server), 1024 + seed % 60000, 443)
         self.ktls = KtlsRx(self.infos[0], self.isn, next_keys=self._next_keys)
@@ -107,8 +109,9 @@ class Transfer:
             suite = rng.choice([0x1301, 0x1302])
             sealer = Sealer(suite, rng.randbytes(32 if suite == 0x1301 else 48))
         else:
-            sealer = Sealer12(rng.randbytes(rng.choice([16, 32])), rng.randbytes(4),
-                              rng.getrandbits(64))
+            sealer = Sealer12(
+                rng.randbytes(rng.choice([16, 32])), rng.randbytes(4), rng.getrandbits(64)
+            )
         self.infos = [self._info(sealer)]
         for _ in range(plan.records):
             start, kind = len(stream), 23
@@ -137,8 +140,9 @@ class Transfer:
 
     def _content(self) -> bytes:
         rng, plan = self.random, self.plan
-        size = rng.choice([0, 1, 15, 16, 17, rng.randrange(100), plan.largest,
-                           rng.randrange(plan.largest + 1)])
+        size = rng.choice(
+            [0, 1, 15, 16, 17, rng.randrange(100), plan.largest, rng.randrange(plan.largest + 1)]
+        )
         return rng.randbytes(size)
 
     def _embedded(self, sealer) -> bytes:
@@ -202,10 +206,12 @@ class Transfer:
             self.highest = max(self.highest, offset + length)
             self.packets[self.clock] = packet
             pieces = self.tcp.accept(packet.meta.seq, packet.payload, ACK, self.clock)
-            self._take(self.ktls.feed(
-                StreamRange(self.tcp.sequence(p.offset), len(p.data), self.packets[p.packet])
-                for p in pieces
-            ))
+            self._take(
+                self.ktls.feed(
+                    StreamRange(self.tcp.sequence(p.offset), len(p.data), self.packets[p.packet])
+                    for p in pieces
+                )
+            )
             self._react()
             self.clock += 1
             yield

@@ -42,8 +42,12 @@ def run_blocks(options: argparse.Namespace, chunk, kind, total) -> int:
             for line in part.breaks:
                 print(line, flush=True)
             if sys.stderr.isatty():
-                print(f"\r{total.trials} of {len(seeds)}, {len(total.breaks)} breaks",
-                      end="", file=sys.stderr, flush=True)
+                print(
+                    f"\r{total.trials} of {len(seeds)}, {len(total.breaks)} breaks",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
+                )
     if sys.stderr.isatty():
         print(file=sys.stderr)
     print(f"{options.engine}: {total} ({time.monotonic() - began:.0f} s)")

@@ -231,9 +231,13 @@ class OneBit:
                 first = min(max(0, place.prefix - at), len(piece))
                 last = max(first, min(len(piece), text_end - at))
                 offset = at + first - place.prefix
-                piece = piece[:first] + self._aes.crypt_text(
-                    place.keys, place.number, nonce, offset, piece[first:last]
-                ) + piece[last:]
+                piece = (
+                    piece[:first]
+                    + self._aes.crypt_text(
+                        place.keys, place.number, nonce, offset, piece[first:last]
+                    )
+                    + piece[last:]
+                )
             wire, at = wire + piece, at + high - low
         text = self._aes.open(place.keys, place.number, content_type, wire[HEADER_BYTES:])
         return (How.PARTIAL if any(marked) else How.NONE), text

@@ -105,7 +105,10 @@ class Mark:
         for record in [r for r in self._clear if r.text_low < high and r.text_high > low]:
             at, behind = record.text_low, record.text_high
             self._wire[at:behind] = aes.crypt_text(
-                keys, record.number, record.nonce or b"", record.text_offset,
+                keys,
+                record.number,
+                record.nonce or b"",
+                record.text_offset,
                 self.payload[at:behind],
             )
             self._clear.remove(record)

@@ -326,7 +326,13 @@ class KtlsRx:
         wire_length = HEADER_BYTES + length
         out.append(
             RecordAccepted(
-                content_type, content, self.number, self.epoch, self.start, self.offset, how,
+                content_type,
+                content,
+                self.number,
+                self.epoch,
+                self.start,
+                self.offset,
+                how,
                 wire_length,
             )
         )

@@ -91,9 +91,7 @@ class Resync:
             out.append(ResyncHint(end, number + 1))
         return out
 
-    def record(
-        self, encrypted: bool, end: int, number: int, received: int
-    ) -> list[ResyncHint]:
+    def record(self, encrypted: bool, end: int, number: int, received: int) -> list[ResyncHint]:
         """Record `number` ended at `end`; `encrypted`: no byte of it was marked."""
         if not encrypted:
             self._failed, self._target = 0, NH_START_IVAL

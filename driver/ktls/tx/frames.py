@@ -81,18 +81,25 @@ class Builder:
                 sync = False
         yield self._frame(decision, segment, start, sync)
 
-    def _dump(
-        self, decision: Decision, seq: int, piece: bytes, start: int, sync: bool
-    ) -> Flight:  # fmt: skip
+    def _dump(self, decision: Decision, seq: int, piece: bytes, start: int, sync: bool) -> Flight:
         end = start + len(piece)
         records = self.records.covering(start, end)
         begins = tuple(record for record in records if record.tag_begins(start, end))
         meta = self._place(decision.side, sync, records[0], start)
         meta |= {"seq": seq, "length": len(piece), "tags": TxTags.COMPUTE}
         return Flight(
-            piece, meta, TxOp.DUMP, decision.way, begins, begins, None, not decision.side,
-            frozenset(record.epoch for record in records), 0, tuple(records),
-        )  # fmt: skip
+            piece,
+            meta,
+            TxOp.DUMP,
+            decision.way,
+            begins,
+            begins,
+            None,
+            not decision.side,
+            frozenset(record.epoch for record in records),
+            0,
+            tuple(records),
+        )
 
     def _frame(self, decision: Decision, segment: Segment, start: int, sync: bool) -> Flight:
         records, payload = decision.records, segment.payload
@@ -109,10 +116,18 @@ class Builder:
             begins = tagged = ()
         meta = self._place(decision.side, sync, records[0], start) | {"tags": decision.tags}
         return Flight(
-            host_frame(segment.head, payload), meta, TxOp.ENCRYPT, decision.way, begins, tagged,
-            rest, not decision.side, frozenset(record.epoch for record in records), stored,
+            host_frame(segment.head, payload),
+            meta,
+            TxOp.ENCRYPT,
+            decision.way,
+            begins,
+            tagged,
+            rest,
+            not decision.side,
+            frozenset(record.epoch for record in records),
+            stored,
             records,
-        )  # fmt: skip
+        )
 
     def _place(self, side: bool, sync: bool, record: TxRecord, at: int) -> dict[str, int]:
         meta = context_of(self.handle) | {"side": side, "sync": sync}

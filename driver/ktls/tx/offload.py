@@ -335,10 +335,18 @@ class KtlsTx:
     def _state(self, own: bool) -> TxState:
         gap_limit, mtu, queue = self._limits
         return TxState(
-            self.records, self.expected, self.high, self.keys.usable,
-            own and self.handle is not None, self.resync, self._resync_way, self.mode, gap_limit,
-            mtu, queue,
-        )  # fmt: skip
+            self.records,
+            self.expected,
+            self.high,
+            self.keys.usable,
+            own and self.handle is not None,
+            self.resync,
+            self._resync_way,
+            self.mode,
+            gap_limit,
+            mtu,
+            queue,
+        )
 
     def _plan(
         self, decision: Decision, frame: bytes, segment: Segment, start: int, live: bool
@@ -368,9 +376,14 @@ class KtlsTx:
         return Plan(posts, decision.way, lambda: self._undo(journal))
 
     def _made(
-        self, decision: Decision, frame: bytes, segment: Segment, start: int, live: bool,
+        self,
+        decision: Decision,
+        frame: bytes,
+        segment: Segment,
+        start: int,
+        live: bool,
         journal: Journal,
-    ) -> Iterable[Flight]:  # fmt: skip
+    ) -> Iterable[Flight]:
         meta = context_of(self.handle if live else None)
         if decision.op is TxOp.NOTHING:
             return [Flight(frame, meta, TxOp.NOTHING)]

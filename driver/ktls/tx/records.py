@@ -144,9 +144,13 @@ class RecordMap:
         return self._hint
 
     def push(
-        self, header: bytes, content: bytes | memoryview, inner: bytes = b"", epoch: int = 0,
+        self,
+        header: bytes,
+        content: bytes | memoryview,
+        inner: bytes = b"",
+        epoch: int = 0,
         frozen: bool = True,
-    ) -> TxRecord:  # fmt: skip
+    ) -> TxRecord:
         """The next record, behind all others. Raises `ValueError` without a header."""
         if len(header) < HEADER_BYTES:
             raise ValueError("a record has a header")

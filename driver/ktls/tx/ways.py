@@ -161,9 +161,16 @@ class _Segment:
         if tags is None or self._posts(dump) > state.max_posts:
             return self._software()
         return Decision(
-            TxOp.ENCRYPT, self.end, None, way or (Way.REBUILD if dump else Way.IN_ORDER),
-            self.records, dump=dump, sync=sync, tags=tags, ooo=self.ooo,
-        )  # fmt: skip
+            TxOp.ENCRYPT,
+            self.end,
+            None,
+            way or (Way.REBUILD if dump else Way.IN_ORDER),
+            self.records,
+            dump=dump,
+            sync=sync,
+            tags=tags,
+            ooo=self.ooo,
+        )
 
     def _stream_tags(self, begin: int) -> TxTags | None:
         """How the stream treats tags; None if software must, because some are known and some not.
@@ -208,9 +215,16 @@ class _Segment:
         if rebuild:
             tags, way = TxTags.COMPUTE if missing else TxTags.COMPARE, Way.REBUILD
         return Decision(
-            TxOp.ENCRYPT, state.expected, state.resync, way, self.records, dump=dump, side=True,
-            tags=tags, ooo=self.ooo,
-        )  # fmt: skip
+            TxOp.ENCRYPT,
+            state.expected,
+            state.resync,
+            way,
+            self.records,
+            dump=dump,
+            side=True,
+            tags=tags,
+            ooo=self.ooo,
+        )
 
     def _software(
         self, way: Way = Way.SOFTWARE, resync: int | None = None

@@ -72,9 +72,17 @@ class TxEngine:
                     verdict.tags.append(bytes(TAG_BYTES))
                 continue
             piece = seal_piece(
-                key.key, key.iv, key.version, span.number, span.nonce, span.content_type,
-                span.length, span.text_offset, text, span.tag_bytes > 0 and span.tag_offset == 0,
-            )  # fmt: skip
+                key.key,
+                key.iv,
+                key.version,
+                span.number,
+                span.nonce,
+                span.content_type,
+                span.length,
+                span.text_offset,
+                text,
+                span.tag_bytes > 0 and span.tag_offset == 0,
+            )
             at = span.at
             while lost_writes and at < text_end:  # a write is a word's part of the span
                 at = (at // WORD_BYTES + 1) * WORD_BYTES

@@ -103,9 +103,14 @@ class TxRow:
     def added(self, generation: int, version: int, seq: int, number: int, nonce: int) -> "TxRow":
         """TX_ADD: the row that takes this one's place; its key is in slot 0. Names go on."""
         row = TxRow(
-            valid=True, generation=generation, version=version, start=seq, next=seq, number=number,
+            valid=True,
+            generation=generation,
+            version=version,
+            start=seq,
+            next=seq,
+            number=number,
             key_name=list(self.key_name),
-        )  # fmt: skip
+        )
         if version == VERSION_TLS12:
             row.nonce_delta = (nonce - number) % NUMBERS
         row._name(0)

@@ -232,13 +232,23 @@ class _Walk:
         text, behind = text_bytes(row.version, self.length), self.at - row.front
         in_text = max(0, min(count, text - behind))
         span = TxSpan(
-            slot, row.key_name[slot], self.side, self.number - row.base[slot],
-            row.nonce(self.number), self.content_type, self.length, out.payload_at + self.pos,
-            text_offset=min(behind, text), text_bytes=in_text,
-            tag_offset=max(0, behind - text), tag_bytes=count - in_text,
-            first=behind == 0, completes=self.at + count == whole,
-            tag_mode=self.meta["tags"], use_row=self.meta["tags"] != TxTags.GIVEN,
-        )  # fmt: skip
+            slot,
+            row.key_name[slot],
+            self.side,
+            self.number - row.base[slot],
+            row.nonce(self.number),
+            self.content_type,
+            self.length,
+            out.payload_at + self.pos,
+            text_offset=min(behind, text),
+            text_bytes=in_text,
+            tag_offset=max(0, behind - text),
+            tag_bytes=count - in_text,
+            first=behind == 0,
+            completes=self.at + count == whole,
+            tag_mode=self.meta["tags"],
+            use_row=self.meta["tags"] != TxTags.GIVEN,
+        )
         out.spans.append(span)
         if span.gives_tag:
             if not out.tags:

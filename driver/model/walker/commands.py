@@ -47,14 +47,17 @@ def hint(row: Row, seq: int, number: int) -> WalkerEvent | None:
     lost_at = row.lost_at
     row.arm(seq, number)
     return WalkerEvent(
-        EventKind.RESUMED, lost_at=lost_at, guess=seq, resumed_at=seq,
-        proven_by=ProvenBy.SOFTWARE, seq=seq, number=number,
+        EventKind.RESUMED,
+        lost_at=lost_at,
+        guess=seq,
+        resumed_at=seq,
+        proven_by=ProvenBy.SOFTWARE,
+        seq=seq,
+        number=number,
     )
 
 
-def rekey(
-    config: Config, row: Row, generation: int, epoch: int, seq: int, base: int
-) -> None:
+def rekey(config: Config, row: Row, generation: int, epoch: int, seq: int, base: int) -> None:
     """REKEY: the record that counted `base` and starts at `seq` is number 0 under a new key.
 
     The walk went on behind the park, because headers need no key: it is only counted anew. What
@@ -67,8 +70,9 @@ def rekey(
     row.clear_suspicion(seq)
     if row.proven and row.number >= base and not one_bit:
         row.number -= base
-        if any(slot and row.withholds(config, slot.content_type, slot.length)
-               for slot in row.slots):
+        if any(
+            slot and row.withholds(config, slot.content_type, slot.length) for slot in row.slots
+        ):
             row.suspect_end = row.walk
         row.close_below()
         row.close_all()

@@ -41,10 +41,19 @@ class Core:
         in_text = max(0, min(count, text - offset))
         self.out.spans.append(
             Span(
-                index, slot.number, slot.nonce, slot.content_type, slot.length,
-                at=delta(start, self.seq), text_offset=min(offset, text), text_bytes=in_text,
-                tag_offset=max(0, offset - text), tag_bytes=count - in_text,
-                first=not slot.fed, completes=completes, probe=probe,
+                index,
+                slot.number,
+                slot.nonce,
+                slot.content_type,
+                slot.length,
+                at=delta(start, self.seq),
+                text_offset=min(offset, text),
+                text_bytes=in_text,
+                tag_offset=max(0, offset - text),
+                tag_bytes=count - in_text,
+                first=not slot.fed,
+                completes=completes,
+                probe=probe,
             )
         )
         slot.fed = True

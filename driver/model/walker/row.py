@@ -159,9 +159,17 @@ def new_row(
 ) -> Row:
     """A row armed for the record `number` whose header starts at `seq`."""
     return Row(
-        generation, epoch, version, walk=seq, number=number, high=seq,
-        slots=[None] * config.record_slots, holes=[None] * (config.runs - 1),
-        options=options, passed_high=seq, passed_from=seq,
+        generation,
+        epoch,
+        version,
+        walk=seq,
+        number=number,
+        high=seq,
+        slots=[None] * config.record_slots,
+        holes=[None] * (config.runs - 1),
+        options=options,
+        passed_high=seq,
+        passed_from=seq,
     )
 
 

@@ -230,8 +230,13 @@ def _join(core: Core) -> None:
         elif number is not None or delta(row.walk, row.guess) > 0:
             row.state = State.TRACKING
             core.out.event = WalkerEvent(
-                EventKind.RESUMED, lost_at=row.lost_at, guess=row.guess, resumed_at=row.walk,
-                proven_by=ProvenBy.WALK, seq=core.end, number=row.number,
+                EventKind.RESUMED,
+                lost_at=row.lost_at,
+                guess=row.guess,
+                resumed_at=row.walk,
+                proven_by=ProvenBy.WALK,
+                seq=core.end,
+                number=row.number,
             )
 
 
@@ -242,9 +247,12 @@ def _over_the_edge(core: Core) -> None:
     lost = row.state in (State.SEARCHING, State.CONFIRMING, State.GIVEN_UP)
     head = (row.hold + row.edge)[:HEADER_BYTES]
     if (
-        lost and row.hold and row.high == row.passed_from
-        and len(head) == HEADER_BYTES and header_prefix_ok(row.version, head)
-    ):  # fmt: skip
+        lost
+        and row.hold
+        and row.high == row.passed_from
+        and len(head) == HEADER_BYTES
+        and header_prefix_ok(row.version, head)
+    ):
         _step_over(core, head)
 
 
@@ -266,8 +274,12 @@ def adopt(core: Core, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
     if row.options & Option.ONE_BIT:
         row.suspect_end = row.cand_walk  # nothing that the candidate followed is verified
     event = WalkerEvent(
-        EventKind.RESUMED, lost_at=row.lost_at, guess=row.guess, resumed_at=row.cand_walk,
-        proven_by=by, seq=core.end if by is ProvenBy.WALK else row.cand_high,
+        EventKind.RESUMED,
+        lost_at=row.lost_at,
+        guess=row.guess,
+        resumed_at=row.cand_walk,
+        proven_by=by,
+        seq=core.end if by is ProvenBy.WALK else row.cand_high,
         number=(number_at_guess + row.cand_count) % 2**64,
     )
     row.walk = row.cand_walk
@@ -276,9 +288,7 @@ def adopt(core: Core, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
     row.high = row.cand_high
     row.cand_hold = b""
     row.close_below()
-    if by is ProvenBy.WALK and (
-        row.marked_high is None or delta(core.end, row.marked_high) > 0
-    ):
+    if by is ProvenBy.WALK and (row.marked_high is None or delta(core.end, row.marked_high) > 0):
         # The packet that brings the walk here may be marked, with its own bytes of a header of
         # which the candidate has kept others.
         row.closed, row.closed_below = True, core.end

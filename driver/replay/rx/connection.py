@@ -41,8 +41,13 @@ class HostConnection:
     """A connection. refusal: why it has no context, or not two; offloaded: it had one."""
 
     def __init__(
-        self, tcp: TcpConnection, truth: ConnectionTruth, keylog: Keylog,
-        sessions: dict[bytes, bytes], trace: Trace, options: Option = Option.NONE,
+        self,
+        tcp: TcpConnection,
+        truth: ConnectionTruth,
+        keylog: Keylog,
+        sessions: dict[bytes, bytes],
+        trace: Trace,
+        options: Option = Option.NONE,
     ) -> None:
         self.tcp = tcp
         self.tls = Connection(keylog, sessions, hand_over=tcp.has_syn)
@@ -108,10 +113,14 @@ class HostConnection:
         tcp, tls = self.tcp, self.tls
         return {
             "index": tcp.index,
-            "client": tcp.client.host, "client_port": tcp.client.port,
-            "server": tcp.server.host, "server_port": tcp.server.port,
-            "version": tls.version, "cipher": tls.cipher,
-            "offloaded": self.offloaded, "reason": self.reason,
+            "client": tcp.client.host,
+            "client_port": tcp.client.port,
+            "server": tcp.server.host,
+            "server_port": tcp.server.port,
+            "version": tls.version,
+            "cipher": tls.cipher,
+            "offloaded": self.offloaded,
+            "reason": self.reason,
             **{
                 name: {"rx": way.host.report(tls.key_updates(name), tls.leftover(name))}
                 for name, way in self.ways.items()

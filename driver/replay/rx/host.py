@@ -95,8 +95,13 @@ class HostDirection:
     """
 
     def __init__(
-        self, connection: int, way: str, stream: Stream, truth: DirectionTruth,
-        deliver: Callable[[str, int, bytes, int], None], trace: Trace,
+        self,
+        connection: int,
+        way: str,
+        stream: Stream,
+        truth: DirectionTruth,
+        deliver: Callable[[str, int, bytes, int], None],
+        trace: Trace,
         options: Option = Option.NONE,
     ) -> None:
         self.connection = connection
@@ -149,9 +154,7 @@ class HostDirection:
         for piece in pieces:
             packet = self._packets[piece.packet]
             ranges.append(StreamRange(self.stream.sequence(piece.offset), len(piece.data), packet))
-            self._pending.append(_Part(
-                piece.offset, piece.end, packet.marked, packet.meta.reason
-            ))
+            self._pending.append(_Part(piece.offset, piece.end, packet.marked, packet.meta.reason))
         self._take(self.ktls.feed(ranges))
         if not self.stream.waiting_bytes:
             # Every byte of these packets was taken; KtlsRx keeps those that it still needs.
@@ -163,13 +166,16 @@ class HostDirection:
         """The kernel takes the direction on, with the bytes that are there already."""
         self._base = keys.offset
         self.ktls = KtlsRx(
-            crypto_info(keys), self.stream.sequence(keys.offset), keys.number,
+            crypto_info(keys),
+            self.stream.sequence(keys.offset),
+            keys.number,
             one_bit=bool(self.options & Option.ONE_BIT),
         )
         early, self._early = self._early, []
         self.to_kernel(
             piece.cut(max(piece.offset, keys.offset), piece.end)
-            for piece in early if piece.end > keys.offset
+            for piece in early
+            if piece.end > keys.offset
         )
 
     def new_keys(self, keys: InstallKeys) -> None:
@@ -227,8 +233,10 @@ class HostDirection:
         parts = self._parts_until(end)
         if application:
             self._count_bytes(event, offset, parts)
-        if application and event.how is not How.FULL and (
-            any(part.reason == Reason.NOT_OPEN for part in parts)
+        if (
+            application
+            and event.how is not How.FULL
+            and (any(part.reason == Reason.NOT_OPEN for part in parts))
         ):
             self.counts.closed_records += 1
         if event.how is How.FULL:
@@ -239,10 +247,15 @@ class HostDirection:
                 or (truth.inner_type, truth.plaintext) != (event.content_type, event.plaintext)
             ):
                 self.counts.wrong_marks += 1
-        self._trace.records.append(RecordTrace(
-            self.connection, self.way, offset, event.wire_length,
-            event.how.value if application else "other",
-        ))
+        self._trace.records.append(
+            RecordTrace(
+                self.connection,
+                self.way,
+                offset,
+                event.wire_length,
+                event.how.value if application else "other",
+            )
+        )
         if not application:
             self._deliver(self.way, event.content_type, event.plaintext, end)
 
@@ -263,8 +276,7 @@ class HostDirection:
         start = offset + header_bytes(self.ktls.version)
         end = start + len(event.plaintext)
         self.counts.app_bytes_decrypted += sum(
-            max(0, min(part.end, end) - max(part.start, start))
-            for part in parts if part.marked
+            max(0, min(part.end, end) - max(part.start, start)) for part in parts if part.marked
         )
         if event.how is How.FULL:
             self.counts.app_bytes_full += len(event.plaintext)
@@ -309,7 +321,8 @@ class HostDirection:
         """How often a position was proven, by each proof that the flow may see."""
         proofs, more = self.counts.proven_by, bool(self.options & Option.TAG_PROOF)
         return {
-            by.name.lower(): proofs[by] for by in ProvenBy
+            by.name.lower(): proofs[by]
+            for by in ProvenBy
             if by and (by in USUAL_PROOFS or proofs[by] or more)
         }
 

@@ -48,8 +48,12 @@ class Replay:
     """
 
     def __init__(
-        self, transport: Transport, keylog: Keylog, confirm_delay: int = 0,
-        config: Config | None = None, options: Option = Option.NONE,
+        self,
+        transport: Transport,
+        keylog: Keylog,
+        confirm_delay: int = 0,
+        config: Config | None = None,
+        options: Option = Option.NONE,
     ) -> None:
         self.trace = Trace()
         self.errors: list[str] = []
@@ -70,7 +74,9 @@ class Replay:
     # --- running ----------------------------------------------------------------------------
 
     def run(
-        self, packets: Sequence[Packet], progress: Callable[[int], None] = lambda done: None,
+        self,
+        packets: Sequence[Packet],
+        progress: Callable[[int], None] = lambda done: None,
         in_front: Callable[[int, int], None] = lambda start, end: None,
     ) -> None:
         """Everything. `progress` is told how many packets have been processed, `in_front` which
@@ -103,7 +109,11 @@ class Replay:
     # --- one packet -------------------------------------------------------------------------
 
     def _receive(
-        self, packet: Packet, head: Parsed, out: RxPacket, events: list[DeviceEvent],
+        self,
+        packet: Packet,
+        head: Parsed,
+        out: RxPacket,
+        events: list[DeviceEvent],
         truths: list[ConnectionTruth],
     ) -> None:
         if not out.marked and out.frame != packet.frame:
@@ -113,15 +123,26 @@ class Replay:
         segment = None
         if head.is_tcp and not out.marked and out.meta.payload_length != head.payload_length:
             # The device examined no frame of that length; the host does.
-            out = RxPacket(out.frame, replace(
-                out.meta, seq=head.seq, payload_offset=head.payload_offset,
-                payload_length=head.payload_length,
-            ))
+            out = RxPacket(
+                out.frame,
+                replace(
+                    out.meta,
+                    seq=head.seq,
+                    payload_offset=head.payload_offset,
+                    payload_length=head.payload_length,
+                ),
+            )
         if head.is_tcp and head.checksum_ok:
             source, target = ends(head)
             segment = self._table.segment(
-                packet.index, source, target, head.seq, head.tcp_flags, out.payload
-                if out.marked else out.frame[head.payload_offset :][: head.payload_length],
+                packet.index,
+                source,
+                target,
+                head.seq,
+                head.tcp_flags,
+                out.payload
+                if out.marked
+                else out.frame[head.payload_offset :][: head.payload_length],
             )
         for tcp in self._table.connections[known:]:
             self._open(tcp, truths[tcp.index])
@@ -168,23 +189,38 @@ class Replay:
     def _trace_packet(
         self, head: Parsed, out: RxPacket, way: Way | None, offset: int | None
     ) -> None:
-        self.trace.packets.append(PacketTrace(
-            self._packet, self._time, way.host.connection if way else None,
-            way.host.way if way else None, head.seq if head.is_tcp else None, offset,
-            head.payload_length if head.is_tcp else 0, out.marked,
-            Reason(out.meta.reason).name.lower(),
-        ))
+        self.trace.packets.append(
+            PacketTrace(
+                self._packet,
+                self._time,
+                way.host.connection if way else None,
+                way.host.way if way else None,
+                head.seq if head.is_tcp else None,
+                offset,
+                head.payload_length if head.is_tcp else 0,
+                out.marked,
+                Reason(out.meta.reason).name.lower(),
+            )
+        )
 
     def _trace_segment(self, connection: HostConnection, segment: Segment, out: RxPacket) -> None:
         outcome = "decrypted" if out.marked else Reason(out.meta.reason).name.lower()
-        self.trace.segments.append(SegmentTrace(
-            self._packet, self._time, connection.tcp.index, segment.direction, segment.offset,
-            segment.length, outcome,
-        ))
+        self.trace.segments.append(
+            SegmentTrace(
+                self._packet,
+                self._time,
+                connection.tcp.index,
+                segment.direction,
+                segment.offset,
+                segment.length,
+                outcome,
+            )
+        )
 
     def _open(self, tcp: TcpConnection, truth: ConnectionTruth) -> None:
-        connection = HostConnection(tcp, truth, self._keylog, self._sessions, self.trace,
-                                    self._options)
+        connection = HostConnection(
+            tcp, truth, self._keylog, self._sessions, self.trace, self._options
+        )
         self._connections.append(connection)
         pair = (min(tcp.client, tcp.server), max(tcp.client, tcp.server))
         former = self._by_pair.get(pair)
@@ -271,8 +307,10 @@ class Replay:
 
     def _take_event(self, event: DeviceEvent) -> None:
         owner = self._by_context.get(event.context)
-        if owner is None or owner[1].host.handle is None or (
-            owner[1].host.handle.generation != event.generation
+        if (
+            owner is None
+            or owner[1].host.handle is None
+            or (owner[1].host.handle.generation != event.generation)
         ):
             return
         way = owner[1]
@@ -285,7 +323,9 @@ class Replay:
         elif kind is EventKind.RESUMED:
             host.counts.proven_by[ProvenBy(event.proven_by)] += 1
             where = {
-                "lost_at": event.lost_at, "guess": event.guess, "resumed_at": event.resumed_at,
+                "lost_at": event.lost_at,
+                "guess": event.guess,
+                "resumed_at": event.resumed_at,
             }
         elif kind is EventKind.PARKED:
             host.counts.parks += 1
@@ -333,16 +373,21 @@ class Replay:
 
     def _event(self, way: Way, kind: str, proven_by: str | None = None, **where: int) -> None:
         stream = way.host.stream
-        self._events.append({
-            "packet": self._packet, "time": round(self._time, 6),
-            "connection": way.host.connection, "dir": way.host.way, "kind": kind,
-            **{
-                name: stream.offset(where[name]) if name in where else None
-                for name in ("lost_at", "guess")
-            },
-            "proven_by": proven_by,
-            "resumed_at": stream.offset(where["resumed_at"]) if "resumed_at" in where else None,
-        })
+        self._events.append(
+            {
+                "packet": self._packet,
+                "time": round(self._time, 6),
+                "connection": way.host.connection,
+                "dir": way.host.way,
+                "kind": kind,
+                **{
+                    name: stream.offset(where[name]) if name in where else None
+                    for name in ("lost_at", "guess")
+                },
+                "proven_by": proven_by,
+                "resumed_at": stream.offset(where["resumed_at"]) if "resumed_at" in where else None,
+            }
+        )
 
     # --- results ----------------------------------------------------------------------------
 
@@ -351,13 +396,15 @@ class Replay:
         errors = [*warnings, *self.errors]
         if self._strangers:
             errors.append(
-                "TCP segments with bad checksums that belong to no connection: "
-                f"{self._strangers}"
+                f"TCP segments with bad checksums that belong to no connection: {self._strangers}"
             )
         return {
-            "schema": SCHEMA, "capture": capture, "engine": engine,
+            "schema": SCHEMA,
+            "capture": capture,
+            "engine": engine,
             **{option.name.lower(): True for option in self._options if option.name},
-            "errors": errors, "events": self._events,
+            "errors": errors,
+            "events": self._events,
             "connections": [c.report() for c in self._connections],
         }
 

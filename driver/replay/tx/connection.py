@@ -16,9 +16,12 @@ class SendingConnection:
     """A connection with its two senders. offloaded: one of them had a context."""
 
     def __init__(
-        self, tcp: TcpConnection, truth: ConnectionTruth, keylog: Keylog,
+        self,
+        tcp: TcpConnection,
+        truth: ConnectionTruth,
+        keylog: Keylog,
         sessions: dict[bytes, bytes],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.tcp = tcp
         self.tls = Connection(keylog, sessions, hand_over=tcp.has_syn)
         self.offloaded = False
@@ -53,9 +56,13 @@ class SendingConnection:
         tcp, tls = self.tcp, self.tls
         return {
             "index": tcp.index,
-            "client": tcp.client.host, "client_port": tcp.client.port,
-            "server": tcp.server.host, "server_port": tcp.server.port,
-            "version": tls.version, "cipher": tls.cipher,
-            "offloaded": self.offloaded, "reason": self.reason,
+            "client": tcp.client.host,
+            "client_port": tcp.client.port,
+            "server": tcp.server.host,
+            "server_port": tcp.server.port,
+            "version": tls.version,
+            "cipher": tls.cipher,
+            "offloaded": self.offloaded,
+            "reason": self.reason,
             **{way: {"tx": sender.report()} for way, sender in self.senders.items()},
-        }  # fmt: skip
+        }

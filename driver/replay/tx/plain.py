@@ -70,9 +70,10 @@ class PlainRecord:
         """The record as software encrypts it."""
         body = len(self.header) - HEADER_BYTES + len(self.text) + TAG_BYTES
         return self.header + AESGCM(self.info.key).encrypt(
-            self.info.nonce(self.number, self.nonce), self.text,
+            self.info.nonce(self.number, self.nonce),
+            self.text,
             record_aad(self.info.version, self.number, self.header[0], body),
-        )  # fmt: skip
+        )
 
 
 class PlainDirection:
@@ -131,8 +132,9 @@ class PlainDirection:
             return True
         return all(
             int.from_bytes(after.nonce) == (int.from_bytes(before.nonce) + 1) % (1 << 64)
-            for before, after in pairwise(self.records) if before.epoch == after.epoch
-        )  # fmt: skip
+            for before, after in pairwise(self.records)
+            if before.epoch == after.epoch
+        )
 
     def index(self, offset: int) -> int:
         """Which of `records` holds a stream offset in [start, end)."""
@@ -181,7 +183,14 @@ def _plain(record: Record, base: int, epoch: int, info: CryptoInfo) -> PlainReco
     header = bytes([record.outer_type, 3, 3]) + (record.wire_length - HEADER_BYTES).to_bytes(2)
     inner = bytes([record.inner_type]) + bytes(record.padding) if tls13 else b""
     return PlainRecord(
-        base + record.number, record.number, record.offset, header + record.explicit_nonce,
-        record.inner_type, record.plaintext, record.padding, record.plaintext + inner, epoch, info,
+        base + record.number,
+        record.number,
+        record.offset,
+        header + record.explicit_nonce,
+        record.inner_type,
+        record.plaintext,
+        record.padding,
+        record.plaintext + inner,
+        epoch,
+        info,
     )
-

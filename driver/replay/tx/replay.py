@@ -99,10 +99,16 @@ class TxReplay:
     """
 
     def __init__(
-        self, transport: Transport, keylog: Keylog, config: Config | None = None, *,
-        mode: TxMode = TxMode.AUTO, rekey: RekeyMode = RekeyMode.EPOCHS,
-        ack_delay: float | None = None, completion_delay: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        transport: Transport,
+        keylog: Keylog,
+        config: Config | None = None,
+        *,
+        mode: TxMode = TxMode.AUTO,
+        rekey: RekeyMode = RekeyMode.EPOCHS,
+        ack_delay: float | None = None,
+        completion_delay: int = 0,
+    ) -> None:
         self.trace: list[TxTrace] = []
         self.errors: list[str] = []
         self.device = TxDevice(transport, config)
@@ -342,21 +348,29 @@ class TxReplay:
         sender.counts.tag_mismatch += reason == DropReason.TAG_MISMATCH.value
         self._trace(sender, out, "dropped", reason, False)
 
-    def _trace(
-        self, sender: Sender, out: Outgoing, outcome: str, reason: str, same: bool
-    ) -> None:  # fmt: skip
-        self.trace.append(TxTrace(
-            out.packet, out.time, out.connection, sender.way, out.head.seq, out.offset,
-            out.head.payload_length, outcome, reason, same, out.retransmitted, out.reread,
-            out.cpu,
-        ))  # fmt: skip
+    def _trace(self, sender: Sender, out: Outgoing, outcome: str, reason: str, same: bool) -> None:
+        self.trace.append(
+            TxTrace(
+                out.packet,
+                out.time,
+                out.connection,
+                sender.way,
+                out.head.seq,
+                out.offset,
+                out.head.payload_length,
+                outcome,
+                reason,
+                same,
+                out.retransmitted,
+                out.reread,
+                out.cpu,
+            )
+        )
 
     # --- contexts and keys ------------------------------------------------------------------
 
     def _open(self, tcp: TcpConnection) -> None:
-        connection = SendingConnection(
-            tcp, self._truths[tcp.index], self._keylog, self._sessions
-        )  # fmt: skip
+        connection = SendingConnection(tcp, self._truths[tcp.index], self._keylog, self._sessions)
         self._connections.append(connection)
         pair = (min(tcp.client, tcp.server), max(tcp.client, tcp.server))
         former = self._by_pair.get(pair)
@@ -377,10 +391,16 @@ class TxReplay:
         else:
             sender.refusal = RANDOM_NONCES
         sender.kernel = KtlsTx(
-            info, sender.marker_seq, sender.handle, first.number, plain.first_nonce,
-            mode=self._mode, rekey_mode=self._rekey_mode, netdev=self.device.counters,
+            info,
+            sender.marker_seq,
+            sender.handle,
+            first.number,
+            plain.first_nonce,
+            mode=self._mode,
+            rekey_mode=self._rekey_mode,
+            netdev=self.device.counters,
             stat=self.device.stat,
-        )  # fmt: skip
+        )
         if sender.handle is not None:
             connection.offloaded = True
             self._event(connection.tcp.index, sender, "tx_installed", plain.start)
@@ -391,9 +411,12 @@ class TxReplay:
         while True:
             try:
                 return self.device.add(
-                    sender.flow, info, sender.marker_seq, plain.first_keys.number,
+                    sender.flow,
+                    info,
+                    sender.marker_seq,
+                    plain.first_keys.number,
                     plain.first_nonce,
-                )  # fmt: skip
+                )
             except OffloadRefused as error:
                 sender.refusal = str(error)
                 return None
@@ -454,11 +477,19 @@ class TxReplay:
                 self.device.key_clear(sender.handle, action.slot)
 
     def _event(self, connection: int, sender: Sender, kind: str, offset: int) -> None:
-        self._events.append({
-            "packet": self._packet, "time": round(self._time, 6), "connection": connection,
-            "dir": sender.way, "kind": kind, "lost_at": None, "guess": None, "proven_by": None,
-            "resumed_at": offset,
-        })  # fmt: skip
+        self._events.append(
+            {
+                "packet": self._packet,
+                "time": round(self._time, 6),
+                "connection": connection,
+                "dir": sender.way,
+                "kind": kind,
+                "lost_at": None,
+                "guess": None,
+                "proven_by": None,
+                "resumed_at": offset,
+            }
+        )
 
     # --- results ----------------------------------------------------------------------------
 
@@ -466,16 +497,22 @@ class TxReplay:
         """The report; `warnings` are what the capture's reader had to say."""
         netdev, stat = self.device.counters.as_dict(), self.device.stat.as_dict()
         return {
-            "schema": SCHEMA, "capture": capture, "engine": engine, "direction": "tx",
-            "tx_mode": self._mode.value, "tx_rekey": self._rekey_mode.value,
+            "schema": SCHEMA,
+            "capture": capture,
+            "engine": engine,
+            "direction": "tx",
+            "tx_mode": self._mode.value,
+            "tx_rekey": self._rekey_mode.value,
             "ack_delay": self._ack_delay,
-            "errors": [*warnings, *self.errors], "events": self._events,
+            "errors": [*warnings, *self.errors],
+            "events": self._events,
             "counters": {
-                name: count for name, count in {**netdev, **stat}.items()
+                name: count
+                for name, count in {**netdev, **stat}.items()
                 if name.startswith(("tx_", "TlsTx", "TlsCurrTx"))
             },
             "connections": [c.report() for c in self._connections],
-        }  # fmt: skip
+        }
 
     @property
     def offloaded_payload(self) -> int:

@@ -50,13 +50,18 @@ class TxCounts:
     def report(self) -> dict[str, Any]:
         """The members of the report's `tx`."""
         return {
-            "segments": self.segments, "identical": self.identical,
-            "clear_bytes": self.clear_bytes, "dropped": self.dropped,
-            "reasons": dict(sorted(self.reasons.items())), "tag_mismatch": self.tag_mismatch,
+            "segments": self.segments,
+            "identical": self.identical,
+            "clear_bytes": self.clear_bytes,
+            "dropped": self.dropped,
+            "reasons": dict(sorted(self.reasons.items())),
+            "tag_mismatch": self.tag_mismatch,
             "by_way": {way.value: self.by_way[way] for way in Way},
-            "wire": self.wire, "wire_reasons": dict(sorted(self.wire_reasons.items())),
-            "retransmitted": self.retransmitted, "retransmitted_bytes": self.retransmitted_bytes,
-        }  # fmt: skip
+            "wire": self.wire,
+            "wire_reasons": dict(sorted(self.wire_reasons.items())),
+            "retransmitted": self.retransmitted,
+            "retransmitted_bytes": self.retransmitted_bytes,
+        }
 
 
 @dataclass
@@ -102,9 +107,7 @@ class Sender:
     stream offset behind the highest segment sent. refusal: why the device was not given the keys.
     """
 
-    def __init__(
-        self, way: str, flow: Flow, stream: Stream, plain: PlainDirection | None
-    ) -> None:
+    def __init__(self, way: str, flow: Flow, stream: Stream, plain: PlainDirection | None) -> None:
         self.way = way
         self.flow = flow
         self.stream = stream
@@ -156,9 +159,11 @@ class Sender:
             if self._pushed and record.epoch != plain.records[self._pushed - 1].epoch:
                 rekey(record)
             made = kernel.push(
-                record.content_type, record.content, padding=record.padding,
+                record.content_type,
+                record.content,
+                padding=record.padding,
                 nonce=record.nonce or None,
-            )  # fmt: skip
+            )
             assert made == record.host, "the kernel's record is not the capture's"
             self._pushed += 1
 
@@ -181,9 +186,11 @@ class Sender:
             return 0
         host = plain.host_bytes(low, high)
         places = (
-            at for start, end in plain.text_spans(low, high) for at in range(start, end)
+            at
+            for start, end in plain.text_spans(low, high)
+            for at in range(start, end)
             if at - out.offset < len(payload)
-        )  # fmt: skip
+        )
         return sum(
             payload[at - out.offset] == host[at - low] != wire[at - out.offset] for at in places
         )
@@ -225,4 +232,3 @@ class Sender:
             **self.counts.report(),
             "bus_bytes": {kind: counters.get(kind, {}) for kind in kinds},
         }
-

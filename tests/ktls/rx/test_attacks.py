@@ -99,7 +99,8 @@ class Victim:
         self.stream = stream
         self.device = Device(ModelTransport(CONFIG), CONFIG)
         self.rx = KtlsRx(
-            stream.keys(0), stream.seq,
+            stream.keys(0),
+            stream.seq,
             handle=self.device.tls_dev_add(FLOW, stream.keys(0), stream.seq),
             next_keys=lambda: stream.keys(self.rx.epoch + 1),
         )
@@ -169,8 +170,14 @@ def test_a_card_that_believes_the_attacker_is_undone():
     (packet,) = victim.device.receive([frame(stream.seq, stream.wire)])
     assert packet.marked and packet.meta.first_completes
     lies = {
-        "context": 1, "generation": 1, "first_number": 1, "first_length": 1, "records": 1,
-        "last_number": 1, "last_start": 1, "last_length": 1,
+        "context": 1,
+        "generation": 1,
+        "first_number": 1,
+        "first_length": 1,
+        "records": 1,
+        "last_number": 1,
+        "last_start": 1,
+        "last_length": 1,
     }
     for name, change in lies.items():
         meta = replace(packet.meta, **{name: getattr(packet.meta, name) + change})

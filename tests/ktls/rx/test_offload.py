@@ -177,10 +177,19 @@ def test_header_inside_foreign_text_is_restored_before_it_is_read():
     length = high - low + 300  # the embedded record's, whose header lies in front of the packet
     text = stream.keys(0).crypt_text(77, b"", 0, stream.wire[low:high])
     meta = RxMeta(
-        context=HANDLE.context, context_valid=1, generation=HANDLE.generation, decrypted=1,
-        payload_length=high - low, seq=tcp.add(stream.seq, low), records=1,
-        first_number=77, first_offset=5, first_length=length, last_number=77,
-        last_start=tcp.add(stream.seq, low - 5), last_length=length,
+        context=HANDLE.context,
+        context_valid=1,
+        generation=HANDLE.generation,
+        decrypted=1,
+        payload_length=high - low,
+        seq=tcp.add(stream.seq, low),
+        records=1,
+        first_number=77,
+        first_offset=5,
+        first_length=length,
+        last_number=77,
+        last_start=tcp.add(stream.seq, low - 5),
+        last_length=length,
     )
     before, _, behind = ranges(stream, [low, high], [None] * 3)
     host = Host(stream)
@@ -193,8 +202,13 @@ def test_header_inside_foreign_text_is_restored_before_it_is_read():
 def test_framing_that_contradicts_the_packet_is_undone():
     stream = stream_of(VERSION_TLS13, 300, 300, 300)
     (good,) = ranges(stream, [], [TRUTH])
-    for change in ({"records": 2}, {"last_number": 9}, {"last_start": 5}, {"last_length": 99},
-                   {"first_length": 99}):
+    for change in (
+        {"records": 2},
+        {"last_number": 9},
+        {"last_start": 5},
+        {"last_length": 99},
+        {"first_length": 99},
+    ):
         fields = {name: getattr(good.packet.meta, name) for name in RxMeta.__slots__} | change
         bad = RxPacket(good.packet.frame, RxMeta(**fields))
         host = Host(stream)
@@ -389,7 +403,10 @@ def test_renegotiation_waits_for_keys():
 
 def parked(number: int, park: int, generation: int = HANDLE.generation) -> DeviceEvent:
     return DeviceEvent(
-        kind=EventKind.PARKED, context=HANDLE.context, generation=generation, number=number,
+        kind=EventKind.PARKED,
+        context=HANDLE.context,
+        generation=generation,
+        number=number,
         park=park,
     )
 
@@ -423,9 +440,18 @@ def test_no_go_on_at_a_key_update_or_of_another_generation():
 # --- any cuts, any marks ------------------------------------------------------------------------
 
 BELIEFS = st.sampled_from(
-    [None, TRUTH, TRUTH, TRUTH, *WRONG.values(), Belief(verdict=False), Belief(start=7),
-     Belief(start=-20), Belief(number=2, epoch=-1, generation=-1)]
-)  # fmt: skip
+    [
+        None,
+        TRUTH,
+        TRUTH,
+        TRUTH,
+        *WRONG.values(),
+        Belief(verdict=False),
+        Belief(start=7),
+        Belief(start=-20),
+        Belief(number=2, epoch=-1, generation=-1),
+    ]
+)
 
 
 @settings(max_examples=150)
@@ -448,10 +474,11 @@ def test_any_cuts_any_marks(data):
     assert host.app_data == stream.app_data
     for event, record in zip(host.of(RecordAccepted), stream.records, strict=True):
         covering = [
-            p for p in pieces
+            p
+            for p in pieces
             if tcp.delta(p.seq, event.start) < len(record.wire)
             and tcp.delta(tcp.add(p.seq, p.length), event.start) > 0
-        ]  # fmt: skip
+        ]
         honest = [p.packet.marked and _honest(p, stream) for p in covering]
         if event.how is How.FULL:
             assert all(honest)
@@ -465,12 +492,16 @@ def _honest(piece: StreamRange, stream: Stream) -> bool:
     mark = Mark(piece.packet, stream.version)
     at = tcp.delta(piece.seq, stream.seq)
     true = [r for r in stream.records if r.offset < at + piece.length and r.end > at]
-    return mark.consistent and meta.context == HANDLE.context and all(
-        (framed := mark.record_at(tcp.add(stream.seq, r.offset))) is not None
-        and framed.number == r.number
-        and meta.epoch == r.epoch
-        and meta.generation == HANDLE.generation + r.epoch
-        for r in true
+    return (
+        mark.consistent
+        and meta.context == HANDLE.context
+        and all(
+            (framed := mark.record_at(tcp.add(stream.seq, r.offset))) is not None
+            and framed.number == r.number
+            and meta.epoch == r.epoch
+            and meta.generation == HANDLE.generation + r.epoch
+            for r in true
+        )
     )
 
 

@@ -132,21 +132,25 @@ def test_nothing_but_the_mark_is_looked_at(version):
         for piece in ranges(stream, range(400, 3600, 400), marks):
             meta = piece.packet.meta
             bare = RxMeta(
-                decrypted=meta.decrypted, seq=meta.seq, payload_offset=meta.payload_offset,
+                decrypted=meta.decrypted,
+                seq=meta.seq,
+                payload_offset=meta.payload_offset,
                 payload_length=meta.payload_length,
-            )  # fmt: skip
+            )
             packet = RxPacket(piece.packet.frame, bare)
             events += rx.feed([StreamRange(piece.seq, piece.length, packet)])
         accepted = [e for e in events if isinstance(e, RecordAccepted)]
         assert b"".join(e.plaintext for e in accepted) == stream.app_data
         hows = [e.how.value for e in accepted]
-        assert hows == (["full"] * 5 if None not in marks else
-                        ["partial", "partial", "full", "partial", "full"])
+        assert hows == (
+            ["full"] * 5 if None not in marks else ["partial", "partial", "full", "partial", "full"]
+        )
 
 
 def test_random_trials_forge_nothing(monkeypatch):
     """The attacks of `tests.trials.divergence.trial`, none of which was made for such a host. Records may be
     lost: see `test_a_one_bit_host_may_end_a_connection_that_rule_h_keeps`."""
+
     def habits(rng, version):
         return replace(draw_habits(rng, version), options=Option.ONE_BIT)
 
@@ -346,9 +350,14 @@ def test_without_the_option_a_one_bit_host_accepts_a_forged_record(version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("options, one_bit, marked", [
-    (Option.NONE, False, True), (Option.ONE_BIT, False, False), (Option.ONE_BIT, True, False),
-])
+@pytest.mark.parametrize(
+    "options, one_bit, marked",
+    [
+        (Option.NONE, False, True),
+        (Option.ONE_BIT, False, False),
+        (Option.ONE_BIT, True, False),
+    ],
+)
 def test_the_option_or_rule_h_refuses_it(options, one_bit, marked, version):
     victim = Attacked(version, options, one_bit)
     behind_a_false_record(victim)

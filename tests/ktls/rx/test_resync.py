@@ -164,10 +164,13 @@ def test_given_up_falls_back_to_hints(by):
         rx.device_event(event(EventKind.GIVEN_UP))
     else:
         pieces = [
-            type(p)(p.seq, p.length,
-                    RxPacket(p.packet.frame, replace(p.packet.meta, reason=Reason.GIVEN_UP)))
+            type(p)(
+                p.seq,
+                p.length,
+                RxPacket(p.packet.frame, replace(p.packet.meta, reason=Reason.GIVEN_UP)),
+            )
             for p in pieces
-        ]  # fmt: skip
+        ]
     assert [bool(resyncs(rx.feed([p]))) for p in pieces[:4]] == [False, True, False, True]
 
 

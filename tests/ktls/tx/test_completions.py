@@ -32,8 +32,15 @@ def test_undo_restores_everything(mode, lost):
     host.sent(0, 1500)
     if lost:
         host.tx.tls_offload_tx_resync_request()
-    for start, end in ((1500, 1700), (100, 300), (100, 1030), (1400, 1600), (1800, 1900),
-                       (4200, 4300), (2044, 2200)):  # fmt: skip
+    for start, end in (
+        (1500, 1700),
+        (100, 300),
+        (100, 1030),
+        (1400, 1600),
+        (1800, 1900),
+        (4200, 4300),
+        (2044, 2200),
+    ):
         before = state(host)
         plan = host.send(start, end)
         assert plan.posts
@@ -175,8 +182,9 @@ def test_what_a_failed_stream_frame_means(reason):
     if not walked:
         plan = host.send(second.start + 10, third.start)
         assert (plan.way, payload(plan.posts[0])) == (
-            Way.NEXT_RECORD, host.wire[second.start + 10 : third.start],
-        )  # fmt: skip
+            Way.NEXT_RECORD,
+            host.wire[second.start + 10 : third.start],
+        )
         plan = host.send(third.start, third.end)
         assert (plan.way, metas(plan)[0]["sync"]) == (Way.NEXT_RECORD, 1)
         assert not host.tx.tls_offload_tx_resync_pending

@@ -43,8 +43,9 @@ def test_rekey_with_a_gap_is_softwares_until_everything_old_is_acknowledged():
     assert host.sent(500, first.end).way is Way.IN_ORDER
     plan = host.sent(second.start, second.start + 700)
     assert (plan.way, payload(plan.posts[0])) == (
-        Way.SOFTWARE, host.wire[second.start : second.start + 700],
-    )  # fmt: skip
+        Way.SOFTWARE,
+        host.wire[second.start : second.start + 700],
+    )
     assert host.sent(0, 100).way is Way.SEEK
     assert host.tx.acked(tcp.add(MARKER, first.end - 1)) == []
     (install,) = host.tx.acked(tcp.add(MARKER, first.end))

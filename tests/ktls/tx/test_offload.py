@@ -94,10 +94,14 @@ def test_record_numbers_do_not_begin_again(version):
 
 @pytest.mark.parametrize(
     ("version", "kwargs"),
-    [(VERSION_TLS13, {"nonce": NONCE}), (VERSION_TLS12, {"padding": 1}),
-     (VERSION_TLS12, {"nonce": b"12"}), (VERSION_TLS13, {"data": bytes(16385)}),
-     (VERSION_TLS13, {"padding": 16000})],
-)  # fmt: skip
+    [
+        (VERSION_TLS13, {"nonce": NONCE}),
+        (VERSION_TLS12, {"padding": 1}),
+        (VERSION_TLS12, {"nonce": b"12"}),
+        (VERSION_TLS13, {"data": bytes(16385)}),
+        (VERSION_TLS13, {"padding": 16000}),
+    ],
+)
 def test_what_tls_has_not_is_refused(version, kwargs):
     host = Host(version)
     with pytest.raises(ValueError, match=r"nonce|bytes"):
@@ -174,9 +178,10 @@ def test_rebuild_replays_the_records_beginning_in_pieces_and_compares():
     assert metas(plan) == [
         dump | {"seq": MARKER, "length": 500},
         dump | where | {"seq": tcp.add(MARKER, 500), "length": 400, "offset": 500},
-        CONTEXT | where | {"op": TxOp.ENCRYPT, "side": 1, "tags": TxTags.COMPARE,
-                           "number": NUMBER, "offset": 900},
-    ]  # fmt: skip
+        CONTEXT
+        | where
+        | {"op": TxOp.ENCRYPT, "side": 1, "tags": TxTags.COMPARE, "number": NUMBER, "offset": 900},
+    ]
     assert b"".join(post.frame for post in plan.posts[:2]) == host.plain[:900]
     assert payload(plan.posts[2]) == host.plain[900 : first.tag_start] + host.tag(first)
     assert host.tx.counters.reread_bytes == {"rebuild": 900}

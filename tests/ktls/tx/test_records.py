@@ -95,8 +95,13 @@ def test_boundaries():
     records = RecordMap()
     a, b = push(records, 20), push(records, 30)
     assert [records.boundary(at) for at in (-3, 0, 1, a.end, a.end + 1, b.end)] == [
-        0, 0, a.end, a.end, b.end, b.end,
-    ]  # fmt: skip
+        0,
+        0,
+        a.end,
+        a.end,
+        b.end,
+        b.end,
+    ]
 
 
 def test_a_record_needs_a_header():

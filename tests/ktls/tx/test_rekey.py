@@ -227,9 +227,11 @@ class Slots:
     def epoch(self, number):
         for slot in (self.newer, 1 - self.newer):
             limit = self.keys.get(self.newer, (None,))[0]
-            if slot in self.keys and number >= self.keys[slot][0] and (
-                slot == self.newer or limit is None or number < limit
-            ):  # fmt: skip
+            if (
+                slot in self.keys
+                and number >= self.keys[slot][0]
+                and (slot == self.newer or limit is None or number < limit)
+            ):
                 return self.keys[slot][1]
         return None
 

@@ -66,8 +66,11 @@ def test_a_tag_that_differs_is_refused_in_whatever_part_of_it():
     ((_, record.tag),) = encrypt([record], epochs, 0, record.end).tags
     assert encrypt([record], epochs, 0, record.end).tags == [(record, record.tag)]
     data[0] ^= 1
-    for start, end in ((0, record.end), (record.tag_start, record.tag_start + 1),
-                       (record.end - 1, record.end)):  # fmt: skip
+    for start, end in (
+        (0, record.end),
+        (record.tag_start, record.tag_start + 1),
+        (record.end - 1, record.end),
+    ):
         with pytest.raises(TagMismatch):
             encrypt([record], epochs, start, end)
     data[0] ^= 1

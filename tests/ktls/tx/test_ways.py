@@ -427,8 +427,9 @@ def test_no_decision_breaks_the_rules(kinds, cut, expected, ahead, released, mod
     start, end, expected = cut[0], cut[0] + cut[1], min(expected, records.end)
     high = min(expected + ahead, records.end)
     boundary = records.boundary(high) if resync else None
-    got = ask(records, start, end, expected, high=high, mode=mode, resync=boundary, gap_limit=50,
-              mtu=20)  # fmt: skip
+    got = ask(
+        records, start, end, expected, high=high, mode=mode, resync=boundary, gap_limit=50, mtu=20
+    )
     covering = records.covering(start, end)
     if isinstance(got, Drop):
         assert not covering or any(r.unknown and not r.frozen and r.tag is None for r in covering)

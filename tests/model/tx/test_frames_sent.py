@@ -117,9 +117,13 @@ def test_counters():
     tx.dump(0, 50, **tx.side(0, TxTags.COMPUTE))
     tx.send(0, 50, op=TxOp.NOTHING)
     assert counters(tx) == dict.fromkeys((name for name, _ in TX_COUNTERS), 0) | {
-        "tx_frames": frames + 2, "tx_encrypted": frames, "tx_dumped": 1, "tx_dropped": 1,
-        "tx_orphans": 1, "tx_tags": 2,
-    }  # fmt: skip
+        "tx_frames": frames + 2,
+        "tx_encrypted": frames,
+        "tx_dumped": 1,
+        "tx_dropped": 1,
+        "tx_orphans": 1,
+        "tx_tags": 2,
+    }
 
 
 def test_room_is_never_sent():
@@ -152,11 +156,17 @@ def test_ones_complement_difference():
 
 
 HOSTILE = {
-    "op": st.integers(0, 7), "context": st.integers(0, 5), "generation": st.integers(0, 255),
-    "side": st.integers(0, 1), "sync": st.integers(0, 1), "tags": st.integers(0, 3),
-    "number": st.integers(0, 12), "offset": st.integers(0, 200),
-    "record_length": st.integers(0, 300), "record_type": st.integers(20, 24),
-}  # fmt: skip
+    "op": st.integers(0, 7),
+    "context": st.integers(0, 5),
+    "generation": st.integers(0, 255),
+    "side": st.integers(0, 1),
+    "sync": st.integers(0, 1),
+    "tags": st.integers(0, 3),
+    "number": st.integers(0, 12),
+    "offset": st.integers(0, 200),
+    "record_length": st.integers(0, 300),
+    "record_type": st.integers(20, 24),
+}
 
 
 @settings(max_examples=150)

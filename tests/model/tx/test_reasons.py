@@ -123,11 +123,14 @@ def test_there_is_a_scenario_of_every_reason():
 @pytest.mark.parametrize(
     "fields",
     [
-        {"tags": 3}, {"op": 4}, {"op": 7}, {"sync": 1, "side": 1},
+        {"tags": 3},
+        {"op": 4},
+        {"op": 7},
+        {"sync": 1, "side": 1},
         {"side": 1, "offset": 105, "record_length": 100},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_contradicting_metadata(fields):
     tx = stream()
     tx.record(100)
@@ -148,10 +151,13 @@ def test_start_marker_with_wrap(start):
     tx = stream(start=start)
     tx.record(300)
     for op, a, b, reason in (
-        (TxOp.NOTHING, -200, 0, TxReason.NONE), (TxOp.NOTHING, -200, 1, TxReason.ORPHAN),
-        (TxOp.NOTHING, 0, 1, TxReason.ORPHAN), (TxOp.ENCRYPT, -200, -100, TxReason.BYPASS),
-        (TxOp.ENCRYPT, -1, 100, TxReason.BYPASS), (TxOp.WIRE, -1, 100, TxReason.NONE),
-    ):  # fmt: skip
+        (TxOp.NOTHING, -200, 0, TxReason.NONE),
+        (TxOp.NOTHING, -200, 1, TxReason.ORPHAN),
+        (TxOp.NOTHING, 0, 1, TxReason.ORPHAN),
+        (TxOp.ENCRYPT, -200, -100, TxReason.BYPASS),
+        (TxOp.ENCRYPT, -1, 100, TxReason.BYPASS),
+        (TxOp.WIRE, -1, 100, TxReason.NONE),
+    ):
         frame = tx.frame(a, bytes(b - a))
         result = tx.post(frame, op=op)
         assert result.reason == reason
@@ -207,8 +213,10 @@ def test_text_behind_the_ip_packet():
     tx = stream()
     tx.record(100)
     for op, reason in (
-        (TxOp.NOTHING, TxReason.ORPHAN), (TxOp.ENCRYPT, TxReason.BAD_META), (TxOp.WIRE, 0),
-    ):  # fmt: skip
+        (TxOp.NOTHING, TxReason.ORPHAN),
+        (TxOp.ENCRYPT, TxReason.BAD_META),
+        (TxOp.WIRE, 0),
+    ):
         for behind in (bytes(6), b"text" * 20):
             frame = tx.frame(0, b"") + behind
             fits = len(frame) <= 60
@@ -325,8 +333,11 @@ def test_side_frames_stay_below_the_frontier():
     for a, b, reason in ((at - 10, at, 0), (at - 10, at + 1, TxReason.OUT_OF_ORDER)):
         assert given(tx, a, b).reason == reason
     for fields in (
-        {"number": third.number}, {"offset": 29}, {"record_length": 78}, {"record_type": 22}
-    ):  # fmt: skip
+        {"number": third.number},
+        {"offset": 29},
+        {"record_length": 78},
+        {"record_type": 22},
+    ):
         named = tx.side(at - 10, TxTags.GIVEN) | fields
         assert tx.send(at - 10, at, **named).reason == TxReason.OUT_OF_ORDER
     named = tx.side(first.start + 10, TxTags.GIVEN) | {"number": second.number}
@@ -361,9 +372,12 @@ def test_a_side_frame_that_leads_elsewhere():
     tx = stream()
     first, second = tx.write(50, 200)
     tx.in_order(b=second.start + 100)
-    shorter = tx.plain(0, 3) + (40).to_bytes(2, "big") + tx.plain(5, 45) + tx.plain(
-        second.start, second.start + 50
-    )  # fmt: skip
+    shorter = (
+        tx.plain(0, 3)
+        + (40).to_bytes(2, "big")
+        + tx.plain(5, 45)
+        + tx.plain(second.start, second.start + 50)
+    )
     result = tx.send(0, len(shorter), shorter, **tx.side(0, TxTags.GIVEN))
     assert result.reason == TxReason.OUT_OF_ORDER
 

@@ -70,9 +70,10 @@ def rebuild(tx, a, b, tags, mtu=200):
 
 @settings(max_examples=60)
 @cases(
-    st.integers(0, 2**32), st.sampled_from([VERSION_TLS12, VERSION_TLS13]),
+    st.integers(0, 2**32),
+    st.sampled_from([VERSION_TLS12, VERSION_TLS13]),
     st.sampled_from([TxTags.COMPUTE, TxTags.COMPARE]),
-)  # fmt: skip
+)
 def test_side_frames_rebuilt(seed, version, tags):
     """The record's beginning is hashed again; the stream goes on in between undisturbed."""
     tx = stream(seed, version=version)
@@ -131,8 +132,9 @@ def test_a_side_frame_goes_on_only_where_its_record_was_hashed(version):
         tx.dump(0, at, **tx.side(0, TxTags.COMPUTE))
         named = tx.side(at, TxTags.COMPUTE) | fields
         assert tx.send(at, first.end, **named).reason in (
-            TxReason.NO_SYNC_DATA, TxReason.OUT_OF_ORDER
-        )  # fmt: skip
+            TxReason.NO_SYNC_DATA,
+            TxReason.OUT_OF_ORDER,
+        )
     gap = tx.send(at + 1, first.end, **tx.side(at + 1, TxTags.COMPUTE))
     assert gap.reason == TxReason.NO_SYNC_DATA
     there = second.start + at
@@ -163,9 +165,11 @@ def test_sync_moves_the_stream_forward(version):
     tx.write(200, 300, 400, 500)
     tx.in_order(b=20)
     third = tx.records[2]
-    assert tx.sent(third.start, third.start + 60, tx.send(
-        third.start, third.start + 60, sync=1, number=third.number
-    ))  # fmt: skip
+    assert tx.sent(
+        third.start,
+        third.start + 60,
+        tx.send(third.start, third.start + 60, sync=1, number=third.number),
+    )
     tx.in_order(third.start + 60)
 
 

@@ -72,9 +72,14 @@ def test_frames_without_a_byte():
     assert connection["s2c"]["rx"]["records_full"] == 1
 
 
-@pytest.mark.parametrize("path", [
-    Wire(), Wire(vlans=(5, 6)), Wire(Side("fd00::2", 40000), Side("fd00::1", 443)),
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        Wire(),
+        Wire(vlans=(5, 6)),
+        Wire(Side("fd00::2", 40000), Side("fd00::1", 443)),
+    ],
+)
 def test_checksums_that_the_sender_left_to_its_card(path):
     """Captured at the sender: the pseudo-header's sum alone stands in the field."""
     run = TlsRun("1.2", "aes128").handshake().send("s2c", DATA[:20_000]).send("c2s", DATA[:99])
@@ -120,8 +125,14 @@ def without_checksums(frame):
     width = 16 if head.ipv6 else 4
     start = frame.index(head.sport.to_bytes(2, "big") + head.dport.to_bytes(2, "big"), 14)
     length = head.payload_offset + head.payload_length - start
-    pseudo = b"".join((head.src.to_bytes(width, "big"), head.dst.to_bytes(width, "big"),
-                       length.to_bytes(4, "big"), b"\0\0\0\6"))
+    pseudo = b"".join(
+        (
+            head.src.to_bytes(width, "big"),
+            head.dst.to_bytes(width, "big"),
+            length.to_bytes(4, "big"),
+            b"\0\0\0\6",
+        )
+    )
     out = bytearray(frame)
     out[start + 16 : start + 18] = (checksum(pseudo) ^ 0xFFFF).to_bytes(2, "big")
     if not head.ipv6:
@@ -141,9 +152,7 @@ def wire(index: int) -> Wire:
 
 def reset(segments, way):
     """The same with a reset by one side at the end."""
-    behind = {
-        w: max(s.offset + len(s.payload) for s in segments if s.direction == w) for w in WAYS
-    }
+    behind = {w: max(s.offset + len(s.payload) for s in segments if s.direction == w) for w in WAYS}
     other = "s2c" if way == "c2s" else "c2s"
     return [*segments, Segment(way, behind[way], b"", RST | ACK, behind[other])]
 
@@ -152,7 +161,8 @@ def reset(segments, way):
 def test_a_reset_gives_both_contexts_back(way):
     runs = [short_run() for _ in range(5)]
     all_frames = [
-        frame for i, run in enumerate(runs)
+        frame
+        for i, run in enumerate(runs)
         for frame in frames(reset(conversation(run.flights, fin=False), way), wire(i))
     ]
     connections, _ = run_frames(
@@ -162,9 +172,14 @@ def test_a_reset_gives_both_contexts_back(way):
     assert all(c[w]["rx"]["records_full"] == 1 for c in connections for w in WAYS)
 
 
-@pytest.mark.parametrize(("close", "pause", "offloaded"), [
-    (True, 0, 4), (False, 61, 4), (False, 0, 2),
-])
+@pytest.mark.parametrize(
+    ("close", "pause", "offloaded"),
+    [
+        (True, 0, 4),
+        (False, 61, 4),
+        (False, 0, 2),
+    ],
+)
 def test_connections_without_an_end_make_room(close, pause, offloaded):
     """Closed by TLS, or silent for long; others keep their contexts."""
     runs = [short_run().close() if close else short_run() for _ in range(4)]
@@ -174,8 +189,9 @@ def test_connections_without_an_end_make_room(close, pause, offloaded):
             time = i * pause + len(packets) / 1000
             packets.append(Packet(len(packets), time, frame, len(frame)))
     config = Config(flows=4)
-    runner = Replay(ModelTransport(config), Keylog.parse("".join(r.keylog for r in runs)),
-                    config=config)
+    runner = Replay(
+        ModelTransport(config), Keylog.parse("".join(r.keylog for r in runs)), config=config
+    )
     runner.run(packets)
     plaintext = runner.plaintext()
     for i, run in enumerate(runs):
@@ -205,10 +221,14 @@ def test_syn_behind_the_first_bytes():
     assert connection["reason"] == "no SYN in the capture"
 
 
-@pytest.mark.parametrize("flights", [
-    [], [("c2s", b"GET / HTTP/1.1\r\n\r\n"), ("s2c", b"HTTP/1.1 200 OK\r\n\r\n" + DATA[:5000])],
-    [("c2s", b"\x80\x2e\1\0\2" + DATA[:43])],  # a hello of SSL 2
-])
+@pytest.mark.parametrize(
+    "flights",
+    [
+        [],
+        [("c2s", b"GET / HTTP/1.1\r\n\r\n"), ("s2c", b"HTTP/1.1 200 OK\r\n\r\n" + DATA[:5000])],
+        [("c2s", b"\x80\x2e\1\0\2" + DATA[:43])],  # a hello of SSL 2
+    ],
+)
 def test_no_tls(flights):
     (connection,), plaintext = run_frames(
         frames(conversation(flights)), TlsRun("1.3", "aes128").handshake().keylog

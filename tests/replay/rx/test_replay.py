@@ -81,9 +81,14 @@ def test_capture_against_its_truth(name):
 
 
 @pytest.mark.parametrize("delay", [1, 3, 10])
-@pytest.mark.parametrize("name", [
-    "l3_tls13_aes256_loss3_srv", "c37_tls13_keyupdate_corked", "c03_tls13_aes128_max",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "l3_tls13_aes256_loss3_srv",
+        "c37_tls13_keyupdate_corked",
+        "c03_tls13_aes128_max",
+    ],
+)
 def test_late_reactions_cost_records_and_nothing_else(name, delay):
     result = replay_named(ModelTransport(), name, confirm_delay=delay)
     check_truth(result, truth_of(name))
@@ -94,9 +99,7 @@ def test_go_on_is_late_by_the_delay():
     events = [e for e in result.report["events"] if e["dir"] == "s2c"]
     parked = next(e["packet"] for e in events if e["kind"] == "parked")
     released = next(e["packet"] for e in events if e["kind"] == "go_on")
-    between = [
-        s for s in result.trace.segments if s.way == "s2c" and parked < s.packet <= released
-    ]
+    between = [s for s in result.trace.segments if s.way == "s2c" and parked < s.packet <= released]
     assert len(between) == 5
     assert {s.outcome for s in between} == {"parked"}
 
@@ -165,7 +168,8 @@ def test_full_flow_table_leaves_the_rest_to_software():
         wire = Wire(Side("10.9.0.2", 40000 + i), Side("10.9.0.1", 443))
         streams.append(frames(conversation(run.flights, wire, fin=False), wire))
     report, plaintext = run_frames(
-        [frame for stream in streams for frame in stream], "".join(r.keylog for r in runs),
+        [frame for stream in streams for frame in stream],
+        "".join(r.keylog for r in runs),
         config,
     )
     assert [c["offloaded"] for c in report["connections"]] == [True, True, False, False]
@@ -258,8 +262,8 @@ def test_forged_record_ends_what_is_given_out(version):
         key=lambda s: s.offset if s.offset < position(s.payload) + 1 else 0,
     )
     spoilt = dataclasses.replace(
-        target, payload=target.payload[:100] + bytes([target.payload[100] ^ 4])
-        + target.payload[101:],
+        target,
+        payload=target.payload[:100] + bytes([target.payload[100] ^ 4]) + target.payload[101:],
     )
     all_frames = frames([spoilt if s is target else s for s in segments])
     report, plaintext = run_frames(all_frames, run.keylog)
@@ -299,8 +303,9 @@ def test_renegotiation():
 
 @pytest.mark.parametrize("jumbo", [False, True])
 def test_ipv6_in_vlans_and_jumbo_frames(jumbo):
-    wire = Wire(Side("fd09::2", 40000), Side("fd09::1", 443), vlans=(7, 42),
-                mss=8948 if jumbo else 1428)
+    wire = Wire(
+        Side("fd09::2", 40000), Side("fd09::1", 443), vlans=(7, 42), mss=8948 if jumbo else 1428
+    )
     run = exchange(TlsRun("1.3").handshake(), 10, 16384).close()
     report, plaintext = run_frames(frames(conversation(run.flights, wire), wire), run.keylog)
     assert all(plaintext[0, way] == run.app[way] for way in WAYS)

@@ -21,8 +21,9 @@ def sent_again_late():
     run = TlsRun("1.3", "aes128").handshake().send("c2s", DATA)
     segments = conversation(run.flights, fin=False)
     data = [s for s in segments if s.direction == "c2s" and s.payload][-3:]
-    client, server = (sum(len(s.payload) for s in segments if s.direction == way)
-                      for way in ("c2s", "s2c"))  # fmt: skip
+    client, server = (
+        sum(len(s.payload) for s in segments if s.direction == way) for way in ("c2s", "s2c")
+    )
     ack = Segment("s2c", server, ack=client)
     timed = [(i / 1000, s) for i, s in enumerate([*segments, ack])]
     timed += [(1 + i / 10, s) for i, s in enumerate([*data, ack, ack])]

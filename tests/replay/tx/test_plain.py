@@ -148,12 +148,15 @@ def test_nonces_that_do_not_count(first, step):
     install = truth.installs[0]
     records = [
         replace(
-            truth.accepted(True)[0], offset=install.offset + 32 * i, wire_length=5 + 8 + 3 + 16,
-            plaintext=b"abc", number=install.number + i,
+            truth.accepted(True)[0],
+            offset=install.offset + 32 * i,
+            wire_length=5 + 8 + 3 + 16,
+            plaintext=b"abc",
+            number=install.number + i,
             explicit_nonce=((first + step * i) % 2**64).to_bytes(8),
         )
         for i in range(3)
-    ]  # fmt: skip
+    ]
     plain = PlainDirection(replace(truth, records=records))
     assert plain.nonces_count_up == (step == 1) and len(plain.records) == 3
     record, keys = plain.records[2], plain.first_keys.keys

@@ -35,23 +35,43 @@ LOSS = {
 }
 # With a forced way: in order, by that way, and by others, which only seek and tag leave.
 FORCED = {
-    TxMode.REBUILD: {(CLIENT, "c2s"): (263, 138), (CLIENT, "s2c"): (208, 31),
-                     (SERVER, "c2s"): (240, 35), (SERVER, "s2c"): (235, 9)},
-    TxMode.NEXT_RECORD: {(CLIENT, "c2s"): (218, 183), (CLIENT, "s2c"): (143, 96),
-                         (SERVER, "c2s"): (166, 109), (SERVER, "s2c"): (222, 22)},
+    TxMode.REBUILD: {
+        (CLIENT, "c2s"): (263, 138),
+        (CLIENT, "s2c"): (208, 31),
+        (SERVER, "c2s"): (240, 35),
+        (SERVER, "s2c"): (235, 9),
+    },
+    TxMode.NEXT_RECORD: {
+        (CLIENT, "c2s"): (218, 183),
+        (CLIENT, "s2c"): (143, 96),
+        (SERVER, "c2s"): (166, 109),
+        (SERVER, "s2c"): (222, 22),
+    },
     # A jump is never made good by software, so the device's stream waits for what never comes.
-    TxMode.SOFTWARE: {(CLIENT, "c2s"): (263, 138), (CLIENT, "s2c"): (2, 237),
-                      (SERVER, "c2s"): (7, 268), (SERVER, "s2c"): (235, 9)},
-}  # fmt: skip
+    TxMode.SOFTWARE: {
+        (CLIENT, "c2s"): (263, 138),
+        (CLIENT, "s2c"): (2, 237),
+        (SERVER, "c2s"): (7, 268),
+        (SERVER, "s2c"): (235, 9),
+    },
+}
 # Bytes replayed: by `rebuild` of all records' beginnings and of jumps; by `next_record` only of the
 # record that the first segment behind software's stretch begins in the middle of.
 REREAD = {
-    TxMode.REBUILD: {(CLIENT, "c2s"): 733_115, (CLIENT, "s2c"): 79_616 + 20_111,
-                     (SERVER, "c2s"): 118_098 + 17_240, (SERVER, "s2c"): 46_101},
-    TxMode.NEXT_RECORD: {(CLIENT, "c2s"): 5_981, (CLIENT, "s2c"): 10_668,
-                         (SERVER, "c2s"): 13_471, (SERVER, "s2c"): 1_202},
+    TxMode.REBUILD: {
+        (CLIENT, "c2s"): 733_115,
+        (CLIENT, "s2c"): 79_616 + 20_111,
+        (SERVER, "c2s"): 118_098 + 17_240,
+        (SERVER, "s2c"): 46_101,
+    },
+    TxMode.NEXT_RECORD: {
+        (CLIENT, "c2s"): 5_981,
+        (CLIENT, "s2c"): 10_668,
+        (SERVER, "c2s"): 13_471,
+        (SERVER, "s2c"): 1_202,
+    },
     TxMode.SOFTWARE: dict.fromkeys(LOSSY, 0),
-}  # fmt: skip
+}
 
 
 @functools.cache
@@ -71,9 +91,10 @@ def with_tag_bytes(segments, records):
     """Numbers of the packets whose segment has a byte of a tag."""
     tags = [(record.tag_start, record.end) for record in records]
     return {
-        s.packet for s in segments
+        s.packet
+        for s in segments
         if any(s.offset < end and start < s.offset + s.length for start, end in tags)
-    }  # fmt: skip
+    }
 
 
 def jumps(segments):

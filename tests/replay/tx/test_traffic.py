@@ -67,8 +67,12 @@ def test_lossy_paths(version, seed, mode):
         if version == "1.3" and chance.random() < 0.2:
             run.key_update(chance.choice(WAYS), chance.random() < 0.5)
     talk(run)
-    path = replace(DEFAULT, client=Side("fd00::2", 40000, 0xFFFFF000), vlans=(7,) * seed,
-                   server=Side("fd00::1", 443, 3))
+    path = replace(
+        DEFAULT,
+        client=Side("fd00::2", 40000, 0xFFFFF000),
+        vlans=(7,) * seed,
+        server=Side("fd00::1", 443, 3),
+    )
     segments = impair(conversation(run.flights, path, random_cut(seed, 200)), seed, 0.1, 0.1, 0.1)
     result = tx_replay_frames(frames(segments, path), run.keylog, mode=mode, ack_delay=10)
     all_identical(result)
@@ -178,8 +182,12 @@ def test_foreign_and_damaged_segments():
     for s in segments:
         made.append(s.frame(DEFAULT))
         if s is data[9]:
-            made += [other.frame(DEFAULT), alive.frame(DEFAULT), s.frame(DEFAULT, True),
-                     s.frame(DEFAULT)]
+            made += [
+                other.frame(DEFAULT),
+                alive.frame(DEFAULT),
+                s.frame(DEFAULT, True),
+                s.frame(DEFAULT),
+            ]
     result = tx_replay_frames(made, run.keylog)
     all_identical(result)
     app_is(result, run)
@@ -396,9 +404,10 @@ class Spoilt(StrictTransport):
         out = super().poll_tx(wait)
         frames_ = [
             f[: -self.at] + bytes([f[-self.at] ^ 1]) + f[len(f) - self.at + 1 :]
-            if parse(f, HOST).payload_length > 1000 else f
+            if parse(f, HOST).payload_length > 1000
+            else f
             for f in out.frames
-        ]  # fmt: skip
+        ]
         return out._replace(frames=frames_)
 
 
@@ -434,10 +443,13 @@ def test_a_device_error_drops_and_is_counted():
     assert tx["identical"] == tx["segments"] - 1
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda frames_: frames_[:-1], "did not come out"),
-    (lambda frames_: [*frames_, b"more"], "was not sent"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda frames_: frames_[:-1], "did not come out"),
+        (lambda frames_: [*frames_, b"more"], "was not sent"),
+    ],
+)
 def test_frames_that_are_lost_or_made_up(change, words):
     """A device whose completions do not fit what came out."""
 
@@ -448,9 +460,7 @@ def test_frames_that_are_lost_or_made_up(change, words):
 
     run = long_run()
     with pytest.raises(DeviceError, match=words):
-        tx_replay_frames(
-            frames(conversation(run.flights)), run.keylog, transport=Miscounts(CONFIG)
-        )  # fmt: skip
+        tx_replay_frames(frames(conversation(run.flights)), run.keylog, transport=Miscounts(CONFIG))
 
 
 def test_a_changed_foreign_frame_is_said():

@@ -39,8 +39,11 @@ from sealane.driver.net.seq import delta
 from tests.trials.brute_force.trial import CONFIGS, run_trial
 
 _run, _continues, _join, _feed = (
-    Walk.run, walker_proven.continues, walker_proven._join, walker_proven._feed,
-)  # fmt: skip
+    Walk.run,
+    walker_proven.continues,
+    walker_proven._join,
+    walker_proven._feed,
+)
 _adopt, _open_last, _rekey = walker_proven.adopt, walker_proven._open_last, walker_commands.rekey
 _withholds, _evict, _go_on = Row.withholds, Core.evict, Commit.go_on
 
@@ -63,8 +66,11 @@ class LastHole(Coverage):
 
     def find(self, seq, end):
         fed = vars(self).setdefault("fed", [])
-        inside = [hole for hole in self.row.holes if hole and not fed
-                  and delta(hole.start, end) < 0 and delta(hole.end, seq) > 0]
+        inside = [
+            hole
+            for hole in self.row.holes
+            if hole and not fed and delta(hole.start, end) < 0 and delta(hole.end, seq) > 0
+        ]
         found = max(inside, key=lambda h: delta(h.start, seq), default=None)
         fed += [found] if found else []
         return found

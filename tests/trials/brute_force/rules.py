@@ -157,8 +157,11 @@ class Rules:
             self._arm(offset, 0)
 
     def _arm(self, offset: int, number: int) -> None:
-        at = next(i for i, r in enumerate(self.records) if r.start == offset) if (
-            offset < self._start(len(self.records))) else len(self.records)
+        at = (
+            next(i for i, r in enumerate(self.records) if r.start == offset)
+            if (offset < self._start(len(self.records)))
+            else len(self.records)
+        )
         self.open.clear()
         self.suspect = 0
         self.chain = Chain(at, offset, number)
@@ -255,8 +258,9 @@ class Rules:
 
     def _fill(self, start: int, end: int, complete: list) -> bool:
         """Bytes in front of everything seen: all that are unseen are fed (R4)."""
-        unseen = [(k, run) for k in sorted(self.open)
-                  for run in runs(self._missing(k) & span(start, end))]
+        unseen = [
+            (k, run) for k in sorted(self.open) for run in runs(self._missing(k) & span(start, end))
+        ]
         self.overlapped += len(unseen) > 1
         for _, run in unseen:
             self.passed |= span(*run)
@@ -350,8 +354,14 @@ class Rules:
         joined = self.scan_run is not None and self.scan_run[1] == start
         first = self.scan_run[0] if joined and self.scan_run else start
         self.scan_run = first, end
-        found = next((k for k, r in enumerate(self.records)
-                      if r.start >= first and start < r.start + HEADER <= end), None)
+        found = next(
+            (
+                k
+                for k, r in enumerate(self.records)
+                if r.start >= first and start < r.start + HEADER <= end
+            ),
+            None,
+        )
         if found is not None:
             self.search, self.guess = "candidate", found
             self.candidate = Chain(found, 0, 0)  # it counts from 0

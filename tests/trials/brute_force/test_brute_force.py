@@ -46,9 +46,9 @@ class Withholds(ModelTransport):
         for i, completion in enumerate(out):
             meta = META.unpack(completion.meta)
             if meta["decrypted"] and meta["seq"] % 10 == 0:
-                out[i] = completion._replace(frame=self.posted, meta=META.pack(
-                    {**meta, "decrypted": 0, "reason": 8}
-                ))
+                out[i] = completion._replace(
+                    frame=self.posted, meta=META.pack({**meta, "decrypted": 0, "reason": 8})
+                )
         return out
 
     def post(self, frame):
@@ -62,7 +62,8 @@ class Spoils(ModelTransport):
     def poll(self, wait=True):
         return [
             c._replace(frame=c.frame[:-1] + bytes([c.frame[-1] ^ 1]))
-            if META.unpack(c.meta)["seq"] % 10 == 0 else c
+            if META.unpack(c.meta)["seq"] % 10 == 0
+            else c
             for c in super().poll(wait)
         ]
 

@@ -80,9 +80,11 @@ class Tally:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(self.counts.items()))
-        return (f"{self.trials} trials, {self.packets} packets ({self.marked} marked), "
-                f"{self.records} records ({self.whole} whole); {counts}; "
-                f"{len(self.breaks)} breaks")
+        return (
+            f"{self.trials} trials, {self.packets} packets ({self.marked} marked), "
+            f"{self.records} records ({self.whole} whole); {counts}; "
+            f"{len(self.breaks)} breaks"
+        )
 
 
 class Told:
@@ -159,9 +161,7 @@ class Judged(Transfer):
         if modern:
             sealer = Sealer(0x1301 + which, bytes([which + 1]) * (32 + 16 * which))
         else:
-            sealer = Sealer12(
-                bytes([which + 3]) * (16 + 16 * which), b"salt", rng.getrandbits(64)
-            )
+            sealer = Sealer12(bytes([which + 3]) * (16 + 16 * which), b"salt", rng.getrandbits(64))
         self.infos = [self._info(sealer)]
         epoch = number = 0
         for _ in range(rng.randrange(2, plan.records + 1)):
@@ -183,9 +183,7 @@ class Judged(Transfer):
             inside = content + bytes([kind]) + bytes(padding) if modern else content
             plain += stream[start:text] + inside + stream[end - 16 :]
             waits = self.one_bit or (end - start - 5 <= PARK_HOLD if modern else kind == 22)
-            self.truth.append(
-                TrueRecord(start, text, end, epoch, number, kind == 22, waits)
-            )
+            self.truth.append(TrueRecord(start, text, end, epoch, number, kind == 22, waits))
             self.records.append(Sealed(start, end, kind, content))
             epoch, number = (epoch + 1, 0) if turns else (epoch, number + 1)
         self.stream, self.plain = bytes(stream), bytes(plain)
@@ -360,16 +358,56 @@ TRIALS = {
     "keys": replace(HARD, loss=0.08, key_updates=0.15, tickets=0.15, padding=0.3, spread=6),
     "tiny": replace(HARD, largest=60, mss=(3, 11, 30), short=0.4, records=6),
     "embedded": replace(HARD, embed=0.5, spread=8, twice=0.2),
-    "one bit": replace(HARD, largest=200, reorder=0, mss=(10, 20), near=0.0, short=0.0, wide=0.9,
-                       joint=0.9, inside=0.9, one_bit=1.0),
-    "slots": replace(HARD, largest=200, loss=0.1, reorder=0.3, mss=(20, 40), near=0.0, short=0.0,
-                     recut=0.3),
-    "small records": replace(HARD, records=6, largest=60, loss=0.3, reorder=0, mss=(4, 8, 16),
-                             near=0.1, wide=0.9, joint=0.5, short=0.6),
-    "overtaken": replace(HARD, largest=150, loss=0.08, reorder=0.2, duplicate=0, mss=(30, 60),
-                         key_updates=0.25, padding=0.9, short=0.1, spread=3),
-    "parks": replace(HARD, largest=200, loss=0.12, mss=(40, 90), key_updates=0.1, tickets=0.4,
-                     padding=0.3, spread=10, twice=0.3),
+    "one bit": replace(
+        HARD,
+        largest=200,
+        reorder=0,
+        mss=(10, 20),
+        near=0.0,
+        short=0.0,
+        wide=0.9,
+        joint=0.9,
+        inside=0.9,
+        one_bit=1.0,
+    ),
+    "slots": replace(
+        HARD, largest=200, loss=0.1, reorder=0.3, mss=(20, 40), near=0.0, short=0.0, recut=0.3
+    ),
+    "small records": replace(
+        HARD,
+        records=6,
+        largest=60,
+        loss=0.3,
+        reorder=0,
+        mss=(4, 8, 16),
+        near=0.1,
+        wide=0.9,
+        joint=0.5,
+        short=0.6,
+    ),
+    "overtaken": replace(
+        HARD,
+        largest=150,
+        loss=0.08,
+        reorder=0.2,
+        duplicate=0,
+        mss=(30, 60),
+        key_updates=0.25,
+        padding=0.9,
+        short=0.1,
+        spread=3,
+    ),
+    "parks": replace(
+        HARD,
+        largest=200,
+        loss=0.12,
+        mss=(40, 90),
+        key_updates=0.1,
+        tickets=0.4,
+        padding=0.3,
+        spread=10,
+        twice=0.3,
+    ),
     "big": replace(HARD, largest=5000, mss=(536, 1448), records=10),
 }
 # Long transfers are rare: they cost as much as fifty short ones. What goes wrong behind a change of
@@ -386,13 +424,27 @@ def run_trial(device: Device, config: Config, seed: int, name: str | None = None
         pass
     result, rules = transfer.result, transfer.rules
     if result.wrong or result.refused or result.delivered != result.sent:
-        transfer._break(f"{result.wrong} wrong, {result.refused} refused, "
-                        f"{result.delivered} of {result.sent} given out")
+        transfer._break(
+            f"{result.wrong} wrong, {result.refused} refused, "
+            f"{result.delivered} of {result.sent} given out"
+        )
     out = Tally(
-        1, transfer.clock, transfer.packets_marked, result.sent, transfer.whole,
-        Counter({"not strict": not transfer.strict, "lost": rules.lost, "joined": rules.joined,
-                 "passed by": rules.passed_by, "overlapped": rules.overlapped,
-                 "evicted": rules.evicted, "undone": result.marks_undone}),
+        1,
+        transfer.clock,
+        transfer.packets_marked,
+        result.sent,
+        transfer.whole,
+        Counter(
+            {
+                "not strict": not transfer.strict,
+                "lost": rules.lost,
+                "joined": rules.joined,
+                "passed by": rules.passed_by,
+                "overlapped": rules.overlapped,
+                "evicted": rules.evicted,
+                "undone": result.marks_undone,
+            }
+        ),
     )
     if transfer.broken:
         out.breaks.append(f"seed {seed}, {name}: {transfer.broken}")
@@ -432,8 +484,11 @@ def _chunk(args) -> Tally:
 def main(argv=None) -> int:
     """The command; exit status 1 if a trial broke."""
     parser = trial_parser(__doc__)
-    parser.add_argument("--config", choices=CONFIGS,
-                        help="without it the model has all in turn, the gateware default only")
+    parser.add_argument(
+        "--config",
+        choices=CONFIGS,
+        help="without it the model has all in turn, the gateware default only",
+    )
     options = parser.parse_args(argv)
     config = options.config or ("default" if options.engine == "rtl" else None)
     return run_blocks(options, _chunk, config, Tally())

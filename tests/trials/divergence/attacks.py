@@ -37,10 +37,16 @@ class Step(NamedTuple):
 
 def seen(rng: random.Random, low: int, payload: bytes) -> Step:
     """The packet, seen by both, by one of them, or dropped by TCP for what it is."""
-    card, host, old, bad = rng.choice((
-        (True, True, False, False), (True, True, False, False), (True, False, False, False),
-        (False, True, False, False), (True, True, True, False), (True, True, False, True),
-    ))  # fmt: skip
+    card, host, old, bad = rng.choice(
+        (
+            (True, True, False, False),
+            (True, True, False, False),
+            (True, False, False, False),
+            (False, True, False, False),
+            (True, True, True, False),
+            (True, True, False, True),
+        )
+    )
     return Step("packet", low, payload, card, host, old, bad)
 
 
@@ -116,9 +122,7 @@ def pieces(
     return out
 
 
-def overtake(
-    rng: random.Random, stream: Stream, record: Record, following: Record
-) -> list[Step]:
+def overtake(rng: random.Random, stream: Stream, record: Record, following: Record) -> list[Step]:
     """A key change of which a part is late: what follows may be marked under the old key.
 
     Parts of what follows are late too, so that old marks wait in TCP or in kTLS while the device
@@ -176,7 +180,8 @@ def renumber(rng: random.Random, stream: Stream, record: Record, hidden: bool) -
     """A header is withheld, and a captured record, for the card alone, ends where the next record
     begins. There stands the record that was sent behind the captured one, for TCP too."""
     pairs = [
-        (a, b) for a, b in pairwise(stream.records)
+        (a, b)
+        for a, b in pairwise(stream.records)
         if len(a.wire) < len(record.wire) and a.number >= record.number and b.number == a.number + 1
     ]
     if not pairs:

@@ -89,9 +89,12 @@ class Host:
         next_keys = self._next_keys if habits.knows_keys else None
         handle = device.tls_dev_add(FLOW, stream.keys(0), stream.seq, options=habits.options)
         self.rx = kind(
-            stream.keys(0), stream.seq, handle=handle, next_keys=next_keys,
+            stream.keys(0),
+            stream.seq,
+            handle=handle,
+            next_keys=next_keys,
             resync_mode=habits.resync_mode,
-        )  # fmt: skip
+        )
         self.packets: list[RxPacket] = []
         self.records: list[RecordAccepted] = []
         self.refused: RecordRefused | None = None
@@ -172,9 +175,11 @@ class Host:
                     raise Break("error", "an unmarked packet was changed")
             else:
                 meta = RxMeta(
-                    seq=seq, payload_offset=HEADERS, payload_length=len(step.payload),
+                    seq=seq,
+                    payload_offset=HEADERS,
+                    payload_length=len(step.payload),
                     l4_verified=1,
-                )  # fmt: skip
+                )
                 packet = RxPacket(raw, meta)
             if step.host and not step.bad:
                 self._ring.append((packet, step.payload, timestamp))
@@ -227,7 +232,11 @@ class Host:
                 self.records.append(event)
                 sent = self._places.get(event.offset)
                 if sent is None or _content(event) != (
-                    sent.content_type, sent.content, sent.number, sent.epoch, sent.offset
+                    sent.content_type,
+                    sent.content,
+                    sent.number,
+                    sent.epoch,
+                    sent.offset,
                 ):
                     raise Break("forged", f"{event}, sent was {sent}")
             elif isinstance(event, RecordRefused):
@@ -284,6 +293,4 @@ class Host:
 
 
 def _content(record: RecordAccepted):
-    return (
-        record.content_type, record.plaintext, record.number, record.epoch, record.offset
-    )  # fmt: skip
+    return (record.content_type, record.plaintext, record.number, record.epoch, record.offset)

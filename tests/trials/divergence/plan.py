@@ -45,7 +45,8 @@ def sender(rng: random.Random) -> Sent:
     """A short stream: two to six records of data, and handshake records between them."""
     stream = Sent(
         rng.choice((VERSION_TLS12, VERSION_TLS13, VERSION_TLS13)),
-        seq=rng.choice((7, 0xFFFFFE00, 0x7FFFFF00)), bits=rng.choice((128, 128, 256)),
+        seq=rng.choice((7, 0xFFFFFE00, 0x7FFFFF00)),
+        bits=rng.choice((128, 128, 256)),
     )
     rate = rng.choice((0, 0.15, 0.3))
     for _ in range(rng.randint(2, 6)):

@@ -128,6 +128,8 @@ def without(rule: str | None) -> None:
 def receiver(rule: str | None) -> type[KtlsRx]:
     """The host to go with it."""
     return {
-        "H": OneBit, "old-keys": Forgetful, "generation": CarelessOfGenerations,
+        "H": OneBit,
+        "old-keys": Forgetful,
+        "generation": CarelessOfGenerations,
         "number": CarelessOfNumbers,
-    }.get(rule, KtlsRx)  # fmt: skip
+    }.get(rule, KtlsRx)

@@ -42,10 +42,14 @@ def small_config(seed: int) -> Config:
     if rng.random() < 0.2:
         return Config(flows=4)
     return Config(
-        flows=4, record_slots=rng.randint(2, 4), runs=rng.randint(3, 6),
-        scan_limit=rng.choice((64, 300, 1 << 22)), rescan_limit=rng.choice((1, 4, 16)),
-        bad_header_limit=rng.choice((1, 3, 16)), window=rng.choice((1 << 10, 1 << 30)),
-    )  # fmt: skip
+        flows=4,
+        record_slots=rng.randint(2, 4),
+        runs=rng.randint(3, 6),
+        scan_limit=rng.choice((64, 300, 1 << 22)),
+        rescan_limit=rng.choice((1, 4, 16)),
+        bad_header_limit=rng.choice((1, 3, 16)),
+        window=rng.choice((1 << 10, 1 << 30)),
+    )
 
 
 def trial(seed: int, device: Device | None = None, kind=KtlsRx) -> Counter[str]:
@@ -127,7 +131,9 @@ def run(engine: str, trials: int, seed: int, jobs: int, rule: str | None = None)
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; see the module."""
-    parser = argparse.ArgumentParser(prog="python -m tests.trials.divergence.trial", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.trials.divergence.trial", description=__doc__
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--engine", choices=("model", "rtl"), default="model")
     parser.add_argument("--trials", type=int, default=1000)
@@ -140,11 +146,23 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     total, broken = run(given.engine, given.trials, given.seed, given.jobs, given.without)
     rate = total["trials"] / (time.monotonic() - began)
-    names = ("trials", "packets", "full", "partial", "none", "refused", "undone", "forged", "lost",
-             "error")
+    names = (
+        "trials",
+        "packets",
+        "full",
+        "partial",
+        "none",
+        "refused",
+        "undone",
+        "forged",
+        "lost",
+        "error",
+    )
     line = " ".join(f"{name} {total[name]}" for name in names)
-    print(f"{given.engine}{' without ' + given.without if given.without else ''}: {line} "
-          f"trials/s {rate:.0f}")
+    print(
+        f"{given.engine}{' without ' + given.without if given.without else ''}: {line} "
+        f"trials/s {rate:.0f}"
+    )
     for seed, what in broken[:5]:
         print(f"seed {seed}: {what[:300]}")
     return int(bool(broken) != (given.without not in (None, *SOUND)))

@@ -51,9 +51,18 @@ class Judge:
         self._posted: deque[_Posted] = deque()
 
     def offer(
-        self, flow: RandomFlow, start: int, end: int, flags: int = ACK, *, encrypt: bool = True,
-        full: bool = False, lose: int = 0, again: bool = False, final: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        flow: RandomFlow,
+        start: int,
+        end: int,
+        flags: int = ACK,
+        *,
+        encrypt: bool = True,
+        full: bool = False,
+        lose: int = 0,
+        again: bool = False,
+        final: bool = False,
+    ) -> None:
         """TCP hands over [start, end). full: there is no room at first. lose: writes of the
         device. again: it was held. final: what is behind the marker is sealed too."""
         expected = flow.expected(start, end, flags)
@@ -109,15 +118,21 @@ class Judge:
         counted = [
             dict(value) if isinstance(value, dict) else value
             for counters in (ktls.counters, ktls.netdev)
-            for name, value in vars(counters).items() if name != "undone"
-        ]  # fmt: skip
+            for name, value in vars(counters).items()
+            if name != "undone"
+        ]
         records = [(r.tag, r.outstanding) for r in ktls.records]
         return ktls.expected, ktls.high, ktls.resync, counted, records
 
     def post(
-        self, flow: RandomFlow, posts: list[Post], what: str, reasons: Iterable[TxReason],
-        frame: bytes | None = None, faulty: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        flow: RandomFlow,
+        posts: list[Post],
+        what: str,
+        reasons: Iterable[TxReason],
+        frame: bytes | None = None,
+        faulty: bool = False,
+    ) -> None:
         self.device.post(posts)
         for i, post in enumerate(posts):
             allowed = set(reasons)
@@ -137,9 +152,14 @@ class Judge:
             self._posted.append(_Posted(flow, op, what, frozenset(allowed), frame, stream))
 
     def not_sent(
-        self, flow: RandomFlow, start: int, end: int, flags: int, plan: Drop | Hold | Plan,
+        self,
+        flow: RandomFlow,
+        start: int,
+        end: int,
+        flags: int,
+        plan: Drop | Hold | Plan,
         again: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """kTLS does not send a segment: whether it may."""
         mine = flow.covering(start, end)
         promised = any(r.promised for r in mine)
@@ -256,8 +276,9 @@ class Judge:
         if netdev["tx_tls_encrypted_packets"] != self.encrypted:
             raise Broken(f"{netdev['tx_tls_encrypted_packets']} encrypted, not {self.encrypted}")
         for name, count in (
-            ("undone", self.counts["undone"]), ("tag_wait", self.counts["held"]),
+            ("undone", self.counts["undone"]),
+            ("tag_wait", self.counts["held"]),
             ("orphans", self.dropped["orphans"]),
-        ):  # fmt: skip
+        ):
             if total[name] != count:
                 raise Broken(f"{name}: {total[name]}, not {count}")

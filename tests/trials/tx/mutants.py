@@ -38,8 +38,11 @@ from sealane.hdl.abi.tx import TxReason, TxTags
 from tests.trials.tx.transfers import make_device, run_trial
 
 _Walk, _decide, _leave, _choose = (
-    tx_walker._Walk, tx_device.decide, tx_device.leave, tx_core.choose,
-)  # fmt: skip
+    tx_walker._Walk,
+    tx_device.decide,
+    tx_device.leave,
+    tx_core.choose,
+)
 _Segment, _rekey, _delete, _release = tx_ways._Segment, TxRow.rekey, TxRow.delete, RecordMap.release
 _place = Builder._place
 _sent, _failed, _added = KtlsTx._sent, KtlsTx._failed, TxRow.added

@@ -47,9 +47,14 @@ class RandomFlow:
     """A direction on `device`, from its handle to its last byte. port: its own."""
 
     def __init__(
-        self, rng: random.Random, device: TxDevice, port: int, keystream: dict[bytes, bytes],
-        mode: TxMode, rekey_mode: RekeyMode,
-    ) -> None:  # fmt: skip
+        self,
+        rng: random.Random,
+        device: TxDevice,
+        port: int,
+        keystream: dict[bytes, bytes],
+        mode: TxMode,
+        rekey_mode: RekeyMode,
+    ) -> None:
         self.rng, self.device = rng, device
         self.version = rng.choice((VERSION_TLS12, VERSION_TLS13))
         self.bits = rng.choice((128, 256))
@@ -82,10 +87,20 @@ class RandomFlow:
         )
         room = device.queue
         self.ktls = KtlsTx(
-            self.info, self.seq, self.handle, self.number, nonce, device=device, mode=mode,
-            rekey_mode=rekey_mode, mtu=rng.choice((1500, 300, 97)), queue=min(32, room),
-            gap_limit=rng.choice((1 << 14, 200, 0)), netdev=device.counters, stat=device.stat,
-        )  # fmt: skip
+            self.info,
+            self.seq,
+            self.handle,
+            self.number,
+            nonce,
+            device=device,
+            mode=mode,
+            rekey_mode=rekey_mode,
+            mtu=rng.choice((1500, 300, 97)),
+            queue=min(32, room),
+            gap_limit=rng.choice((1 << 14, 200, 0)),
+            netdev=device.counters,
+            stat=device.stat,
+        )
         self.first_number = self.number
 
     # --- the application --------------------------------------------------------------------
@@ -121,9 +136,13 @@ class RandomFlow:
         length = len(nonce) + size + len(inner) + 16
         header = bytes((23 if tls13 else kind, 3, 3)) + length.to_bytes(2, "big") + nonce
         sealed = seal(
-            13 if tls13 else 12, self.info.key, self.info.iv, self.number - self.offset, header,
+            13 if tls13 else 12,
+            self.info.key,
+            self.info.iv,
+            self.number - self.offset,
+            header,
             bytes(content) + inner,
-        )  # fmt: skip
+        )
         room = header + content + inner + b"\xa5" * 16
         made = self.ktls.push(kind, content, not promised, padding if tls13 else 0, own)
         assert made == room, "kTLS makes another record than the kernel would"
@@ -155,9 +174,11 @@ class RandomFlow:
         rng = self.rng
         ends = ("fd00::2", "fd00::1") if self.network == 40 else ("10.9.0.2", "10.9.0.1")
         self.path = Wire(
-            Side(ends[0], port, self.seq - 1), Side(ends[1], 443, 77, b"\x02\0\0\0\0\2"),
-            vlans=(7,) if rng.random() < 0.2 else (), timestamps=rng.random() < 0.5,
-        )  # fmt: skip
+            Side(ends[0], port, self.seq - 1),
+            Side(ends[1], 443, 77, b"\x02\0\0\0\0\2"),
+            vlans=(7,) if rng.random() < 0.2 else (),
+            timestamps=rng.random() < 0.5,
+        )
         self.ip_at = 14 + 4 * len(self.path.vlans)
         self.tcp_at = self.ip_at + self.network
         frame = Segment("c2s", 0, b"").frame(self.path)
@@ -245,9 +266,13 @@ class RandomFlow:
         (written,) = self.covering(start, start + 1)
         sealed = written.sealed
         return {
-            "side": 1, "number": written.number, "offset": start - sealed.start,
-            "record_length": len(sealed.wire) - 5, "record_type": sealed.wire[0], **fields,
-        }  # fmt: skip
+            "side": 1,
+            "number": written.number,
+            "offset": start - sealed.start,
+            "record_length": len(sealed.wire) - 5,
+            "record_type": sealed.wire[0],
+            **fields,
+        }
 
     def with_tags(self, post: Post, start: int, end: int) -> Post:
         """The same frame with the right tags in their room."""

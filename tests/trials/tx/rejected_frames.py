@@ -150,9 +150,11 @@ def other_flow(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
         return None
     handle = other.handle
     return flow.errant(
-        start, flow.cut(start, flow.end), context=handle.context,
+        start,
+        flow.cut(start, flow.end),
+        context=handle.context,
         generation=handle.generation & 0xFF,
-    )  # fmt: skip
+    )
 
 
 def before_the_marker(rng: random.Random, flow: RandomFlow, flows) -> Post | None:
@@ -211,11 +213,23 @@ def _flipped(rng: random.Random, post: Post, payload: int, low: int, high: int) 
 ERRANTS: dict[str, Make] = {
     make.__name__.replace("_", " "): make
     for make in (
-        off_the_frontier, sync_backwards, sync_with_an_old_number, beyond_the_frontier,
-        record_to_come, other_nonce, other_version, changed_text, without_beginning,
-        cleared_key, other_generation, other_flow, before_the_marker, straddling, contradicting,
+        off_the_frontier,
+        sync_backwards,
+        sync_with_an_old_number,
+        beyond_the_frontier,
+        record_to_come,
+        other_nonce,
+        other_version,
+        changed_text,
+        without_beginning,
+        cleared_key,
+        other_generation,
+        other_flow,
+        before_the_marker,
+        straddling,
+        contradicting,
         dump_of_another_length,
     )
-}  # fmt: skip
+}
 # By chance the device may have hashed just that; what leaves then must be right, as ever.
 MAY_LEAVE = frozenset({"without beginning"})

@@ -87,9 +87,14 @@ class Storm:
             self._post(c, plan.posts)
 
     def _planned(
-        self, c: Connection, start: int, end: int, flags: int = ACK, encrypt: bool = True,
+        self,
+        c: Connection,
+        start: int,
+        end: int,
+        flags: int = ACK,
+        encrypt: bool = True,
         device: object = None,
-    ) -> Plan | None:  # fmt: skip
+    ) -> Plan | None:
         got = c.ktls.transmit(c.frame(start, end, flags), encrypt, device)
         if isinstance(got, Plan):
             self.counts[f"way {got.way}"] += 1
@@ -156,8 +161,15 @@ class Storm:
         rng = self.rng
         if rng.random() < 0.6:
             record = rng.choice(c.records)
-            near = rng.choice((record.start, record.start + record.front, record.end - TAG,
-                               record.end, record.end - 7))  # fmt: skip
+            near = rng.choice(
+                (
+                    record.start,
+                    record.start + record.front,
+                    record.end - TAG,
+                    record.end,
+                    record.end - 7,
+                )
+            )
             return min(max(near + rng.randint(-1, 1), low), high)
         return rng.randint(low, high)
 
@@ -206,8 +218,9 @@ class Storm:
     def _before(self, c: Connection) -> None:
         start = -self.rng.randrange(1, len(BEFORE))
         encrypt = self.rng.random() < 0.3
-        self._offer(c, start, self.rng.randint(start + 1, 0 if not encrypt else 20),
-                    encrypt=encrypt)  # fmt: skip
+        self._offer(
+            c, start, self.rng.randint(start + 1, 0 if not encrypt else 20), encrypt=encrypt
+        )
 
     # --- a plan that waits ----------------------------------------------------------------
 
@@ -392,8 +405,9 @@ class Storm:
             if c.alive and len([k for k in keys if k[0] == c.handle.context]) != used:
                 raise Broken("a key is in the device that no slot is known of")
         else:
-            promised = [r for r in c.covering(missing, missing + 300)
-                        if isinstance(r.content, bytearray)]  # fmt: skip
+            promised = [
+                r for r in c.covering(missing, missing + 300) if isinstance(r.content, bytearray)
+            ]
             if not any(r.changed or c.faults for r in promised):
                 raise Broken(f"{missing} never leaves")
         if any(r.outstanding or r.streaming for r in c.ktls.records):
@@ -423,15 +437,16 @@ class Storm:
                 raise Broken(f"ways: {counts['by_way']}, not {c.sum['ways']}")
 
 
-_TRANSMITS = {"send", "again", "jump", "plan", "probe", "before", "other device",
-              "next connection"}  # fmt: skip
+_TRANSMITS = {"send", "again", "jump", "plan", "probe", "before", "other device", "next connection"}
 
 
 def draw(seed: int, count: int) -> list[tuple[str, int]]:
     """Steps of a storm."""
     rng = random.Random(seed)
-    return [(name, rng.getrandbits(32)) for name in
-            rng.choices(list(STEPS), list(STEPS.values()), k=count)]  # fmt: skip
+    return [
+        (name, rng.getrandbits(32))
+        for name in rng.choices(list(STEPS), list(STEPS.values()), k=count)
+    ]
 
 
 def broken(seed: int, steps: list[tuple[str, int]]) -> str:

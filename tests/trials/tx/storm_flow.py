@@ -83,11 +83,19 @@ class Connection:
         nonce = self.first.to_bytes(8, "big") if tls12 else b""
         self.handle = device.add(flow, self.info, self.seq, self.number, nonce)
         self.ktls = KtlsTx(
-            self.info, self.seq, self.handle, self.number, nonce, device=device,
-            rekey_mode=rng.choice(list(RekeyMode)), mtu=rng.choice((1500, 90)),
-            gap_limit=rng.choice((1 << 14, 150, 0)), netdev=device.counters, stat=device.stat,
+            self.info,
+            self.seq,
+            self.handle,
+            self.number,
+            nonce,
+            device=device,
+            rekey_mode=rng.choice(list(RekeyMode)),
+            mtu=rng.choice((1500, 90)),
+            gap_limit=rng.choice((1 << 14, 150, 0)),
+            netdev=device.counters,
+            stat=device.stat,
             queue=rng.choice((2, 32)),
-        )  # fmt: skip
+        )
 
     def _keys(self) -> CryptoInfo:
         tls13, rng = self.version == VERSION_TLS13, self.rng
@@ -126,10 +134,16 @@ class Connection:
         room = header + text
         if made[: len(room)] != room or len(made) != len(room) + TAG:
             raise Broken("another record than the sender's")
-        self.records.append(Sealed(
-            len(self.host), len(header), header + AESGCM(info.key).encrypt(iv, text, aad),
-            stream.update(bytes(len(text))), [{byte} for byte in text], content,
-        ))  # fmt: skip
+        self.records.append(
+            Sealed(
+                len(self.host),
+                len(header),
+                header + AESGCM(info.key).encrypt(iv, text, aad),
+                stream.update(bytes(len(text))),
+                [{byte} for byte in text],
+                content,
+            )
+        )
         self.host += made
         self.left += bytes(len(made))
         self.number += 1

@@ -52,12 +52,16 @@ def _knows_nothing(ktls: KtlsTx) -> None:
 
 MUTANTS = {
     "a refused key's slot is not emptied": (
-        TxRekey, "installed", _without_clearing, 50100, "a key",
+        TxRekey,
+        "installed",
+        _without_clearing,
+        50100,
+        "a key",
     ),
     "a key is taken from frames": (TxRekey, "progress", _never_busy, 50050, "NO_KEY"),
     "a failed device has told all": (KtlsTx, "failed", _knows_nothing, 50030, "second tag"),
     "nothing waits": (_Segment, "_blocked", lambda segment, missing: None, 50020, "second tag"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -71,11 +71,22 @@ def test_the_command_names_the_seeds_that_broke(monkeypatch, capsys):
 
 # All others are in `python -m tests.trials.tx.mutants`; these show within a few trials.
 QUICK = (
-    "frontier not checked", "sync backwards", "side beyond the frontier", "nonce not checked",
-    "marker not checked", "orphan passed", "tag not compared", "count not checked",
-    "count not checked, written bits ignored", "key base off by one", "tags not stored",
-    "undo not undone", "nothing waits", "software does not compare", "lost stream not noticed",
-)  # fmt: skip
+    "frontier not checked",
+    "sync backwards",
+    "side beyond the frontier",
+    "nonce not checked",
+    "marker not checked",
+    "orphan passed",
+    "tag not compared",
+    "count not checked",
+    "count not checked, written bits ignored",
+    "key base off by one",
+    "tags not stored",
+    "undo not undone",
+    "nothing waits",
+    "software does not compare",
+    "lost stream not noticed",
+)
 
 
 @pytest.mark.parametrize("name", QUICK)

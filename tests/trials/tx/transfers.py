@@ -129,9 +129,12 @@ class Trial(Judge):
             self._end(flow)
         records = [r for flow in self.flows for r in flow.checker.records]
         return Tally(
-            1, sum(flow.checker.frames for flow in self.flows), len(records),
-            sum(record.opened for record in records), self.counts,
-        )  # fmt: skip
+            1,
+            sum(flow.checker.frames for flow in self.flows),
+            len(records),
+            sum(record.opened for record in records),
+            self.counts,
+        )
 
     # --- the application --------------------------------------------------------------------
 
