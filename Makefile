@@ -45,6 +45,7 @@ $(INSTALLED): pyproject.toml
 
 lint: install
 	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
 
 # Types and layers, on the tree as it is.
 types: install

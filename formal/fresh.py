@@ -16,12 +16,12 @@ from amaranth.hdl import Array, Cat, Const, Mux, Signal, Value
 
 from sealane.hdl.abi.commands import Op
 from sealane.hdl.abi.meta import Reason
+from sealane.hdl.common.sequence import delta
 from sealane.hdl.walker import commands as walker_commands
 from sealane.hdl.walker import coverage as coverage_file
 from sealane.hdl.walker import tracking as walker_proven
 from sealane.hdl.walker import walker
 from sealane.hdl.walker.core import Core, Return
-from sealane.hdl.walker.row import delta
 
 from .bench import FAST, Bench, run
 from .fresh_run import FLOW, START, Watched, play

@@ -22,13 +22,13 @@ from sealane.hdl.commit.commit import Commit
 from sealane.hdl.commit.frame_reader import FrameReader
 from sealane.hdl.common.fifo import StreamFIFO
 from sealane.hdl.common.layouts import Layouts
+from sealane.hdl.common.span_maker import SpanMaker
 from sealane.hdl.ingress.flow_table import FlowTable
 from sealane.hdl.ingress.ingress import Ingress
 from sealane.hdl.tx.commit import TxCommit
 from sealane.hdl.tx.reader import TxReader
 from sealane.hdl.tx.ring import TextRing
 from sealane.hdl.tx.walker import TxWalker
-from sealane.hdl.walker.span_maker import SpanMaker
 from sealane.hdl.walker.walker import Walker
 
 from .bench import Bench

@@ -12,11 +12,10 @@ from .abi.config import Config
 from .abi.events import EVENT, EVENT_WORDS
 from .abi.flowhash import rows
 from .abi.tx import TX_COUNTERS, TxCommand
-from .commit.commit import Counts
+from .common.counts import ReceiveCounts, TransmitCounts
 from .common.fifo import StreamFIFO
 from .common.layouts import Command, Event, FlowKey
-from .tx.commit import Counts as TxCounts
-from .tx.layouts import TxCommandFields
+from .common.tx_layouts import TxCommandFields
 
 OKAY = 0
 SLVERR = 2
@@ -69,11 +68,11 @@ class Registers(Component):
     stage_addr -> stage_data: the key staging memory, address to data in one clock; a word that
         is addressed in a clock with stage_clear is 0 afterwards.
     events: always ready; an event that finds the queue full is counted and lost.
-    frames, evicted, stall: counted clocks. counts: see `Counts`.
+    frames, evicted, stall: counted clocks. counts: see `ReceiveCounts`.
     irq: level, an event is waiting.
 
     Only with `Config.tx_flows`: tx_commands, tx_token_done, tx_flow_write_done, tx_stall and
-    tx_counts (see `tx_commit.Counts`), the same for transmit. One command is under way at a time,
+    tx_counts (see `common.counts`), the same for transmit. One command is under way at a time,
     of either direction, so FLOW_KEY and the staging memory are shared. `TxCommand`s need a transmit
     context or row; without `Config.tx_flows` they do not exist.
     """
@@ -85,7 +84,7 @@ class Registers(Component):
             "tx_token_done": In(1),
             "tx_flow_write_done": In(1),
             "tx_stall": In(1),
-            "tx_counts": In(TxCounts),
+            "tx_counts": In(TransmitCounts),
         }
         super().__init__(
             {
@@ -102,7 +101,7 @@ class Registers(Component):
                 "frames": In(1),
                 "evicted": In(1),
                 "stall": In(1),
-                "counts": In(Counts),
+                "counts": In(ReceiveCounts),
                 **(transmit if config.tx_flows else {}),
             }
         )
@@ -256,11 +255,11 @@ class Registers(Component):
             "events_lost": self.events.valid & ~queue.i.ready,
         }
         names = [name for name, _ in abi.COUNTERS]
-        counts = {name: self.counts[name] for name in Counts.members}
+        counts = {name: self.counts[name] for name in ReceiveCounts.members}
         if tx_flows:
             names += [name for name, _ in TX_COUNTERS]
             steps["tx_stall_cycles"] = self.tx_stall
-            counts |= {f"tx_{name}": self.tx_counts[name] for name in TxCounts.members}
+            counts |= {f"tx_{name}": self.tx_counts[name] for name in TransmitCounts.members}
         counters = {}
         for name in names:
             counter = Signal(32, name=f"count_{name}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cipher, verdict and commit, behaviourally.
 
-`Cipher` knows keys, record numbers and offsets and no TCP; `Commit` knows packets and no keys.
-They do what `hdl/cipher/cipher.py` and `hdl/commit/commit.py` do to a packet that the walker has walked.
+`Cipher` knows keys, record numbers and offsets and no TCP; `Commit` knows packets and no keys. They
+do what `hdl/cipher/cipher.py` and `hdl/commit/commit.py` do to a packet that the walker has walked.
 """
 
 from dataclasses import dataclass, field

@@ -6,8 +6,8 @@ from amaranth.lib import data
 
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.tx import TxReason
+from sealane.hdl.common.tx_layouts import ACTION_DROP, ACTION_DUMP, ACTION_ENCRYPT, ACTION_PASS
 from sealane.hdl.tx import commit as tx_commit
-from sealane.hdl.tx.layouts import ACTION_DROP, ACTION_DUMP, ACTION_ENCRYPT, ACTION_PASS
 
 from ..bench import Bench
 from ..inside import Opened

@@ -7,10 +7,10 @@ from amaranth.hdl import Cat, Const, Mux, Signal, Value
 
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.tx import TX_COMMAND, TX_META, TxCommand, TxOp, TxTags
+from sealane.hdl.common.sequence import delta
+from sealane.hdl.common.tx_layouts import ACTION_DUMP, ACTION_ENCRYPT, ACTION_PASS
 from sealane.hdl.tx import checks as tx_checks
 from sealane.hdl.tx import walker as tx_walker
-from sealane.hdl.tx.layouts import ACTION_DUMP, ACTION_ENCRYPT, ACTION_PASS
-from sealane.hdl.walker.row import delta
 
 from ..bench import Bench
 from ..inside import Opened, Recorder

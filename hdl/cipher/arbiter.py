@@ -6,7 +6,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..common.layouts import SPAN_DATA, Layouts
-from ..tx.layouts import TxLayouts
+from ..common.tx_layouts import TxLayouts
 from .layouts import CipherLayouts
 
 

@@ -16,7 +16,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..abi.config import Config
-from ..tx.layouts import TxLayouts
+from ..common.tx_layouts import TxLayouts
 
 
 class TxDelta(wiring.Component):

@@ -21,7 +21,7 @@ from amaranth.utils import ceil_log2
 
 from ..common.fifo import StreamFIFO
 from ..common.layouts import Layouts
-from ..tx.layouts import TxLayouts
+from ..common.tx_layouts import TxLayouts
 from .arbiter import SpanArbiter
 from .checksum_delta import TxDelta
 from .datapath import Datapath

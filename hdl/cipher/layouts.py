@@ -5,7 +5,7 @@ from amaranth.lib import data
 
 from ..abi.config import Config
 from ..common.layouts import Layouts
-from ..tx.layouts import TxLayouts
+from ..common.tx_layouts import TxLayouts
 from .datapath import TEXT_BLOCK_BITS
 
 TEXT_OFFSET_BITS = 15

@@ -5,7 +5,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..tx.layouts import TxLayouts
+from ..common.tx_layouts import TxLayouts
 from .gf128 import SideMultiplier
 from .layouts import CipherLayouts
 

@@ -17,7 +17,7 @@ from amaranth.lib.wiring import In, Out
 from ..abi.config import Config
 from ..abi.tx import TxTags as Mode
 from ..common.delay import read_in_two
-from ..tx.layouts import TxLayouts
+from ..common.tx_layouts import TxLayouts
 from .gf128 import field_order
 from .layouts import CipherLayouts
 

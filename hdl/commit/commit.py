@@ -9,6 +9,7 @@ from amaranth.lib.wiring import Component, In, Out
 from ..abi.config import Config
 from ..abi.events import EventKind
 from ..abi.meta import META, META_BITS, Reason
+from ..common.counts import ReceiveCounts
 from ..common.layouts import (
     TOKEN_ADD,
     TOKEN_DELETE,
@@ -36,19 +37,6 @@ Row = data.StructLayout(
 )
 """What commit knows of a context."""
 
-Counts = data.StructLayout(
-    {
-        "marked": 1,
-        "marked_ahead": 1,
-        "records_verified": 10,
-        "tag_mismatch": 1,
-        "resync_requests": 1,
-        "resumed": 1,
-        "parked": 1,
-    }
-)
-"""How far each counter goes on in this clock."""
-
 FRAMING = META.offset("records")  # metadata from this bit on belongs to marked packets
 
 
@@ -73,7 +61,7 @@ class Commit(Component):
         on their way belongs behind.
     write_word, read_word, commit_*, shadow_*: see `FrameReader`.
     token_done: a driver's command has passed the whole pipeline.
-    counts: see `Counts`.
+    counts: see `ReceiveCounts`.
     """
 
     def __init__(self, config: Config):
@@ -96,7 +84,7 @@ class Commit(Component):
                 "shadow_word": Out(bits),
                 "shadow_data": In(128),
                 "token_done": Out(1),
-                "counts": Out(Counts),
+                "counts": Out(ReceiveCounts),
             }
         )
 

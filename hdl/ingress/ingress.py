@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the MAC into the packet ring, with a description of every frame."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import Component, In, Out
@@ -79,3 +79,8 @@ class Ingress(Component):
         with m.If(taken):
             m.d.sync += place.eq(following)
         return m
+
+
+def over_half(ingress: Ingress) -> Value:
+    """Whether more than half of the words of an ingress' ring are in use, within a word."""
+    return (ingress.write_word - ingress.read_word)[len(ingress.read_word) - 1]

@@ -9,9 +9,10 @@ from amaranth.hdl import Mux, Signal
 
 from ..abi.config import HEADER_BYTES
 from ..abi.tx import TxOp, TxReason, TxTags
-from ..walker.row import content_type, delta, header_ok, present
+from ..common.record_header import content_type, header_ok, present
+from ..common.sequence import delta
+from ..common.tx_layouts import ACTION_DUMP, ACTION_ENCRYPT, ACTION_PASS
 from .core import TxCore, header_of
-from .layouts import ACTION_DUMP, ACTION_ENCRYPT, ACTION_PASS
 from .row import PASSED_BITS
 
 SHORTEST_FRAME = 60  # of Ethernet, without its check sequence

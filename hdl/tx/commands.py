@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Const, Mux, Signal
 from ..abi.config import VERSION_TLS12, VERSION_TLS13
 from ..abi.tx import TxCommand
 from ..common.layouts import SPAN_KEY_CLEAR, SPAN_KEY_WRITE
+from ..common.tx_layouts import TX_TOKEN_ADD, TX_TOKEN_CLEAR, TX_TOKEN_DONE, TX_TOKEN_MORE
 from .core import TxCore
-from .layouts import TX_TOKEN_ADD, TX_TOKEN_CLEAR, TX_TOKEN_DONE, TX_TOKEN_MORE
 
 
 class TxToken:

@@ -7,9 +7,17 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ..abi.config import Config
 from ..abi.tx import TX_COMPLETION_BITS, TX_STATUS, TxOp, TxReason
+from ..common.counts import TransmitCounts
 from ..common.fifo import StreamFIFO
 from ..common.layouts import Word, struct
-from .layouts import ACTION_DROP, ACTION_DUMP, ACTION_ENCRYPT, ACTION_PASS, TX_TOKEN_MORE, TxLayouts
+from ..common.tx_layouts import (
+    ACTION_DROP,
+    ACTION_DUMP,
+    ACTION_ENCRYPT,
+    ACTION_PASS,
+    TX_TOKEN_MORE,
+    TxLayouts,
+)
 from .reader import TxReader
 
 COMPLETIONS = 4  # beats between decision and port
@@ -18,21 +26,6 @@ Status = struct(TX_STATUS)
 
 Beat = data.StructLayout({"data": TX_COMPLETION_BITS, "last": 1})
 """One beat of a completion: a tag, byte 0 lowest, or as the last one a `Status`."""
-
-Counts = data.StructLayout(
-    {
-        "frames": 1,
-        "encrypted": 1,
-        "wire": 1,
-        "passed": 1,
-        "dumped": 1,
-        "dropped": 1,
-        "orphans": 1,
-        "tag_mismatch": 1,
-        "tags": 10,
-    }
-)
-"""How far each counter goes on in this clock; `abi.tx.TX_COUNTERS` says what they count."""
 
 
 class TxCommit(Component):
@@ -58,7 +51,7 @@ class TxCommit(Component):
     frames, completions: what leaves; one completion a frame, one `last` a completion.
     write_word, read_word, ring_*, text_*: see `TxReader`.
     token_done: a driver's command has passed the whole pipeline, its last token if it has more.
-    counts: see `Counts`.
+    counts: see `TransmitCounts`.
     """
 
     def __init__(self, config: Config):
@@ -80,7 +73,7 @@ class TxCommit(Component):
                 "text_data": In(128),
                 "text_written": In(16),
                 "token_done": Out(1),
-                "counts": Out(Counts),
+                "counts": Out(TransmitCounts),
             }
         )
 

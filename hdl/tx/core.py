@@ -5,8 +5,8 @@ from amaranth.hdl import Cat, Const, Mux, Signal
 
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
 from ..abi.tx import TxTags
-from ..walker.span_maker import SpanMaker
-from .layouts import ACTION_DROP, TxLayouts, tx_config
+from ..common.span_maker import SpanMaker
+from ..common.tx_layouts import ACTION_DROP, TxLayouts, tx_config
 from .row import HELD_BYTES, LENGTH_BITS, KeySlot, TxRow
 
 

@@ -9,7 +9,7 @@ from ..abi.config import Config
 from ..common.fifo import StreamFIFO
 from ..common.layouts import Word
 from ..common.read_ahead import OUT_DEPTH, ReadAhead, lanes_before
-from .layouts import TxLayouts
+from ..common.tx_layouts import TxLayouts
 
 Merge = data.StructLayout(
     {

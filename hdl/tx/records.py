@@ -5,7 +5,7 @@ from amaranth.hdl import Cat, Const, Mux, Signal
 
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, TAG_BYTES
 from ..abi.tx import TxReason
-from ..walker.row import HEAD_BYTES, content_type, header_length, header_ok
+from ..common.record_header import HEAD_BYTES, content_type, header_length, header_ok
 from .core import TxCore, header_of
 
 

@@ -21,7 +21,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from ..abi.config import Config
 from ..common.ring import ShadowRing
-from .layouts import TxLayouts, tx_config
+from ..common.tx_layouts import TxLayouts, tx_config
 
 
 class WrittenBits(Component):

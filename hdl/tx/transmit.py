@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transmit but for the cipher lane, which both directions share."""
+"""Transmit without the cipher lane, which both directions share."""
 
-from amaranth.hdl import Module, Value
+from amaranth.hdl import Module
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ..abi.config import Config
 from ..abi.tx import TxCommand
+from ..common.counts import TransmitCounts
 from ..common.fifo import StreamFIFO, queue
 from ..common.layouts import FlowKey
 from ..common.ports import CompletionStream, FrameStream, TxMetaStream, frames_in, frames_out
 from ..common.ring import PacketRing
+from ..common.tx_layouts import TxCommandFields, TxLayouts, TxMeta, tag_depth, tx_config
 from ..ingress.flow_table import FlowTable
-from ..ingress.ingress import Ingress
-from .commit import Counts, TxCommit
-from .layouts import TxCommandFields, TxLayouts, TxMeta, tag_depth, tx_config
+from ..ingress.ingress import Ingress, over_half
+from .commit import TxCommit
 from .ring import TextRing
 from .walker import TxWalker
 
@@ -23,11 +24,6 @@ SPANS = 16
 ENTRIES = 64
 OUTCOMES = 16
 VERDICTS = 32
-
-
-def over_half(ingress: Ingress) -> Value:
-    """Whether more than half of the words of an ingress' ring are in use, within a word."""
-    return (ingress.write_word - ingress.read_word)[len(ingress.read_word) - 1]
 
 
 class Transmit(Component):
@@ -58,7 +54,7 @@ class Transmit(Component):
                 "flow_write_done": Out(1),
                 "token_done": Out(1),
                 "stall": Out(1),
-                "counts": Out(Counts),
+                "counts": Out(TransmitCounts),
                 "spans": Out(stream.Signature(layouts.span)),
                 "cipher_addr": In(layouts.byte_bits),
                 "cipher_data": Out(128),

@@ -22,10 +22,10 @@ from amaranth.lib.wiring import Component, In, Out
 
 from ..abi.config import Config
 from ..abi.tx import TxOp
+from ..common.tx_layouts import TX_TOKEN_DONE, TxLayouts, TxMeta
 from .checks import check_states
 from .commands import TxToken, command_states
 from .core import TxCore
-from .layouts import TX_TOKEN_DONE, TxLayouts, TxMeta
 from .records import record_states
 from .row import ROW
 

@@ -17,8 +17,9 @@ from ..common.layouts import (
     TOKEN_REKEY,
     TOKEN_RESYNC,
 )
+from ..common.sequence import delta
 from .core import Core
-from .row import State, delta
+from .row import State
 
 
 def command_states(m, core: Core, token):

@@ -8,10 +8,12 @@ from ..abi.commands import Option
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
 from ..abi.meta import Reason
 from ..common.layouts import Event, Layouts, Meta
+from ..common.record_header import HEAD_BYTES, present
+from ..common.sequence import delta
+from ..common.span_maker import SpanMaker
 from .coverage import Coverage
 from .header_scanner import HeaderScanner
-from .row import HEAD_BYTES, HELD_BYTES, RowLayouts, RowRegisters, delta, present, withholds
-from .span_maker import SpanMaker
+from .row import HELD_BYTES, RowLayouts, RowRegisters, withholds
 
 
 class Return(enum.Enum, shape=3):

@@ -10,7 +10,8 @@ from amaranth.lib.wiring import Component, In, Out
 from ..abi.commands import OPTION_BITS
 from ..abi.config import HEADER_BYTES, Config
 from ..common.layouts import Layouts
-from .row import RowLayouts, delta, withholds
+from ..common.sequence import delta
+from .row import RowLayouts, withholds
 
 STALE = 30  # a record 2^30 bytes behind is closed, before sequence numbers could wrap onto it
 

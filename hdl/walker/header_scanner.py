@@ -5,7 +5,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 
 from ..abi.config import HEADER_BYTES
-from .row import header_ok
+from ..common.record_header import header_ok
 
 STEP = 12  # a read of 16 bytes shows headers of five bytes at that many offsets
 BLOCK_BYTES = STEP + HEADER_BYTES - 1

@@ -7,9 +7,11 @@ from ..abi.commands import Option
 from ..abi.config import HEADER_BYTES
 from ..abi.events import EventKind
 from ..abi.meta import Reason
+from ..common.record_header import header_length, header_ok, present
+from ..common.sequence import delta
 from .core import Core
 from .header_scanner import BLOCK_BYTES, STEP
-from .row import LOST_RECORDS_BITS, State, delta, header_length, header_ok, present
+from .row import LOST_RECORDS_BITS, State
 
 
 def search_states(m, core: Core, walker_data):

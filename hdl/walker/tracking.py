@@ -6,8 +6,10 @@ from amaranth.hdl import C, Cat, Mux, Signal, signed
 from ..abi.config import HEADER_BYTES
 from ..abi.events import EventKind
 from ..abi.meta import ProvenBy, Reason
+from ..common.record_header import header_length, header_ok, present
+from ..common.sequence import delta
 from .core import Core, Return
-from .row import State, delta, header_length, header_ok, present
+from .row import State
 
 
 def proven_states(m, core: Core, walker_data):

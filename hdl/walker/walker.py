@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The walker: where records begin and end in a flow's segments, and what was seen of them.
 
-`driver/model/walker/walk.py` says what it decides; the two agree bit by bit. It works on whole packets
-that lie in the ring with their checksums judged, so nothing is speculated and nothing rolled back:
-in sync it jumps from header to header by length with one unaligned read each, and touches no
-other byte. Only while a header is lost it reads every byte of the payload, twelve offsets a clock.
+`driver/model/walker/walk.py` says what it decides; the two agree bit by bit. It works on whole
+packets that lie in the ring with their checksums judged, so nothing is speculated and nothing
+rolled back: in sync it jumps from header to header by length with one unaligned read each, and
+touches no other byte. Only while a header is lost it reads every byte of the payload, twelve
+offsets a clock.
 
     work --> IDLE LOAD --> COMPARE DECIDE --> feed open record, hop --> JOIN --> FINISH --> entries
                    |                     \\-> scan, follow candidate ----------/   |
@@ -23,10 +24,10 @@ from ..abi.config import Config
 from ..abi.events import EventKind
 from ..abi.meta import Reason
 from ..common.layouts import TOKEN_ADD, TOKEN_DELETE, TOKEN_GO_ON, TOKEN_REKEY, Layouts
+from ..common.sequence import delta
 from .commands import command_states
 from .core import Core, Return
 from .resync import search_states
-from .row import delta
 from .tracking import proven_states
 
 

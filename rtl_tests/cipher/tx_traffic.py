@@ -14,7 +14,7 @@ from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.tx import TxTags
 from sealane.hdl.cipher.cipher import Cipher
 from sealane.hdl.common.layouts import SPAN_KEY_CLEAR, Layouts
-from sealane.hdl.tx.layouts import TxLayouts
+from sealane.hdl.common.tx_layouts import TxLayouts
 
 COMPUTE, GIVEN, COMPARE = TxTags.COMPUTE, TxTags.GIVEN, TxTags.COMPARE
 TAG = 16

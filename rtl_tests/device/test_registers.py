@@ -11,8 +11,8 @@ from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.events import EVENT, EVENT_WORDS
 from sealane.hdl.abi.flowhash import rows
 from sealane.hdl.abi.tx import TX_COMMAND, TX_COUNTERS, TxCommand
+from sealane.hdl.common.counts import TransmitCounts
 from sealane.hdl.registers import OKAY, SLVERR, Registers
-from sealane.hdl.tx.commit import Counts
 from sealane.sim.unit import build
 
 CONFIG = Config(flows=16, events=8)
@@ -267,7 +267,7 @@ def test_counters_count(config):
         steps = {name: rng.getrandbits(width) for name, width in fields.items()}
         bus.unit.set_fields("counts", **steps)
         if config.tx_flows:
-            widths = {name: 10 if name == "tags" else 1 for name in Counts.members}
+            widths = {name: 10 if name == "tags" else 1 for name in TransmitCounts.members}
             tx_steps = {name: rng.getrandbits(width) for name, width in widths.items()}
             bus.unit.set_fields("tx_counts", **tx_steps)
             steps |= {f"tx_{name}": step for name, step in tx_steps.items()}

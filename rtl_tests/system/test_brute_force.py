@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The brute-force trials of `tests/trials/brute_force/trial.py` on the simulated gateware, many flows on one."""
+"""The brute-force trials of `tests/trials/brute_force/trial.py` on the simulated gateware, many
+flows on one."""
 
 import os
 

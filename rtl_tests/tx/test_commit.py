@@ -9,8 +9,7 @@ import pytest
 from rtl_tests.tx.bench import CONFIG, Bench, Frame, frames_of, random_frame
 from sealane.driver.net.checksum import ones_complement_sum
 from sealane.hdl.abi.tx import TX_STATUS, TxOp, TxReason
-from sealane.hdl.tx.commit import TxCommit
-from sealane.hdl.tx.layouts import (
+from sealane.hdl.common.tx_layouts import (
     ACTION_DROP,
     ACTION_DUMP,
     ACTION_ENCRYPT,
@@ -20,6 +19,7 @@ from sealane.hdl.tx.layouts import (
     TX_TOKEN_DONE,
     TX_TOKEN_MORE,
 )
+from sealane.hdl.tx.commit import TxCommit
 from sealane.sim.unit import build
 from tests.support.tcp_frames import Segment, Side, Wire
 

@@ -11,7 +11,7 @@ from rtl_tests.walker.bench import pack, unpack
 from sealane.driver.net.parser import ACK, FIN, SYN, Parsed
 from sealane.hdl.abi.tx import TxCommand, TxOp, TxReason, TxTags
 from sealane.hdl.common import layouts as rx
-from sealane.hdl.tx import layouts as tx
+from sealane.hdl.common import tx_layouts as tx
 
 NONE = TxReason.NONE
 SIZE = 122  # of RECORD

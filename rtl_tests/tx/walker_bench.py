@@ -12,7 +12,7 @@ from sealane.hdl.abi.commands import FLOW_KEY
 from sealane.hdl.abi.config import WORD_BYTES
 from sealane.hdl.abi.tx import TxCommand
 from sealane.hdl.common import layouts as rx
-from sealane.hdl.tx import layouts as tx
+from sealane.hdl.common import tx_layouts as tx
 from sealane.hdl.tx.walker import TxWalker
 from sealane.sim.unit import build
 

@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Writers of generated documentation. `make docs` runs them, `make docs-check` compares."""

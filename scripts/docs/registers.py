@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes `docs/registers.md` from `hdl/abi`.
 
-`python -m sealane.scripts.docs.registers [--check] [-o FILE]`; `--check` writes nothing and exits 1 if the
-file is not what the contract says.
+`python -m sealane.scripts.docs.registers [--check] [-o FILE]`; `--check` writes nothing and exits 1
+if the file is not what the contract says.
 """
 
 import argparse
@@ -90,6 +90,20 @@ def stage_rows() -> Iterator[tuple[str, ...]]:
     )
 
 
+TRANSMIT = """\
+Only a device with `tx_flows` has this, including the registers `CMD_NONCE` and `COUNT_TX_*`.
+
+"""
+
+COMPLETION = f"""\
+One stream packet for each frame, in the order of the frames, in beats of {tx.TX_COMPLETION_BITS}
+bits: `tags` beats of one tag each, byte 0 lowest, then the status as the last beat. A tag is
+returned for every record whose first tag byte is in the frame and was not GIVEN. Tags are valid
+only if the status has the reason NONE.
+
+"""
+
+
 def generate() -> str:
     """The whole page."""
     here = Path(str(config.__file__)).parent
@@ -132,8 +146,7 @@ def generate() -> str:
                 "### What proved a position\n\n",
                 enum_table(meta.ProvenBy, source["meta"]),
                 "## Transmit\n\n",
-                "Only a device with `tx_flows` has this, the registers `CMD_NONCE` and `COUNT_TX_*` ",
-                "included.\n\n",
+                TRANSMIT,
                 paragraph((tx.__doc__ or "").split("\n", 1)[1]),
                 "### Commands of transmit\n\n",
                 enum_table(tx.TxCommand, source["tx"]),
@@ -144,10 +157,7 @@ def generate() -> str:
                 enum_table(tx.TxOp, source["tx"]),
                 enum_table(tx.TxTags, source["tx"]),
                 "### Completion of a frame of the host\n\n",
-                f"Beats of {tx.TX_COMPLETION_BITS} bits, one stream packet a frame, in the order of the ",
-                "frames: `tags` beats of one tag each, byte 0 lowest, then the status as the last beat. A ",
-                "tag is given for every record whose first tag byte is in the frame and was not GIVEN; it ",
-                "is of use only beside the reason NONE.\n\n",
+                COMPLETION,
                 layout_table(tx.TX_STATUS),
                 "### Why a frame did not leave\n\n",
                 paragraph(tx.TxReason.__doc__),

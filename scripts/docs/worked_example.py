@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worked examples of `docs/theory-of-operation.md`: a record in three pieces, a lost header.
 
-`python -m sealane.scripts.docs.worked_example` prints both; with `--write` it puts them into the page
-and draws its figures. `tests/scripts/test_worked_example.py` compares.
+`python -m sealane.scripts.docs.worked_example` prints both; with `--write` it puts them into the
+page and draws its figures. `tests/scripts/test_worked_example.py` compares.
 """
 
 from __future__ import annotations

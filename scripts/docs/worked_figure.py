@@ -80,6 +80,13 @@ class Drawing:
             f'<path d="{steps}" fill="none" stroke="{colour}" stroke-width="2"{dash}{head}/>'
         )
 
+    @staticmethod
+    def _marker(colour: str) -> str:
+        return (
+            f'<marker id="{name(colour)}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" '
+            f'markerHeight="6" orient="auto"><path d="M0 0L8 4L0 8z" fill="{colour}"/></marker>'
+        )
+
     def svg(self) -> str:
         """The file."""
         return "\n".join(
@@ -89,11 +96,7 @@ class Drawing:
                 "<!-- SPDX-License-Identifier: Apache-2.0 -->",
                 "<!-- Drawn by scripts/docs/worked_figure.py. -->",
                 "<defs>",
-                *(
-                    f'<marker id="{name(colour)}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" '
-                    f'markerHeight="6" orient="auto"><path d="M0 0L8 4L0 8z" fill="{colour}"/></marker>'
-                    for colour in (INK, *(outline for _, outline in (GREEN, ORANGE, BLUE, GREY)))
-                ),
+                *map(self._marker, (INK, *(outline for _, outline in (GREEN, ORANGE, BLUE, GREY)))),
                 "</defs>",
                 f'<rect width="{WIDTH}" height="{self._height}" fill="white"/>',
                 *self._shapes,

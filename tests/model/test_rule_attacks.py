@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The attacks on R3, R4, on positions and on key changes that the theory of operation tells.
 
-Those on R1, R2 and H, with the rule and without it, are in `tests/trials/divergence/test_divergence.py`. Keys are
-constants and protect nothing.
+Those on R1, R2 and H, with the rule and without it, are in
+`tests/trials/divergence/test_divergence.py`. Keys are constants and protect nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Completeness of the walk: behind a hole it goes on, and proves the candidate without software.
 
-`tests/trials/brute_force/trial.py` judges the same at random; these are the cases by name, on the behavioural
-model. The keys are constants and protect nothing.
+`tests/trials/brute_force/trial.py` judges the same at random; these are the cases by name, on the
+behavioural model. The keys are constants and protect nothing.
 """
 
 import pytest

@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Transmit: records and TCP segments become frames with metadata, or software ciphertext."""

@@ -2,8 +2,8 @@
 """The walker, behaviourally: where records begin and end in a flow's segments, and what was seen.
 
 It knows TCP sequence numbers and record lengths and no keys. One call takes one segment (or one
-command) and the flow's row, changes the row, and returns the spans for the cipher and what is to
-be said of the packet. `hdl/walker/walker.py` does the same in hardware; the two agree bit by bit, and
+command) and the flow's row, changes the row, and returns the spans for the cipher and what is to be
+said of the packet. `hdl/walker/walker.py` does the same in hardware; the two agree bit by bit, and
 their parts have the same names:
 
     walker_row       what is kept of a flow between packets: the two chains of headers

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host that knows one bit of a packet: what it gets, what it refuses and what remains exposed.
 
-The attacker is that of `tests.trials.divergence.plan`: on the path, without keys, knows all plaintext, and
-decides of every packet whether card and TCP see it or one of them. Keys are fixed and protect
-nothing.
+The attacker is that of `tests.trials.divergence.plan`: on the path, without keys, knows all
+plaintext, and decides of every packet whether card and TCP see it or one of them. Keys are fixed
+and protect nothing.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ def test_nothing_but_the_mark_is_looked_at(version):
 
 
 def test_random_trials_forge_nothing(monkeypatch):
-    """The attacks of `tests.trials.divergence.trial`, none of which was made for such a host. Records may be
-    lost: see `test_a_one_bit_host_may_end_a_connection_that_rule_h_keeps`."""
+    """The attacks of `tests.trials.divergence.trial`, none of which was made for such a host.
+    Records may be lost: see `test_a_one_bit_host_may_end_a_connection_that_rule_h_keeps`."""
 
     def habits(rng, version):
         return replace(draw_habits(rng, version), options=Option.ONE_BIT)

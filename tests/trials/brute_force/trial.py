@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random transfers, judged packet by packet and record by record.
 
-A trial is a short transfer (`tests/trials/transfers.py`) whose every arrival and command also goes to the
-observer of `tests/trials/brute_force/rules.py`. It breaks if
+A trial is a short transfer (`tests/trials/transfers.py`) whose every arrival and command also goes
+to the observer of `tests/trials/brute_force/rules.py`. It breaks if
 
 - a byte that is given out is wrong or lost, a marked packet does not hold the sender's text, or a
   byte is in two marked packets;

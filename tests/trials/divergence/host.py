@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host of a trial of `tests.trials.divergence.trial`: TCP, `KtlsRx` and a driver, and its judge."""
+"""The host of a trial of `tests.trials.divergence.trial`: TCP, `KtlsRx` and a driver, and its
+judge."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a trial of `tests.trials.divergence.trial` is made of: a sender's stream and an attacker's plan.
+"""The input of a divergence trial: a sender's stream and an attacker's plan.
 
 The attacker sits on the path without keys. It knows all plaintext, so that it can change sealed
 text into any text it likes, has recorded every sealed record, and decides of every packet whether

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The divergence test: card, TCP, host and an attacker, and every packet seen by some of them.
 
-A trial is one short TLS stream (`tests.trials.divergence.plan`) through a device, a TCP and `KtlsRx`. Two
+A trial is one short TLS stream (`plan`) through a device, a TCP and `KtlsRx`. Two
 things are judged. Forged: a record was accepted that differs from what the sender sealed at that
 place. Lost: `KtlsRx` without a device, fed the bytes that TCP delivered, comes to another end.
 
@@ -9,7 +9,7 @@ place. Lost: `KtlsRx` without a device, fed the bytes that TCP delivered, comes 
     python -m tests.trials.divergence.trial --without R1 --trials 5000
 
 Exit status 1 names the seeds that broke; `--seed X --trials 1` runs one again. `--without` takes a
-rule away (`tests.trials.divergence.switches`) and succeeds only if a trial breaks then; without proof of
+rule away (`switches`) and succeeds only if a trial breaks then; without proof of
 position (`--without position`) none may.
 """
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's side of a random transfer: segments into kTLS, frames into the device, and the judge
-of all that comes back. What happens to the transfer is decided elsewhere (`tests/trials/tx/transfers.py`).
+of all that comes back. What happens to the transfer is decided in `transfers`.
 """
 
 from __future__ import annotations

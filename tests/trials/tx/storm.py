@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One transmit direction under events that come at the worst moment.
 
-`tests/trials/tx/transfers.py` is a host that does one thing after the other: what kTLS wants is done at
-once, and completions come in order. Here everything is late. Between a plan and its post or its
-undo anything may happen; completions come when they like, in any order, twice, or never, when the
-device has failed; a key is in the device long before kTLS is told so; acknowledgements go back;
+`tests/trials/tx/transfers.py` is a host that does one thing after the other: what kTLS wants is
+done at once, and completions come in order. Here everything is late. Between a plan and its post or
+its undo anything may happen; completions come when they like, in any order, twice, or never, when
+the device has failed; a key is in the device long before kTLS is told so; acknowledgements go back;
 another connection takes the addresses while frames of the last one are still in queues.
 
 A storm is a list of steps (name, seed), so that `smallest` can take steps away from one that broke.

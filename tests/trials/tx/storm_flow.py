@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One transmit direction of a storm (`tests/trials/tx/storm.py`): its sender, and an observer of the wire.
+"""One transmit direction of a storm (see `storm`): its sender and an observer of the wire.
 
 Records are sealed with `cryptography` as they are written (RFC 8446 section 5.2, RFC 5288 section
 3). Of a text that its caller changed each byte that leaves must be one that it had, under the

@@ -6,8 +6,8 @@ and a host can do to them. It breaks if
 
 - a frame that leaves is not byte for byte the one that the software sender would have sent, comes
   in another order than the host's, or leaves although it must not;
-- `tests/support/wire_checker.py`, which knows the receiver's keys and nothing else, sees anything twice or
-  in clear;
+- `support/wire_checker.py`, which knows the receiver's keys and nothing else, sees anything twice
+  or in clear;
 - a segment is dropped without a reason that the trial gave, or what was dropped is not counted;
 - a byte of the stream never leaves, however often TCP sends it.
 

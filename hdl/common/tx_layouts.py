@@ -14,7 +14,7 @@ from amaranth.utils import ceil_log2
 
 from ..abi.config import Config
 from ..abi.tx import TX_COMMAND, TX_META
-from ..common.layouts import Layouts, struct
+from .layouts import Layouts, struct
 
 ACTION_PASS = 0  # leaves as it came
 ACTION_ENCRYPT = 1

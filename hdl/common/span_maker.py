@@ -6,8 +6,8 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from ..abi.config import Config
-from ..common.layouts import SPAN_DATA, Layouts
-from .row import content_type, text_geometry
+from .layouts import SPAN_DATA, Layouts
+from .record_header import content_type, text_geometry
 
 PASSED_THROUGH = ("key_row", "tag_mode", "use_row")
 """Fields that only the spans of transmit have."""
