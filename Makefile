@@ -20,11 +20,11 @@ demo: install  ## replay three captures on the simulated gateware; pictures go t
 	done
 	@echo "pictures, reports and plaintext are in out/"
 
-test: lint types docs-check pytest  ## everything that is checked
+test: lint types docs-check pytest  ## run all checks, as CI runs them
 
 # Arguments of pytest may stand in T: make check T="tests/net -k ipv6". JOBS=0 starts no workers.
 check: JOBS = auto
-check: install  ## some of the tests: make check T=tests/net
+check: install  ## run some of the tests: make check T=tests/net
 	@test -n "$(T)" || { echo "say which tests: make check T=tests/net"; exit 2; }
 	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup $(T)
 
@@ -37,7 +37,7 @@ docs/img/replay.png: install
 	$(BIN)/sealane replay captures/l3_tls13_aes256_loss3_srv.pcap.gz \
 	  --keylog captures/l3_tls13_aes256_loss3_srv.keys --engine rtl --plot $@
 
-install: $(INSTALLED)  ## the virtual environment .venv with everything that development needs
+install: $(INSTALLED)  ## make .venv with everything that development needs
 
 # setuptools stands in the environment itself so that the checks below can build without fetching.
 $(INSTALLED): pyproject.toml
@@ -49,25 +49,25 @@ $(INSTALLED): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[dev]"
 	@touch $@
 
-lint: install  ## style, format and spelling
+lint: install  ## check style, format and spelling
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/codespell
 
 # Types and layers, on the tree as it is.
-types: install  ## types, and which folder may import which
+types: install  ## check types and the layers of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-docs-check: install  ## whether the generated pages are current
+docs-check: install  ## check that the generated pages are current
 	$(BIN)/python -m sealane.scripts.docs.registers --check
 
 # -rs names every test that was left out and the program that it wanted.
-pytest: install  ## all tests and proofs
+pytest: install  ## run all tests and proofs
 	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup
 
-clean:  ## remove what was built, but not .venv
+clean:  ## remove build products and caches, but not .venv
 	rm -rf build out .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
-help:  ## this list
+help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12

@@ -53,7 +53,7 @@ def test_every_test_in_the_plan_exists():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_page_names_exists(page):
+def test_everything_that_a_page_names_exists(page):
     assert not missing(page)
 
 
