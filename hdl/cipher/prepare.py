@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..abi.config import CONTENT_CHANGE_CIPHER_SPEC, CONTENT_HANDSHAKE, NONCE_BYTES, TAG_BYTES
 from ..abi.tx import TxTags
-from ..common.layouts import SPAN_DATA, Layouts
+from ..common.layouts import Layouts, SpanKind
 from .datapath import POWER_BITS, TEXT_BLOCK_BITS
 from .gf128 import SideMultiplier, field_order, square
 from .layouts import TEXT_OFFSET_BITS, CipherLayouts, KeyRow
@@ -74,7 +74,7 @@ class Prep(wiring.Component):
                 m.d.comb += self.row_address.eq(self.layouts.key_row(self.spans.payload))
                 m.d.sync += span.eq(self.spans.payload)
                 with m.If(self.spans.valid):
-                    with m.If(self.spans.payload.kind == SPAN_DATA):
+                    with m.If(self.spans.payload.kind == SpanKind.DATA):
                         m.d.comb += [self.spans.ready.eq(1), self.accepted.eq(1)]
                         m.next = "READ"
                     with m.Elif(self.drained):

@@ -10,24 +10,13 @@ from ..abi.config import Config
 from ..abi.events import EventKind
 from ..abi.meta import META, META_BITS, Reason
 from ..common.counts import ReceiveCounts
-from ..common.layouts import (
-    TOKEN_ADD,
-    TOKEN_DELETE,
-    TOKEN_DESYNC,
-    TOKEN_GO_ON,
-    TOKEN_PROVEN,
-    TOKEN_REKEY,
-    Event,
-    Layouts,
-    Meta,
-    Word,
-)
+from ..common.layouts import Event, Layouts, Meta, TokenKind, Word
 from .frame_reader import FrameReader
 
 Row = data.StructLayout(
     {
         "generation": 8,
-        "broken": 1,  # a tag was bad; until TOKEN_DESYNC says that the walker knows
+        "broken": 1,  # a tag was bad; until a DESYNC token says that the walker knows
         "parked": 1,
         "park_end": 32,  # packets that end behind it are not marked
         "park": 8,  # name of the latest park; the first is 1
@@ -55,10 +44,10 @@ class Commit(Component):
     entries, verdicts (one for each entry with `has_spans`), text_spans (`entry.texts` for each
     entry; there before it): from the walker and the cipher.
     frames, metas (META in the low bits), events: what leaves.
-    feedback: contexts with a bad tag, one until its TOKEN_DESYNC comes back; if TOKEN_REKEY comes
-        first, for which that one is too old, once more under the next generation. And proofs of
-        candidates. Commit waits while it is not taken, so a queue for as many as there are entries
-        on their way belongs behind.
+    feedback: contexts with a bad tag, one until its DESYNC token comes back; if a REKEY token
+        comes first, for which that one is too old, once more under the next generation. And proofs
+        of candidates. Commit waits while it is not taken, so a queue for as many as there are
+        entries on their way belongs behind.
     write_word, read_word, commit_*, shadow_*: see `FrameReader`.
     token_done: a driver's command has passed the whole pipeline.
     counts: see `ReceiveCounts`.
@@ -222,7 +211,7 @@ class Commit(Component):
                 feedback.number.eq(entry.meta.first_number),
             ]
             with m.If(entry.is_token):
-                m.d.sync += feedback_pending.eq((entry.token == TOKEN_REKEY) & row.broken)
+                m.d.sync += feedback_pending.eq((entry.token == TokenKind.REKEY) & row.broken)
             with m.Else():
                 framing = Const(-1, Meta.size - FRAMING)
                 keep = Cat(Const(-1, FRAMING), Mux(mark, framing, 0))
@@ -251,22 +240,22 @@ class Commit(Component):
         with m.If(entry.is_token):
             m.d.comb += row_write.en.eq(decide)
             with m.Switch(entry.token):
-                with m.Case(TOKEN_ADD, TOKEN_DELETE):
+                with m.Case(TokenKind.ADD, TokenKind.DELETE):
                     m.d.comb += [
                         row_write.data.eq(0),
                         row_write.data.generation.eq(entry.generation),
                     ]
-                with m.Case(TOKEN_REKEY):
+                with m.Case(TokenKind.REKEY):
                     # The walk goes on, so the walker has yet to hear of a bad tag.
                     m.d.comb += [
                         row_write.data.eq(0),
                         row_write.data.generation.eq(entry.generation),
                         row_write.data.broken.eq(row.broken),
                     ]
-                with m.Case(TOKEN_GO_ON):
+                with m.Case(TokenKind.GO_ON):
                     with m.If(same & (row.awaited == entry.park)):
                         m.d.comb += row_write.data.parked.eq(0)
-                with m.Case(TOKEN_DESYNC):
+                with m.Case(TokenKind.DESYNC):
                     with m.If(same):
                         m.d.comb += row_write.data.broken.eq(0)
         with m.Else():
@@ -290,7 +279,8 @@ class Commit(Component):
                     m.d.comb += row_write.data.park_end.eq(packet_end)
 
         packet = decide & ~entry.is_token
-        own = (entry.token == TOKEN_DESYNC) | (entry.token == TOKEN_PROVEN)  # answers to feedback
+        # Answers to feedback are no driver's command.
+        own = (entry.token == TokenKind.DESYNC) | (entry.token == TokenKind.PROVEN)
         m.d.comb += self.token_done.eq(decide & entry.is_token & ~own)
         m.d.sync += [
             self.counts.marked.eq(packet & mark),

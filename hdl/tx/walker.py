@@ -22,7 +22,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from ..abi.config import Config
 from ..abi.tx import TxOp
-from ..common.tx_layouts import TX_TOKEN_DONE, TxLayouts, TxMeta
+from ..common.tx_layouts import TxLayouts, TxMeta, TxTokenKind
 from .checks import check_states
 from .commands import TxToken, command_states
 from .core import TxCore
@@ -190,7 +190,7 @@ class TxWalker(Component):
                         entry.eq(0),
                         entry.is_token.eq(1),
                         entry.token.eq(token.value),
-                        entry.has_spans.eq(token.code != TX_TOKEN_DONE),
+                        entry.has_spans.eq(token.code != TxTokenKind.DONE),
                         entry.context.eq(command.context),
                         entry.generation.eq(command.generation),
                         token.more.eq(0),

@@ -6,17 +6,7 @@ from amaranth.hdl import Mux, Signal
 from ..abi.commands import Op
 from ..abi.events import EventKind
 from ..abi.meta import ProvenBy
-from ..common.layouts import (
-    SPAN_KEY_CLEAR,
-    SPAN_KEY_WRITE,
-    TOKEN_ADD,
-    TOKEN_DELETE,
-    TOKEN_DESYNC,
-    TOKEN_GO_ON,
-    TOKEN_PROVEN,
-    TOKEN_REKEY,
-    TOKEN_RESYNC,
-)
+from ..common.layouts import SpanKind, TokenKind
 from ..common.sequence import delta
 from .core import Core
 from .row import State
@@ -34,7 +24,7 @@ def command_states(m, core: Core, token):
 
     meant = core.known & (row.generation == command.generation)
     with m.State("COMMAND"):
-        m.d.sync += [token.eq(TOKEN_RESYNC), since_base.eq(row.number - command.number)]
+        m.d.sync += [token.eq(TokenKind.RESYNC), since_base.eq(row.number - command.number)]
         m.next = "TOKEN"
         with m.Switch(command.op):
             with m.Case(Op.CONTEXT_ADD):
@@ -50,18 +40,18 @@ def command_states(m, core: Core, token):
                     row.options.eq(command.options),
                     row.passed_high.eq(command.seq),
                     row.passed_from.eq(command.seq),
-                    token.eq(TOKEN_ADD),
+                    token.eq(TokenKind.ADD),
                 ]
                 m.next = "KEY_SPAN"
             with m.Case(Op.CONTEXT_DELETE):
-                m.d.sync += [row.valid.eq(0), token.eq(TOKEN_DELETE)]
+                m.d.sync += [row.valid.eq(0), token.eq(TokenKind.DELETE)]
                 m.next = "KEY_SPAN"
             with m.Case(Op.REKEY):
                 with m.If(core.known):
-                    m.d.sync += token.eq(TOKEN_REKEY)
+                    m.d.sync += token.eq(TokenKind.REKEY)
                     m.next = "REKEY"
             with m.Case(Op.GO_ON):
-                m.d.sync += token.eq(TOKEN_GO_ON)
+                m.d.sync += token.eq(TokenKind.GO_ON)
             with m.Case(Op.RESYNC_ANSWER):
                 asked = (row.state == State.CONFIRMING) & (command.seq == row.guess)
                 with m.If(meant & asked):
@@ -129,7 +119,7 @@ def command_states(m, core: Core, token):
         deletes = command.op == Op.CONTEXT_DELETE
         m.d.comb += [
             core.maker.keys.valid.eq(1),
-            key_span.kind.eq(Mux(deletes, SPAN_KEY_CLEAR, SPAN_KEY_WRITE)),
+            key_span.kind.eq(Mux(deletes, SpanKind.KEY_CLEAR, SpanKind.KEY_WRITE)),
             key_span.context.eq(core.context),
             key_span.generation.eq(command.generation),
             key_span.version.eq(Mux(deletes, 0, row.version)),
@@ -140,13 +130,13 @@ def command_states(m, core: Core, token):
 
     still_meant = core.known & (row.generation == feedback.generation)
     with m.State("PROVEN"):
-        m.d.sync += token.eq(TOKEN_PROVEN)
+        m.d.sync += token.eq(TokenKind.PROVEN)
         m.next = "TOKEN"
         asked = row.proven & (row.state == State.CONFIRMING) & (feedback.guess == row.guess)
         with m.If(still_meant & asked):
             m.next = "ADOPT_PROBE"
     with m.State("DESYNC"):
-        m.d.sync += token.eq(TOKEN_DESYNC)
+        m.d.sync += token.eq(TokenKind.DESYNC)
         with m.If(still_meant):
             close_all()
             m.d.sync += [row.proven.eq(0), row.probing.eq(0), row.hold_count.eq(0)]

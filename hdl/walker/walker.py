@@ -23,7 +23,7 @@ from amaranth.lib.wiring import Component, In, Out
 from ..abi.config import Config
 from ..abi.events import EventKind
 from ..abi.meta import Reason
-from ..common.layouts import TOKEN_ADD, TOKEN_DELETE, TOKEN_GO_ON, TOKEN_REKEY, Layouts
+from ..common.layouts import Layouts, TokenKind
 from ..common.sequence import delta
 from .commands import command_states
 from .core import Core, Return
@@ -48,7 +48,7 @@ class Walker(Component):
     evicted: high for one clock for each record that was closed for want of a slot or hole.
 
     An entry's context, generation and epoch are given whenever the packet's key has a valid row,
-    whatever else is wrong with it. REKEY of an invalid row gives TOKEN_RESYNC and nothing else.
+    whatever else is wrong with it. REKEY of an invalid row gives a RESYNC token and nothing else.
     """
 
     def __init__(self, config: Config):
@@ -129,7 +129,7 @@ class Walker(Component):
 
         flags = packet.tcp_flags
         may_walk = flags[4] & ~flags[1] & ~flags[2] & ~flags[5]  # ACK; SYN, RST, URG
-        token = Signal(3)
+        token = Signal(TokenKind)
         out_free = ~self.entries.valid | self.entries.ready
         with m.If(self.entries.ready):
             m.d.sync += self.entries.valid.eq(0)
@@ -260,9 +260,11 @@ class Walker(Component):
                         entry.is_token.eq(1),
                         entry.token.eq(token),
                         entry.has_spans.eq(
-                            (token == TOKEN_ADD) | (token == TOKEN_REKEY) | (token == TOKEN_DELETE)
+                            (token == TokenKind.ADD)
+                            | (token == TokenKind.REKEY)
+                            | (token == TokenKind.DELETE)
                         ),
-                        entry.park.eq(Mux(token == TOKEN_GO_ON, command.park, 0)),
+                        entry.park.eq(Mux(token == TokenKind.GO_ON, command.park, 0)),
                         entry.context.eq(core.context),
                         entry.generation.eq(
                             Mux(core.is_feedback, feedback.generation, command.generation)
