@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ..abi.config import Config
 from ..abi.events import EventKind
@@ -158,13 +158,9 @@ class Commit(Component):
 
     def _connect(self, m, reader) -> None:
         """Ports that are the reader's."""
+        connect(m, flipped(self.text_spans), reader.text_spans)
+        connect(m, reader.frames, flipped(self.frames))
         m.d.comb += [
-            reader.text_spans.payload.eq(self.text_spans.payload),
-            reader.text_spans.valid.eq(self.text_spans.valid),
-            self.text_spans.ready.eq(reader.text_spans.ready),
-            self.frames.payload.eq(reader.frames.payload),
-            self.frames.valid.eq(reader.frames.valid),
-            reader.frames.ready.eq(self.frames.ready),
             reader.write_word.eq(self.write_word),
             self.read_word.eq(reader.read_word),
             self.commit_word.eq(reader.ring_word),
