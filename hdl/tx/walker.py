@@ -11,7 +11,7 @@ read of 16 bytes, which holds header and explicit nonce; no other byte is touche
                            |                 \\------------> CLOSE FINISH --> entries
                            \\-> COMMAND KEY TOKEN --> spans, entries
 
-The states are in `tx_checks`, `tx_records` and `tx_commands`; text and tag of a span are worked
+The states are in `checks`, `records` and `commands`; text and tag of a span are worked
 out in `span_maker`.
 """
 

@@ -11,7 +11,7 @@ offsets a clock.
                    |                     \\-> scan, follow candidate ----------/   |
                    \\-> COMMAND, DESYNC, PROVEN ----------------------> TOKEN      \\-> spans
 
-The states are in `walker_proven`, `walker_search` and `walker_commands`; slots and holes of the
+The states are in `tracking`, `resync` and `commands`; slots and holes of the
 loaded row in `coverage`; text and tag of a span are worked out in `span_maker`.
 """
 
