@@ -15,7 +15,7 @@ from rtl_tests.support.verilated import build, words
 from sealane.driver.crypto.gcm import h_powers, record_aad, record_nonce
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.cipher.cipher import Cipher
-from sealane.hdl.common.layouts import SPAN_KEY_CLEAR, SPAN_KEY_WRITE, Layouts
+from sealane.hdl.common.layouts import Layouts, SpanKind
 
 BLANK = {"bad": 0, "stale": 0, "verified": 0, "park": 0, "park_last": 0, "number": 0, "proof": 0}
 
@@ -32,7 +32,7 @@ class Key:
 
     def span(self):
         return {
-            "kind": SPAN_KEY_WRITE,
+            "kind": SpanKind.KEY_WRITE,
             "context": self.context,
             "generation": self.generation,
             "version": self.version,
@@ -40,7 +40,7 @@ class Key:
         }
 
     def clear(self):
-        return {"kind": SPAN_KEY_CLEAR, "context": self.context}
+        return {"kind": SpanKind.KEY_CLEAR, "context": self.context}
 
     def stage(self):
         """44 words of staging memory."""

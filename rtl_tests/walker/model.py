@@ -104,10 +104,10 @@ class ModelWalker:
     def _desync(self, fields, row):
         if row and row.generation == fields["generation"]:
             walker_commands.desync(row)
-        return self._token(ports.TOKEN_DESYNC, fields)
+        return self._token(ports.TokenKind.DESYNC, fields)
 
     def _proven(self, fields, row):
-        expected = self._token(ports.TOKEN_PROVEN, fields)
+        expected = self._token(ports.TokenKind.PROVEN, fields)
         if row and row.generation == fields["generation"]:
             probe = Probe(fields["guess"], fields["number"])
             event, expected.evicted = walker_commands.tag_proof(self.config, row, probe)
@@ -127,7 +127,7 @@ class ModelWalker:
                 command["number"],
                 Option(command["options"]),
             )
-            expected = self._token(ports.TOKEN_ADD, command, has_spans=1)
+            expected = self._token(ports.TokenKind.ADD, command, has_spans=1)
         elif op == Op.REKEY and row:
             row.version = command["version"]
             walker_commands.rekey(
@@ -138,16 +138,16 @@ class ModelWalker:
                 command["seq"],
                 command["number"],
             )
-            expected = self._token(ports.TOKEN_REKEY, command, has_spans=1)
+            expected = self._token(ports.TokenKind.REKEY, command, has_spans=1)
         elif op == Op.CONTEXT_DELETE:
             self.rows.pop(context, None)
-            expected = self._token(ports.TOKEN_DELETE, command, has_spans=1)
-            expected.spans.append({"kind": ports.SPAN_KEY_CLEAR, **key})
+            expected = self._token(ports.TokenKind.DELETE, command, has_spans=1)
+            expected.spans.append({"kind": ports.SpanKind.KEY_CLEAR, **key})
             return expected
         elif op == Op.GO_ON:
-            return self._token(ports.TOKEN_GO_ON, command, park=command["park"])
+            return self._token(ports.TokenKind.GO_ON, command, park=command["park"])
         else:
-            expected = self._token(ports.TOKEN_RESYNC, command)
+            expected = self._token(ports.TokenKind.RESYNC, command)
             if row and row.generation == command["generation"]:
                 event = None
                 if op == Op.RESYNC_ANSWER:
@@ -164,7 +164,7 @@ class ModelWalker:
             return expected
         expected.spans.append(
             {
-                "kind": ports.SPAN_KEY_WRITE,
+                "kind": ports.SpanKind.KEY_WRITE,
                 "version": command["version"],
                 "key256": command["key256"],
                 **key,
@@ -253,7 +253,7 @@ class ModelWalker:
         for span in walked.spans:
             expected.spans.append(
                 {
-                    "kind": ports.SPAN_DATA,
+                    "kind": ports.SpanKind.DATA,
                     "context": context,
                     "generation": row.generation,
                     "version": row.version,
