@@ -9,7 +9,7 @@ same order of packets and commands.
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
-from ..net import seq as sequence
+from ..net import seq
 from ..net.parser import FIN, RST, SYN, Parsed
 from ..net.tcp import Endpoint
 from ..tls.records import APPLICATION_DATA, Outcome
@@ -93,7 +93,7 @@ class Batches:
             connection = self._find(pair)
             if keys and (opens_or_ends or connection is None or not connection.settled):
                 return at
-            behind = sequence.add(head.seq, head.payload_length)
+            behind = seq.add(head.seq, head.payload_length)
             if head.key in loud:
                 return at
             if self._is_quiet(connection, head, behind_quiet.get(head.key)):

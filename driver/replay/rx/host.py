@@ -35,7 +35,7 @@ from ...ktls import (
     ResyncHint,
     StreamRange,
 )
-from ...net import seq as tcp_seq
+from ...net import seq
 from ...net.tcp import Piece, Stream
 from ...tls.connection import InstallKeys
 from ...tls.records import APPLICATION_DATA, Outcome, Record
@@ -133,8 +133,8 @@ class HostDirection:
         else:
             self.counts.reasons[Reason(packet.meta.reason)] += 1
         self._packets[index] = packet
-        behind = tcp_seq.add(packet.meta.seq, length)
-        if self.highest is None or tcp_seq.delta(behind, self.highest) > 0:
+        behind = seq.add(packet.meta.seq, length)
+        if self.highest is None or seq.delta(behind, self.highest) > 0:
             self.highest = behind
 
     def to_library(self, pieces: Iterable[Piece]) -> None:

@@ -24,7 +24,7 @@ from ...device.flowtable import FlowTableError
 from ...device.rx import Device, OffloadRefused
 from ...device.transport import Transport
 from ...ktls import GoOn, Rekey, ResyncAnswer, ResyncHint
-from ...net import seq as sequence
+from ...net import seq
 from ...net.parser import Parsed, parse
 from ...net.tcp import ConnectionTable, Endpoint, Segment, TcpConnection
 from ...tls.keylog import Keylog
@@ -438,7 +438,7 @@ def _by_packet(
             if not (meta.context_valid and meta.payload_length and meta.context == event.context):
                 continue
             at = i
-            if sequence.add(meta.seq, meta.payload_length) == event.seq:
+            if seq.add(meta.seq, meta.payload_length) == event.seq:
                 break
         found.setdefault(at, []).append(event)
     return found
