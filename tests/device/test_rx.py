@@ -13,7 +13,8 @@ from sealane.driver.crypto.gcm import h_powers
 from sealane.driver.device.descriptors import Handle, RxMeta
 from sealane.driver.device.flowtable import FlowTableFull
 from sealane.driver.device.rx import Device, DeviceError, Flow, OffloadRefused, refusal
-from sealane.driver.ktls import How, KtlsRx, RecordAccepted, StreamRange
+from sealane.driver.ktls.rx.events import How, RecordAccepted
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.net import seq
 from sealane.hdl.abi.commands import FLOW_KEY, STAGE_IV, STAGE_KEY, STAGE_POWERS, Op

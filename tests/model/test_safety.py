@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from sealane.driver.device.descriptors import RxPacket
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import RecordRefused, StreamRange
+from sealane.driver.ktls.rx.events import RecordRefused
+from sealane.driver.ktls.rx.offload import StreamRange
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.model.walker.commands import answer, hint
 from sealane.driver.model.walker.row import Row, State, new_row

@@ -8,8 +8,8 @@ honest traffic, in which it must prove early, and a peer and an attacker who lea
 import pytest
 
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx
 from sealane.driver.ktls.rx.events import How
+from sealane.driver.ktls.rx.offload import KtlsRx
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.net import seq
 from sealane.hdl.abi.commands import Option

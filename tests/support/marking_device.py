@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sealane.driver.crypto.gcm import record_aad
 from sealane.driver.crypto.keys import CryptoInfo
 from sealane.driver.device.descriptors import Handle, RxMeta, RxPacket
-from sealane.driver.ktls import StreamRange
+from sealane.driver.ktls.rx.offload import StreamRange
 from sealane.driver.net import seq
 from sealane.hdl.abi.config import VERSION_TLS13, header_bytes
 from sealane.hdl.abi.meta import Reason

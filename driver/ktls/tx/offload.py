@@ -25,12 +25,12 @@ from sealane.hdl.abi.config import (
 )
 from sealane.hdl.abi.tx import TxOp, TxReason
 
+from ...crypto.gcm import MAX_PLAINTEXT
 from ...crypto.keys import CryptoInfo
 from ...device.counters import NetdevCounters, TlsStat, TxCounters
 from ...device.descriptors import Handle
 from ...net import seq
 from ...net.tx_frames import Segment, split, wire_frame
-from ..rx.records import MAX_PLAINTEXT
 from .frames import COOKIES, Builder, Flight, context_of
 from .journal import Journal
 from .plan import Completed, Drop, DropReason, Hold, Plan, Post, SequenceExhausted, TxMode, Way

@@ -21,8 +21,8 @@ from ...crypto.keys import CryptoInfo
 from ...ktls.tx.records import ROOM
 from ...tls.direction_state import InstallKeys
 from ...tls.records import Outcome, Record
+from ..hosts import crypto_info
 from ..oracle import DirectionTruth
-from ..rx.host import crypto_info
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import pytest
 
 from sealane.driver.device.descriptors import RxMeta, RxPacket
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx, RecordAccepted, StreamRange
+from sealane.driver.ktls.rx.events import RecordAccepted
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.net import seq
 from sealane.driver.net.tcp import Stream as TcpStream

@@ -10,18 +10,17 @@ from hypothesis import strategies as st
 
 from sealane.driver.crypto.gcm import record_aad
 from sealane.driver.device.descriptors import DeviceEvent, Handle, RxMeta, RxPacket
-from sealane.driver.ktls import (
+from sealane.driver.ktls.rx.events import (
     GoOn,
     How,
     KeysNeeded,
-    KtlsRx,
     RecordAccepted,
     RecordRefused,
     Rekey,
     StreamClosed,
-    StreamRange,
 )
 from sealane.driver.ktls.rx.framing import Mark
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.net import seq
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.events import EventKind

@@ -17,7 +17,8 @@ import pytest
 
 from sealane.driver.device.descriptors import Handle, RxMeta, RxPacket
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx, RecordAccepted, RecordRefused, Rekey, StreamRange
+from sealane.driver.ktls.rx.events import RecordAccepted, RecordRefused, Rekey
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.net import seq
 from sealane.hdl.abi.commands import Option

@@ -8,16 +8,15 @@ from dataclasses import replace
 import pytest
 
 from sealane.driver.device.descriptors import DeviceEvent, Handle, RxPacket
-from sealane.driver.ktls import (
-    KtlsRx,
+from sealane.driver.ktls.rx.events import (
     RecordAccepted,
     RecordRefused,
     Rekey,
     ResyncAnswer,
     ResyncHint,
-    ResyncMode,
 )
-from sealane.driver.ktls.rx.resync import ASYNC_LOGMAX, Resync
+from sealane.driver.ktls.rx.offload import KtlsRx
+from sealane.driver.ktls.rx.resync import ASYNC_LOGMAX, Resync, ResyncMode
 from sealane.driver.net import seq
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.events import EventKind

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 
 from sealane.driver.device.descriptors import DeviceEvent, Handle, RxMeta, RxPacket
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import (
+from sealane.driver.ktls.rx.events import (
     GoOn,
     KeysNeeded,
-    KtlsRx,
     RecordAccepted,
     RecordRefused,
     Rekey,
     ResyncAnswer,
     ResyncHint,
-    ResyncMode,
-    StreamRange,
 )
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
+from sealane.driver.ktls.rx.resync import ResyncMode
 from sealane.driver.net import seq
 from sealane.hdl.abi.commands import OPTION_BITS, Option
 from sealane.hdl.abi.config import VERSION_TLS13

@@ -26,7 +26,7 @@ from itertools import groupby
 
 from sealane.driver.device import flowtable
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx
+from sealane.driver.ktls.rx.offload import KtlsRx
 from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.config import Config
 from tests.trials.divergence.host import Break, Host, draw_habits
