@@ -17,7 +17,7 @@ from sealane.driver.device.descriptors import RxMeta, RxPacket
 from sealane.driver.device.rx import Device, Flow
 from sealane.driver.ktls.rx.framing import Mark
 from sealane.driver.ktls.rx.software import SoftwareAes
-from sealane.driver.net import seq as tcp
+from sealane.driver.net import seq
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
@@ -45,7 +45,7 @@ class Sender:
         return record
 
     def at(self, offset):
-        return tcp.add(self.stream.seq, offset)
+        return seq.add(self.stream.seq, offset)
 
 
 class Bench:

@@ -13,9 +13,10 @@ from sealane.driver.crypto.gcm import h_powers
 from sealane.driver.device.descriptors import Handle, RxMeta
 from sealane.driver.device.flowtable import FlowTableFull
 from sealane.driver.device.rx import Device, DeviceError, Flow, OffloadRefused, refusal
-from sealane.driver.ktls import How, KtlsRx, RecordAccepted, StreamRange
+from sealane.driver.ktls.rx.events import How, RecordAccepted
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net import seq as tcp
+from sealane.driver.net import seq
 from sealane.hdl.abi.commands import FLOW_KEY, STAGE_IV, STAGE_KEY, STAGE_POWERS, Op
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EVENT, EventKind
@@ -289,11 +290,11 @@ class Connection:
         self.waiting: dict[int, StreamRange] = {}
 
     def arrive(self, low: int, high: int) -> None:
-        seq = tcp.add(self.stream.seq, low)
-        (packet,) = self.device.receive([frame(seq, self.stream.wire[low:high])])
+        at = seq.add(self.stream.seq, low)
+        (packet,) = self.device.receive([frame(at, self.stream.wire[low:high])])
         for event in self.device.events():
             self.carry_out(self.rx.device_event(event))
-        self.waiting[seq] = StreamRange(seq, high - low, packet)
+        self.waiting[at] = StreamRange(at, high - low, packet)
         while self.rx.received in self.waiting:
             self.carry_out(self.rx.feed([self.waiting.pop(self.rx.received)]))
 
@@ -302,7 +303,7 @@ class Connection:
             if isinstance(event, RecordAccepted):
                 self.records.append(event)
                 continue
-            end = tcp.add(self.stream.seq, len(self.stream.wire))
+            end = seq.add(self.stream.seq, len(self.stream.wire))
             if not react(self.device, self.rx, event, end):
                 pytest.fail(f"{event}")
 

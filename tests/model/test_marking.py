@@ -3,7 +3,7 @@
 
 import pytest
 
-from sealane.driver.net import seq as tcp
+from sealane.driver.net import seq
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
@@ -23,7 +23,7 @@ class Card(tag_proof.Card):
         return super().send(low, high).meta.reason
 
     def at(self, low):
-        return tcp.add(self.stream.seq, low)
+        return seq.add(self.stream.seq, low)
 
 
 def test_one_bit_flows_are_not_marked_behind_a_hole():

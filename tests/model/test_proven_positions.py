@@ -10,7 +10,7 @@ import pytest
 
 from sealane.driver.device.rx import Device
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net import seq as tcp
+from sealane.driver.net import seq
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.meta import Reason
@@ -84,7 +84,7 @@ def test_a_packet_far_ahead_costs_the_records_of_its_own_loss_only(injected):
     records = card.records
     card.send(0, records[1].offset + 50)
     if injected:
-        card.device.receive([frame(tcp.add(card.stream.seq, 1 << 29), bytes(20))])
+        card.device.receive([frame(seq.add(card.stream.seq, 1 << 29), bytes(20))])
     card.send(records[1].offset + 50, records[3].end - 20)
     card.send(records[4].offset + 50, records[4].end - 40)
     card.send(records[3].end - 20, records[4].offset + 50)  # a header is late

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from sealane.driver.ktls import How, RecordRefused
+from sealane.driver.ktls.rx.events import How, RecordRefused
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.meta import Reason

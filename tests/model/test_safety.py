@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from sealane.driver.device.descriptors import RxPacket
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import RecordRefused, StreamRange
+from sealane.driver.ktls.rx.events import RecordRefused
+from sealane.driver.ktls.rx.offload import StreamRange
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.model.walker.commands import answer, hint
 from sealane.driver.model.walker.row import Row, State, new_row
 from sealane.driver.model.walker.walk import Walk
-from sealane.driver.net import seq as tcp
+from sealane.driver.net import seq
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EventKind
@@ -33,8 +34,8 @@ class Flow:
         )
 
     def send(self, low: int, high: int) -> RxPacket:
-        seq = tcp.add(self.stream.seq, low)
-        return self.device.receive([frame(seq, self.stream.wire[low:high])])[0]
+        at = seq.add(self.stream.seq, low)
+        return self.device.receive([frame(at, self.stream.wire[low:high])])[0]
 
 
 def test_header_bytes_of_a_closed_record_are_not_marked():
@@ -78,7 +79,7 @@ def march(row: Row, count: int) -> None:
     skipped = count - 6
     distance = skipped * (5 + 16640)
     assert row.marked_high == row.high
-    row.walk, row.high = tcp.add(row.walk, distance), tcp.add(row.high, distance)
+    row.walk, row.high = seq.add(row.walk, distance), seq.add(row.high, distance)
     row.marked_high = row.high
     row.number += skipped
     row.marked_number += skipped
@@ -97,7 +98,7 @@ def test_a_record_stays_closed_when_sequence_numbers_come_again():
     out = Walk(CONFIG_WALK, row, start, records[: size + 200]).run()
     assert out.reason is Reason.NONE and out.last[:2] == (1, start + size)
     march(row, (2**32 - 2 * size - 50_000) // 16645)
-    assert 0 < tcp.delta(start, row.walk) < 100_000
+    assert 0 < seq.delta(start, row.walk) < 100_000
     Walk(CONFIG_WALK, row, row.walk, bytes(50)).run()
     assert row.state is State.SEARCHING
     out = Walk(CONFIG_WALK, row, start, records[:size]).run()
@@ -112,7 +113,7 @@ def test_a_resync_closes_nothing_two_gibibytes_later():
     row = new_row(CONFIG_WALK, 0, 0, VERSION_TLS13, 0, 0)
     march(row, 6)
     Walk(CONFIG_WALK, row, row.walk, bytes(50)).run()
-    assert hint(row, tcp.add(row.walk, 1000), 9)
+    assert hint(row, seq.add(row.walk, 1000), 9)
     march(row, (2**31 + 2**20) // 16645)
 
 
@@ -171,16 +172,16 @@ def test_a_mark_of_256_generations_ago_is_not_of_this_generation():
     stream.add(bytes(200))
     victim = Victim(stream)
     device, rx = victim.device, victim.rx
-    seq = tcp.add(stream.seq, 0)
+    at = seq.add(stream.seq, 0)
     forged = bytearray(stream.wire[:100])
     forged[50] ^= 1
-    (old,) = device.receive([frame(seq, bytes(forged))])
+    (old,) = device.receive([frame(at, bytes(forged))])
     assert old.marked
     for _ in range(256):
         device.tls_dev_del(rx.handle)
         rx.installed(device.tls_dev_add(FLOW, stream.keys(0), stream.seq))
-    device.receive([frame(seq, stream.wire[:100])])  # the card alone
-    (new,) = device.receive([frame(tcp.add(seq, 100), stream.wire[100:])])
+    device.receive([frame(at, stream.wire[:100])])  # the card alone
+    (new,) = device.receive([frame(seq.add(at, 100), stream.wire[100:])])
     assert new.marked and new.meta.last_completes
     assert new.meta.generation == rx.handle.generation != old.meta.generation
     out = rx.feed([StreamRange(p.meta.seq, p.meta.payload_length, p) for p in (old, new)])

@@ -8,10 +8,10 @@ honest traffic, in which it must prove early, and a peer and an attacker who lea
 import pytest
 
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx
 from sealane.driver.ktls.rx.events import How
+from sealane.driver.ktls.rx.offload import KtlsRx
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net import seq as tcp
+from sealane.driver.net import seq
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config, header_bytes
 from sealane.hdl.abi.events import EventKind
@@ -39,8 +39,8 @@ class Card:
 
     def send(self, low, high):
         """The packet with stream bytes [low, high)."""
-        seq = tcp.add(self.stream.seq, low)
-        (packet,) = self.device.receive([frame(seq, self.stream.wire[low:high])])
+        at = seq.add(self.stream.seq, low)
+        (packet,) = self.device.receive([frame(at, self.stream.wire[low:high])])
         return packet
 
     def proofs(self):
@@ -131,7 +131,7 @@ def test_the_guess_is_given_up_at_the_limit():
         at += 500
     assert not card.proofs()
     device = card.device
-    device.tls_dev_resync(card.handle, tcp.add(card.stream.seq, card.records[5].offset), 5)
+    device.tls_dev_resync(card.handle, seq.add(card.stream.seq, card.records[5].offset), 5)
     assert card.proofs() == [(ProvenBy.SOFTWARE, 14)]
 
 

@@ -8,7 +8,7 @@ behavioural model. The keys are constants and protect nothing.
 import pytest
 
 from sealane.driver.model.walker.row import State
-from sealane.driver.net import seq as tcp
+from sealane.driver.net import seq
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import ProvenBy, Reason
@@ -137,7 +137,7 @@ def test_bytes_behind_the_hole_that_are_no_header_are_not_followed():
     flow.send(0, hole)
     forged = bytearray(flow.stream.wire[edge : records[2].offset + 50])
     forged[0] ^= 4  # the version
-    (packet,) = flow.device.receive([frame(tcp.add(flow.stream.seq, edge), bytes(forged))])
+    (packet,) = flow.device.receive([frame(seq.add(flow.stream.seq, edge), bytes(forged))])
     assert not packet.marked
     assert flow.send(hole, edge).marked
     assert not proven_by_walk(flow)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sealane.driver.device.descriptors import Handle
 from sealane.driver.ktls.tx.offload import KtlsTx
 from sealane.driver.ktls.tx.plan import Plan
-from sealane.driver.net import seq as tcp
+from sealane.driver.net import seq
 from sealane.driver.net.tx_frames import host_frame, split
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason, TxTags
@@ -71,9 +71,9 @@ class Host:
             why = last if last is not None and i + 1 == len(plan.posts) else reason
             tags = {}
             if why is TxReason.NONE and meta["op"] in (TxOp.ENCRYPT, TxOp.DUMP):
-                seq = meta["seq"] if meta["op"] == TxOp.DUMP else split(post.frame).seq
+                at = meta["seq"] if meta["op"] == TxOp.DUMP else split(post.frame).seq
                 size = meta["length"] or len(split(post.frame).payload)
-                start = tcp.delta(seq, MARKER)
+                start = seq.delta(at, MARKER)
                 if meta["tags"] != TxTags.GIVEN:
                     tags = {
                         r.count: self.tag(r)

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sealane.driver.crypto.gcm import record_aad
 from sealane.driver.crypto.keys import CryptoInfo
 from sealane.driver.device.descriptors import Handle, RxMeta, RxPacket
-from sealane.driver.ktls import StreamRange
-from sealane.driver.net import seq as tcp
+from sealane.driver.ktls.rx.offload import StreamRange
+from sealane.driver.net import seq
 from sealane.hdl.abi.config import VERSION_TLS13, header_bytes
 from sealane.hdl.abi.meta import Reason
 
@@ -129,7 +129,7 @@ def packet(
     is told as length 0, as the contract has it. With a belief that moves headers only packets
     inside one record can be made: the card has nothing to read headers from there.
     """
-    payload, seq = bytearray(stream.wire[low:high]), tcp.add(stream.seq, low)
+    payload, at = bytearray(stream.wire[low:high]), seq.add(stream.seq, low)
     frame, prefix = bytes(54), header_bytes(stream.version)
     epoch = stream_epoch(stream, low)
     base = dict(
@@ -140,7 +140,7 @@ def packet(
         l4_verified=1,
         payload_offset=len(frame),
         payload_length=len(payload),
-        seq=seq,
+        seq=at,
     )
     if belief is None:
         return RxPacket(frame + bytes(payload), RxMeta(**base, reason=Reason.SEARCHING))
@@ -175,7 +175,7 @@ def packet(
         first_length=known[first_record.offset],
         first_nonce=int.from_bytes(first_record.explicit, "little"),
         last_number=last_record.number + belief.number,
-        last_start=tcp.add(stream.seq, last_record.offset + belief.start),
+        last_start=seq.add(stream.seq, last_record.offset + belief.start),
         last_length=known[last_record.offset],
     )
     return RxPacket(frame + bytes(payload), meta)
@@ -215,5 +215,5 @@ def ranges(
             return low < record.end <= high
 
         made = packet(stream, low, high, belief, completes)
-        out.append(StreamRange(tcp.add(stream.seq, low), high - low, made))
+        out.append(StreamRange(seq.add(stream.seq, low), high - low, made))
     return out

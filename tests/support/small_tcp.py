@@ -8,7 +8,7 @@ short of memory, the whole queue behind a hole.
 
 import struct
 
-from sealane.driver.net import seq as tcp
+from sealane.driver.net import seq
 from sealane.driver.net.checksum import ones_complement_sum
 from tests.device.test_rx import FLOW
 
@@ -55,11 +55,11 @@ class SmallTcp:
         self.recent = 0  # TS.Recent
         self._queue: list[tuple[int, int, int]] = []  # start, end, packet; sorted, no overlap
 
-    def accept(self, seq: int, length: int, timestamp: int, packet: int):
+    def accept(self, sequence: int, length: int, timestamp: int, packet: int):
         """A segment; returns what is in order now: (start, end, packet), stream offsets."""
         if timestamp < self.recent:
             return []
-        start = self.next + tcp.delta(seq, tcp.add(self.base, self.next))
+        start = self.next + seq.delta(sequence, seq.add(self.base, self.next))
         end = min(start + length, self.next + self.window)
         if start <= self.next:
             self.recent = timestamp

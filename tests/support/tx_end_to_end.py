@@ -20,7 +20,7 @@ from sealane.driver.device.tx import QueueFull, TxCompletion, TxDevice
 from sealane.driver.ktls.tx.offload import KtlsTx
 from sealane.driver.ktls.tx.plan import Drop, DropReason, Hold, Plan, Post, TxMode, Way
 from sealane.driver.ktls.tx.rekey import ClearKey, InstallKey, KeyAction, RekeyMode
-from sealane.driver.net import seq as tcp
+from sealane.driver.net import seq
 from sealane.driver.net.tx_frames import host_frame, place_tags, split
 from sealane.hdl.abi.config import NONCE_BYTES, VERSION_TLS12, VERSION_TLS13, Config, header_bytes
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason
@@ -89,7 +89,7 @@ class TxWorld:
         posts: int = 32,
     ) -> None:
         config = config or CONFIG  # looked up late: a module may run the scenarios on another
-        self.path = Wire(client=Side("10.9.0.2", 40000, tcp.add(marker, -1)))
+        self.path = Wire(client=Side("10.9.0.2", 40000, seq.add(marker, -1)))
         self.flow = Flow(ip_address("10.9.0.2"), ip_address("10.9.0.1"), 40000, 443)
         self.stream = Stream(version, marker, number=number, bits=bits)
         self.plain = b""
@@ -192,7 +192,7 @@ class TxWorld:
 
     def ack(self, offset: int) -> None:
         """Everything before `offset` is acknowledged."""
-        self._carry_out(self.ktls.acked(tcp.add(self.stream.seq, offset)))
+        self._carry_out(self.ktls.acked(seq.add(self.stream.seq, offset)))
 
     def rekey(self) -> None:
         """New keys for all records from the next one on."""
@@ -286,7 +286,7 @@ class TxWorld:
     def check(self, frame: bytes) -> None:
         """A frame on the wire: what the software sender would have sent."""
         segment = split(frame)
-        start = tcp.delta(segment.seq, self.stream.seq)
+        start = seq.delta(segment.seq, self.stream.seq)
         whole = segment.head + segment.payload
         end = start + len(segment.payload)
         if self.strict:

@@ -14,8 +14,8 @@ from ipaddress import ip_address
 
 from sealane.driver.crypto.keys import CryptoInfo
 from sealane.driver.device.rx import Device, Flow
-from sealane.driver.ktls import KtlsRx, StreamRange
 from sealane.driver.ktls.rx.events import How, RecordAccepted, RecordRefused
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.net.parser import ACK
 from sealane.driver.net.seq import add
 from sealane.driver.net.tcp import Stream

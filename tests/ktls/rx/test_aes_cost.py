@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sealane.driver.crypto import keys
-from sealane.driver.ktls import RecordRefused
+from sealane.driver.ktls.rx.events import RecordRefused
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from tests.ktls.rx.test_offload import Host, stream_of
 from tests.support.marking_device import TRUTH, Belief, ranges

@@ -17,9 +17,10 @@ import pytest
 
 from sealane.driver.device.descriptors import RxMeta, RxPacket
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx, RecordAccepted, StreamRange
+from sealane.driver.ktls.rx.events import RecordAccepted
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net import seq as tcp
+from sealane.driver.net import seq
 from sealane.driver.net.tcp import Stream as TcpStream
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from tests.device.test_rx import FLOW, frame
@@ -110,20 +111,20 @@ class Victim:
         self.records: list[RecordAccepted] = []
 
     def packet(self, low: int, payload: bytes, card: bool, host: bool) -> None:
-        seq = tcp.add(self.stream.seq, low)
-        raw = frame(seq, payload)
+        at = seq.add(self.stream.seq, low)
+        raw = frame(at, payload)
         if card:
             (packet,) = self.device.receive([raw])
             for event in self.device.events():
                 self.take(self.rx.device_event(event))
         else:
-            meta = RxMeta(seq=seq, payload_offset=54, payload_length=len(payload))
+            meta = RxMeta(seq=at, payload_offset=54, payload_length=len(payload))
             packet = RxPacket(raw, meta)
         if not host:
             return
         self.packets.append(packet)
         index = len(self.packets) - 1
-        for piece in self.tcp.accept(seq, packet.payload, ACK, index):
+        for piece in self.tcp.accept(at, packet.payload, ACK, index):
             start = self.tcp.sequence(piece.offset)
             source = self.packets[piece.packet]
             self.take(self.rx.feed([StreamRange(start, len(piece.data), source)]))
@@ -133,7 +134,7 @@ class Victim:
             if isinstance(event, RecordAccepted):
                 self.records.append(event)
                 continue
-            end = tcp.add(self.stream.seq, len(self.stream.wire))
+            end = seq.add(self.stream.seq, len(self.stream.wire))
             react(self.device, self.rx, event, end)
 
 

@@ -17,9 +17,10 @@ import pytest
 
 from sealane.driver.device.descriptors import Handle, RxMeta, RxPacket
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx, RecordAccepted, RecordRefused, Rekey, StreamRange
+from sealane.driver.ktls.rx.events import RecordAccepted, RecordRefused, Rekey
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net import seq as tcp
+from sealane.driver.net import seq
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config, header_bytes
 from tests.device.test_rx import FLOW
@@ -284,7 +285,7 @@ def test_marks_of_an_earlier_installation_are_not_used():
     pieces = ranges(stream, cuts, [TRUTH] * 5)
     for handle, told, hows in (
         (None, None, ["full"] * 4),  # there was no device before: no mark is older
-        (HANDLE, tcp.add(stream.seq, cuts[1]), ["partial", "partial", "full", "full"]),
+        (HANDLE, seq.add(stream.seq, cuts[1]), ["partial", "partial", "full", "full"]),
         (HANDLE, stream.records[2].offset + stream.seq, ["partial", "partial", "full", "full"]),
         (HANDLE, stream.seq, ["full"] * 4),
         (HANDLE, None, ["partial"] * 4),
@@ -314,7 +315,7 @@ def test_marks_from_before_new_keys_are_not_used(belief):
         assert fed(rx, [early]) == ["bad_record_mac"]
         return
     assert fed(rx, [early]) == ["partial"]
-    rx.rekeyed(NEXT, tcp.add(stream.seq, at[2] + 1))
+    rx.rekeyed(NEXT, seq.add(stream.seq, at[2] + 1))
     assert fed(rx, [other]) == ["partial"]  # it starts in front of what had come by then
     assert fed(rx, [last]) == ["full"]
 

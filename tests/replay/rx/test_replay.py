@@ -107,7 +107,7 @@ def test_go_on_is_late_by_the_delay():
 def test_same_report_whatever_is_in_flight_together(monkeypatch):
     """The order of packets and commands must not depend on how many packets are posted at once."""
     together = replay_named(ModelTransport(), "l3_tls13_aes256_loss3_srv").report
-    monkeypatch.setattr("sealane.driver.replay.batches.BATCH", 1)
+    monkeypatch.setattr("sealane.driver.replay.rx.batches.BATCH", 1)
     alone = replay_named(ModelTransport(), "l3_tls13_aes256_loss3_srv").report
     assert together == alone
 

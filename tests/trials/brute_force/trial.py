@@ -22,11 +22,11 @@ from dataclasses import dataclass, field, replace
 
 from sealane.driver.device.rx import Device
 from sealane.driver.ktls.rx.events import GoOn, How, RecordAccepted, Rekey, ResyncAnswer, ResyncHint
-from sealane.driver.model.device import ModelTransport
 from sealane.driver.net.checksum import ones_complement_sum
 from sealane.driver.net.seq import add, delta
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import TYPES, VERSION_TLS13, Config, header_bytes
+from sealane.scripts.engines import open_engine
 from tests.support.sealed_streams import KEY_UPDATE, TICKET, Sealer, Sealer12
 from tests.support.tcp_frames import Segment
 from tests.trials.brute_force.rules import Rules, TrueRecord
@@ -458,7 +458,7 @@ def run_trials(seeds, engine: str = "model", config_name: str | None = None) -> 
         chosen = config_name or list(CONFIGS)[seed % len(CONFIGS)]
         config = CONFIGS[chosen]
         if chosen not in devices:
-            devices[chosen] = Device(make_transport(engine, config), config)
+            devices[chosen] = Device(open_engine(engine, config), config)
         try:
             total.add(run_trial(devices[chosen], config, seed))
         except Exception as error:  # a trial that raises is a break with a seed too
@@ -466,15 +466,6 @@ def run_trials(seeds, engine: str = "model", config_name: str | None = None) -> 
             total.breaks.append(f"seed {seed}: {type(error).__name__}: {error}")
             devices.pop(chosen)
     return total
-
-
-def make_transport(engine: str, config: Config):
-    """The device's ports: behavioural model or simulated gateware."""
-    if engine == "model":
-        return ModelTransport(config)
-    from sealane.sim.transport import RtlTransport
-
-    return RtlTransport(config)
 
 
 def _chunk(args) -> Tally:

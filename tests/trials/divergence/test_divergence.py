@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import How, RecordRefused
+from sealane.driver.ktls.rx.events import How, RecordRefused
 from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import TAG_BYTES, VERSION_TLS12, VERSION_TLS13, Config, header_bytes
