@@ -17,12 +17,12 @@ from sealane.driver.device.descriptors import RxMeta, RxPacket
 from sealane.driver.device.rx import Device, Flow
 from sealane.driver.ktls.rx.framing import Mark
 from sealane.driver.ktls.rx.software import SoftwareAes
-from sealane.driver.net import seq as tcp
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
 from sealane.sim.transport import RtlTransport
-from tests.support.marking_device import KEY_UPDATE, TICKET, Stream
+from tests.support.marking_device import TICKET, Stream
+from tests.support.sealed_streams import KEY_UPDATE
 
 CONFIG = Config()
 
@@ -45,7 +45,7 @@ class Sender:
         return record
 
     def at(self, offset):
-        return tcp.add(self.stream.seq, offset)
+        return (self.stream.seq + offset) % 2**32
 
 
 class Bench:

@@ -16,7 +16,8 @@ from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.meta import Reason
 from tests.ktls.rx.test_attacks import Victim as Peer
-from tests.support.marking_device import KEY_UPDATE, Stream
+from tests.support.marking_device import Stream
+from tests.support.sealed_streams import KEY_UPDATE
 from tests.trials.divergence.test_divergence import Step, Victim
 
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)

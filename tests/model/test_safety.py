@@ -10,16 +10,17 @@ from sealane.driver.model.device import ModelTransport
 from sealane.driver.model.walker.commands import answer, hint
 from sealane.driver.model.walker.row import Row, State, new_row
 from sealane.driver.model.walker.walk import Walk
-from sealane.driver.net import seq as tcp
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
 from sealane.hdl.common.tx_layouts import tag_depth
 from sealane.hdl.receive import TEXT_SPANS, text_spans
-from tests.device.test_rx import FLOW, frame
 from tests.ktls.rx.test_attacks import CONFIG, Victim
-from tests.support.marking_device import KEY_UPDATE, TICKET, Stream
+from tests.support.flow_frames import FLOW, frame
+from tests.support.marking_device import TICKET, Stream
+from tests.support.sealed_streams import KEY_UPDATE
+from tests.support.sequence_numbers import distance
 
 
 class Flow:
@@ -33,7 +34,7 @@ class Flow:
         )
 
     def send(self, low: int, high: int) -> RxPacket:
-        seq = tcp.add(self.stream.seq, low)
+        seq = (self.stream.seq + low) % 2**32
         return self.device.receive([frame(seq, self.stream.wire[low:high])])[0]
 
 
@@ -76,9 +77,10 @@ def march(row: Row, count: int) -> None:
     for _ in range(3):
         walk()
     skipped = count - 6
-    distance = skipped * (5 + 16640)
+    skipped_bytes = skipped * (5 + 16640)
     assert row.marked_high == row.high
-    row.walk, row.high = tcp.add(row.walk, distance), tcp.add(row.high, distance)
+    row.walk = (row.walk + skipped_bytes) % 2**32
+    row.high = (row.high + skipped_bytes) % 2**32
     row.marked_high = row.high
     row.number += skipped
     row.marked_number += skipped
@@ -97,7 +99,7 @@ def test_a_record_stays_closed_when_sequence_numbers_come_again():
     out = Walk(CONFIG_WALK, row, start, records[: size + 200]).run()
     assert out.reason is Reason.NONE and out.last[:2] == (1, start + size)
     march(row, (2**32 - 2 * size - 50_000) // 16645)
-    assert 0 < tcp.delta(start, row.walk) < 100_000
+    assert 0 < distance(start, row.walk) < 100_000
     Walk(CONFIG_WALK, row, row.walk, bytes(50)).run()
     assert row.state is State.SEARCHING
     out = Walk(CONFIG_WALK, row, start, records[:size]).run()
@@ -112,7 +114,7 @@ def test_a_resync_closes_nothing_two_gibibytes_later():
     row = new_row(CONFIG_WALK, 0, 0, VERSION_TLS13, 0, 0)
     march(row, 6)
     Walk(CONFIG_WALK, row, row.walk, bytes(50)).run()
-    assert hint(row, tcp.add(row.walk, 1000), 9)
+    assert hint(row, (row.walk + 1000) % 2**32, 9)
     march(row, (2**31 + 2**20) // 16645)
 
 
@@ -171,7 +173,7 @@ def test_a_mark_of_256_generations_ago_is_not_of_this_generation():
     stream.add(bytes(200))
     victim = Victim(stream)
     device, rx = victim.device, victim.rx
-    seq = tcp.add(stream.seq, 0)
+    seq = stream.seq
     forged = bytearray(stream.wire[:100])
     forged[50] ^= 1
     (old,) = device.receive([frame(seq, bytes(forged))])
@@ -180,7 +182,7 @@ def test_a_mark_of_256_generations_ago_is_not_of_this_generation():
         device.tls_dev_del(rx.handle)
         rx.installed(device.tls_dev_add(FLOW, stream.keys(0), stream.seq))
     device.receive([frame(seq, stream.wire[:100])])  # the card alone
-    (new,) = device.receive([frame(tcp.add(seq, 100), stream.wire[100:])])
+    (new,) = device.receive([frame((seq + 100) % 2**32, stream.wire[100:])])
     assert new.marked and new.meta.last_completes
     assert new.meta.generation == rx.handle.generation != old.meta.generation
     out = rx.feed([StreamRange(p.meta.seq, p.meta.payload_length, p) for p in (old, new)])

@@ -11,13 +11,12 @@ from sealane.driver.device.rx import Device
 from sealane.driver.ktls import KtlsRx
 from sealane.driver.ktls.rx.events import How
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net import seq as tcp
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config, header_bytes
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import ProvenBy, Reason
-from tests.device.test_rx import FLOW, frame
 from tests.ktls.rx.test_attacks import Victim
+from tests.support.flow_frames import FLOW, frame
 from tests.support.marking_device import Stream
 
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)
@@ -39,7 +38,7 @@ class Card:
 
     def send(self, low, high):
         """The packet with stream bytes [low, high)."""
-        seq = tcp.add(self.stream.seq, low)
+        seq = (self.stream.seq + low) % 2**32
         (packet,) = self.device.receive([frame(seq, self.stream.wire[low:high])])
         return packet
 
@@ -131,7 +130,7 @@ def test_the_guess_is_given_up_at_the_limit():
         at += 500
     assert not card.proofs()
     device = card.device
-    device.tls_dev_resync(card.handle, tcp.add(card.stream.seq, card.records[5].offset), 5)
+    device.tls_dev_resync(card.handle, (card.stream.seq + card.records[5].offset) % 2**32, 5)
     assert card.proofs() == [(ProvenBy.SOFTWARE, 14)]
 
 

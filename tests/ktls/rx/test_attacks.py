@@ -19,12 +19,12 @@ from sealane.driver.device.descriptors import RxMeta, RxPacket
 from sealane.driver.device.rx import Device
 from sealane.driver.ktls import KtlsRx, RecordAccepted, StreamRange
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net import seq as tcp
 from sealane.driver.net.tcp import Stream as TcpStream
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
-from tests.device.test_rx import FLOW, frame
+from tests.support.flow_frames import FLOW, frame
 from tests.support.ktls_actions import react
-from tests.support.marking_device import KEY_UPDATE, TICKET, Stream
+from tests.support.marking_device import TICKET, Stream
+from tests.support.sealed_streams import KEY_UPDATE
 
 ACK = 0x10
 CONFIG = Config(flows=4)
@@ -110,7 +110,7 @@ class Victim:
         self.records: list[RecordAccepted] = []
 
     def packet(self, low: int, payload: bytes, card: bool, host: bool) -> None:
-        seq = tcp.add(self.stream.seq, low)
+        seq = (self.stream.seq + low) % 2**32
         raw = frame(seq, payload)
         if card:
             (packet,) = self.device.receive([raw])
@@ -133,7 +133,7 @@ class Victim:
             if isinstance(event, RecordAccepted):
                 self.records.append(event)
                 continue
-            end = tcp.add(self.stream.seq, len(self.stream.wire))
+            end = (self.stream.seq + len(self.stream.wire)) % 2**32
             react(self.device, self.rx, event, end)
 
 

@@ -19,11 +19,11 @@ from sealane.driver.device.descriptors import Handle, RxMeta, RxPacket
 from sealane.driver.device.rx import Device
 from sealane.driver.ktls import KtlsRx, RecordAccepted, RecordRefused, Rekey, StreamRange
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net import seq as tcp
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config, header_bytes
-from tests.device.test_rx import FLOW
-from tests.support.marking_device import HANDLE, KEY_UPDATE, TICKET, TRUTH, Belief, ranges
+from tests.support.flow_frames import FLOW
+from tests.support.marking_device import HANDLE, TICKET, TRUTH, Belief, crypt_text, ranges
+from tests.support.sealed_streams import KEY_UPDATE
 from tests.trials.divergence import trial as divergence
 from tests.trials.divergence.host import Break, Habits, Host, draw_habits
 from tests.trials.divergence.plan import Sent, Step
@@ -199,7 +199,7 @@ class Attacked(OneBitHost):
         record = self.header(self.prefix + len(text) + 16, number) + text + bytes(16)
         offset = low - start - self.prefix
         assert offset + len(record) - 16 <= 400, "more of the keystream is not known"
-        return self.stream.keys(0).crypt_text(number, nonce, offset, record)
+        return crypt_text(self.stream.keys(0), number, nonce, offset, record)
 
     def judge_refused(self, accepted: int) -> None:
         """The first `accepted` records were given out, nothing forged, and then the end."""
@@ -284,7 +284,7 @@ def test_marks_of_an_earlier_installation_are_not_used():
     pieces = ranges(stream, cuts, [TRUTH] * 5)
     for handle, told, hows in (
         (None, None, ["full"] * 4),  # there was no device before: no mark is older
-        (HANDLE, tcp.add(stream.seq, cuts[1]), ["partial", "partial", "full", "full"]),
+        (HANDLE, (stream.seq + cuts[1]) % 2**32, ["partial", "partial", "full", "full"]),
         (HANDLE, stream.records[2].offset + stream.seq, ["partial", "partial", "full", "full"]),
         (HANDLE, stream.seq, ["full"] * 4),
         (HANDLE, None, ["partial"] * 4),
@@ -314,7 +314,7 @@ def test_marks_from_before_new_keys_are_not_used(belief):
         assert fed(rx, [early]) == ["bad_record_mac"]
         return
     assert fed(rx, [early]) == ["partial"]
-    rx.rekeyed(NEXT, tcp.add(stream.seq, at[2] + 1))
+    rx.rekeyed(NEXT, (stream.seq + at[2] + 1) % 2**32)
     assert fed(rx, [other]) == ["partial"]  # it starts in front of what had come by then
     assert fed(rx, [last]) == ["full"]
 

@@ -9,9 +9,8 @@ import pytest
 from sealane.driver.device.control import DeviceError
 from sealane.driver.device.transport import TxOutput
 from sealane.driver.ktls.tx.plan import TxMode
-from sealane.driver.net.parser import parse
 from sealane.driver.replay.capture import Packet
-from sealane.driver.replay.oracle import HOST, decode_capture
+from sealane.driver.replay.oracle import decode_capture
 from sealane.driver.tls.keylog import Keylog
 from tests.replay.tx.test_plain import packets_of
 from tests.support.sealed_streams import Sealer12, Tls13
@@ -27,6 +26,7 @@ from tests.support.tcp_frames import (
     frames,
     impair,
     random_cut,
+    read,
 )
 from tests.support.tls_traffic import TlsRun
 from tests.support.tx_replays import (
@@ -404,7 +404,7 @@ class Spoilt(StrictTransport):
         out = super().poll_tx(wait)
         frames_ = [
             f[: -self.at] + bytes([f[-self.at] ^ 1]) + f[len(f) - self.at + 1 :]
-            if parse(f, HOST).payload_length > 1000
+            if len(read(f).payload) > 1000
             else f
             for f in out.frames
         ]
@@ -430,7 +430,7 @@ def test_a_device_error_drops_and_is_counted():
     post = transport.post_tx
 
     def failing(frame, meta):
-        if parse(frame, HOST).payload_length > 1000:
+        if len(read(frame).payload) > 1000:
             seen.append(frame)
             if len(seen) == 8:
                 transport.tx.fail_next(3)

@@ -14,7 +14,8 @@ from sealane.driver.ktls import How, RecordRefused
 from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import TAG_BYTES, VERSION_TLS12, VERSION_TLS13, Config, header_bytes
-from tests.support.marking_device import KEY_UPDATE, seal
+from tests.support.marking_device import seal
+from tests.support.sealed_streams import KEY_UPDATE
 from tests.trials.divergence.attacks import Step
 from tests.trials.divergence.host import Break, Habits, Host
 from tests.trials.divergence.plan import Sent
