@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from rtl_tests.device.test_equivalence import tcp_frame
+from rtl_tests.device.rx_traffic import tcp_frame
 from sealane.driver.device.counters import RxCounters
 from sealane.driver.device.descriptors import RxMeta, RxPacket
 from sealane.driver.device.rx import Device, Flow

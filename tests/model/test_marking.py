@@ -7,11 +7,11 @@ from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
-from tests.model import test_tag_proof as tag_proof
+from tests.support import card
 from tests.support.sealed_streams import KEY_UPDATE
 
 
-class Card(tag_proof.Card):
+class Card(card.Card):
     """A model device with one flow over records of 1,000 bytes of text (1,022 on the wire)."""
 
     def __init__(self, options=Option.MARK_REST, **parameters):

@@ -13,7 +13,7 @@ from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.meta import Reason
-from tests.model.test_tag_proof import Card
+from tests.support.card import Card
 from tests.support.flow_frames import frame
 from tests.support.sealed_streams import KEY_UPDATE
 from tests.trials.divergence.attacks import Step

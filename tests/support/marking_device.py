@@ -105,6 +105,13 @@ class Stream:
         return b"".join(r.content for r in self.records if r.content_type == 23)
 
 
+def stream_of(version: int, *sizes: int, **kwargs) -> Stream:
+    stream = Stream(version, **kwargs)
+    for i, size in enumerate(sizes):
+        stream.add(bytes((i + j) & 0xFF for j in range(size)))
+    return stream
+
+
 @dataclass(frozen=True)
 class Belief:
     """What the card believes beside the truth: differences, and whether it gives a verdict."""

@@ -87,7 +87,9 @@ class TxWorld:
         mtu: int = 1500,
         posts: int = 32,
     ) -> None:
-        config = config or CONFIG  # looked up late: a module may run the scenarios on another
+        self.config = config = (
+            config or CONFIG
+        )  # looked up late: a module may run the scenarios on another
         self.path = Wire(client=Side("10.9.0.2", 40000, (marker - 1) % 2**32))
         self.flow = Flow(ip_address("10.9.0.2"), ip_address("10.9.0.1"), 40000, 443)
         self.stream = Stream(version, marker, number=number, bits=bits)

@@ -24,6 +24,7 @@ from sealane.driver.ktls.rx.framing import Mark
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
 from tests.support import tls_records
+from tests.support.ktls_rx_host import Host
 from tests.support.marking_device import (
     HANDLE,
     TICKET,
@@ -34,54 +35,12 @@ from tests.support.marking_device import (
     info,
     ranges,
     seal,
+    stream_of,
 )
 from tests.support.sealed_streams import KEY_UPDATE
 from tests.support.sequence_numbers import distance
 
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)
-
-
-class Host:
-    """A `KtlsRx` with a device that does what it is asked."""
-
-    def __init__(self, stream: Stream, **kwargs) -> None:
-        self.stream = stream
-        self.rx = KtlsRx(
-            stream.keys(0), stream.seq, handle=HANDLE, next_keys=self._next_keys, **kwargs
-        )
-        self.events = []
-
-    def _next_keys(self):
-        return self.stream.keys(self.rx.epoch + 1)
-
-    def feed(self, *pieces: StreamRange) -> None:
-        for piece in pieces:
-            self.take(self.rx.feed([piece]), (piece.packet.meta.seq + (1 << 16)) % 2**32)
-
-    def take(self, events, received_end: int = 0) -> None:
-        for event in events:
-            self.events.append(event)
-            if isinstance(event, Rekey):
-                old = self.rx.handle
-                self.rx.rekeyed(Handle(old.context, old.generation + 1 & 0xFF), received_end)
-
-    def of(self, kind):
-        return [event for event in self.events if isinstance(event, kind)]
-
-    @property
-    def app_data(self) -> bytes:
-        return b"".join(e.plaintext for e in self.of(RecordAccepted) if e.content_type == 23)
-
-    @property
-    def hows(self) -> list[str]:
-        return [event.how.value for event in self.of(RecordAccepted)]
-
-
-def stream_of(version: int, *sizes: int, **kwargs) -> Stream:
-    stream = Stream(version, **kwargs)
-    for i, size in enumerate(sizes):
-        stream.add(bytes((i + j) & 0xFF for j in range(size)))
-    return stream
 
 
 def run(stream: Stream, cuts, beliefs) -> Host:

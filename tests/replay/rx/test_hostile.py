@@ -17,7 +17,7 @@ from sealane.driver.replay.rx.replay import Replay
 from sealane.driver.tls.keylog import Keylog
 from sealane.hdl.abi.config import Config
 from tests.support.internet_checksum import ones_complement_sum
-from tests.support.replays import WAYS, check_direction
+from tests.support.replays import WAYS, captured, check_direction
 from tests.support.tcp_frames import ACK, RST, Segment, Side, Wire, conversation, frames, read
 from tests.support.tls_traffic import TlsRun
 
@@ -34,7 +34,7 @@ class StrictTransport(ModelTransport):
 
 def run_frames(all_frames, keylog, config=None, **options):
     """Frames through a model; returns the report's connections and the plaintext."""
-    packets = [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(all_frames)]
+    packets = captured(all_frames)
     runner = Replay(StrictTransport(config), Keylog.parse(keylog), config=config, **options)
     runner.run(packets)
     report, plaintext = runner.report("made", "model"), runner.plaintext()
@@ -87,7 +87,7 @@ def test_checksums_that_the_sender_left_to_its_card(path):
     whole = frames(conversation(run.close().flights), path)
     left = [without_checksums(frame) for frame in whole]
     assert [fill_in(f, parse(f, HOST)) for f in left] == whole
-    packets = [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(left)]
+    packets = captured(left)
     runner = Replay(ModelTransport(), Keylog.parse(run.keylog))
     runner.run(packets)
     check_app(runner.plaintext(), run)
