@@ -3,6 +3,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,15 @@ def test_registers_page_is_current(tmp_path):
     assert docgen.main(["--check", "-o", str(stale)]) == 1
 
 
+@cache
+def names_in(path):
+    """What a file defines or imports: every test that pytest finds in it is among them."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    imported = [a for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names]
+    return defined | {alias.asname or alias.name for alias in imported}
+
+
 def missing(page):
     """Tests and files of tests that a page names and that are not there."""
     out = []
@@ -28,9 +38,7 @@ def missing(page):
         r"`((?:tests|rtl_tests|formal)/[\w/]+\.py)(?:::(\w+))?`", page.read_text()
     ):
         path = ROOT / file
-        tree = ast.parse(path.read_text()) if path.exists() else ast.Module([], [])
-        names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-        if not path.exists() or (test and test not in names):
+        if not path.exists() or (test and test not in names_in(path)):
             out.append(f"{file}::{test}")
     return out
 
