@@ -6,6 +6,8 @@ import os
 import pytest
 from hypothesis import settings
 
+pytest.register_assert_rewrite("tests.support.scenarios")
+
 settings.register_profile("untimed", deadline=None)  # machines are busy at times
 settings.load_profile("untimed")
 

@@ -11,18 +11,18 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from rtl_tests.device.test_equivalence import tcp_frame
+from rtl_tests.device.rx_traffic import tcp_frame
 from sealane.driver.device.counters import RxCounters
 from sealane.driver.device.descriptors import RxMeta, RxPacket
 from sealane.driver.device.rx import Device, Flow
 from sealane.driver.ktls.rx.framing import Mark
 from sealane.driver.ktls.rx.software import SoftwareAes
-from sealane.driver.net import seq
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
 from sealane.sim.transport import RtlTransport
-from tests.support.marking_device import KEY_UPDATE, TICKET, Stream
+from tests.support.marking_device import TICKET, Stream
+from tests.support.sealed_streams import KEY_UPDATE
 
 CONFIG = Config()
 
@@ -45,7 +45,7 @@ class Sender:
         return record
 
     def at(self, offset):
-        return seq.add(self.stream.seq, offset)
+        return (self.stream.seq + offset) % 2**32
 
 
 class Bench:

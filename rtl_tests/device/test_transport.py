@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rtl_tests.device.test_equivalence import Way
+from rtl_tests.device.rx_traffic import Way
 from rtl_tests.support.pair import TX_SMALL, together
 from sealane.driver.device.rx import Device
 from sealane.driver.device.transport import Completion, TxOutput

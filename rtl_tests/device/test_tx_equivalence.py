@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from rtl_tests.device.test_equivalence import Way
+from rtl_tests.device.rx_traffic import Way
 from rtl_tests.device.tx_traffic import seeded, senders
 from rtl_tests.support.pair import TX_SMALL, Pair
 from sealane.driver.device.rx import Device

@@ -7,11 +7,11 @@ from collections import Counter
 import pytest
 
 from rtl_tests.tx.bench import CONFIG, Bench, Frame, frames_of, random_frame
-from sealane.driver.net.checksum import ones_complement_sum
 from sealane.hdl.abi.tx import TX_STATUS, TxOp, TxReason
 from sealane.hdl.common.tx_layouts import Action, TxTokenKind
 from sealane.hdl.tx.commit import TxCommit
 from sealane.sim.unit import build
+from tests.support.internet_checksum import ones_complement_sum
 from tests.support.tcp_frames import Segment, Side, Wire
 
 OPS = {Action.ENCRYPT: TxOp.ENCRYPT, Action.DUMP: TxOp.DUMP}

@@ -8,10 +8,11 @@ import pytest
 from rtl_tests.tx.walker_bench import Bench, Expected, Item
 from rtl_tests.tx.walker_script import CONFIG, GENERATION, MARKER, Script, command, frame, record
 from rtl_tests.walker.bench import pack, unpack
-from sealane.driver.net.parser import ACK, FIN, SYN, Parsed
+from sealane.driver.net.parser import Parsed
 from sealane.hdl.abi.tx import TxCommand, TxOp, TxReason, TxTags
 from sealane.hdl.common import layouts as rx
 from sealane.hdl.common import tx_layouts as tx
+from tests.support.tcp_frames import ACK, FIN, SYN
 
 NONE = TxReason.NONE
 SIZE = 122  # of RECORD

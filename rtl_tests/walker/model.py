@@ -7,11 +7,11 @@ from sealane.driver.model.walker import commands as walker_commands
 from sealane.driver.model.walker.row import Row, new_row
 from sealane.driver.model.walker.span import Probe, WalkerEvent
 from sealane.driver.model.walker.walk import Walk
-from sealane.driver.net.seq import delta
 from sealane.hdl.abi.commands import Op, Option
 from sealane.hdl.abi.config import WORD_BYTES, Config, header_bytes
 from sealane.hdl.abi.meta import ProvenBy, Reason
 from sealane.hdl.common import layouts as ports
+from tests.support.sequence_numbers import distance
 
 ACK, PSH, SYN, RST, URG, FIN = 0x10, 8, 2, 4, 0x20, 1
 
@@ -220,7 +220,7 @@ class ModelWalker:
         self._event(expected, row, context, walked.event)
         if walked.event and walked.event.proven_by is ProvenBy.WALK:
             header = header_bytes(row.version)
-            if delta(walked.event.seq, walked.event.guess) > header:
+            if distance(walked.event.seq, walked.event.guess) > header:
                 self.see("walk past the candidate")
         if sum(not span.first for span in walked.spans) > 1:
             self.see("two pieces of open records")

@@ -27,22 +27,23 @@ def test_registers_page_is_current(tmp_path):
 
 
 @cache
-def functions(path):
-    """Names of the functions of a Python file."""
-    tree = ast.parse(path.read_text())
-    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+def names_in(path):
+    """What a file defines or imports: every test that pytest finds in it is among them."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    imported = [a for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names]
+    return defined | {alias.asname or alias.name for alias in imported}
 
 
 def missing(page):
     """Files, folders and tests that a page names and that are not there."""
     out = []
-    for name, test in NAMED.findall(page.read_text()):
-        name = name.rstrip(".")
-        path = ROOT / name
-        if "NAME" in name:  # stands for any
-            continue
-        if not path.exists() or (test and test not in functions(path)):
-            out.append(f"{name}::{test}")
+    for file, test in re.findall(
+        r"`((?:tests|rtl_tests|formal)/[\w/]+\.py)(?:::(\w+))?`", page.read_text()
+    ):
+        path = ROOT / file
+        if not path.exists() or (test and test not in names_in(path)):
+            out.append(f"{file}::{test}")
     return out
 
 

@@ -19,14 +19,12 @@ from sealane.driver.ktls.rx.events import (
     ResyncAnswer,
     ResyncHint,
 )
-from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
-from sealane.driver.ktls.rx.resync import ResyncMode
-from sealane.driver.net import seq
 from sealane.hdl.abi.commands import OPTION_BITS, Option
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
-from tests.device.test_rx import FLOW
-from tests.support.small_tcp import HEADERS, SmallTcp, frame
+from tests.support.flow_frames import FLOW, HEADERS, TIMESTAMPS, frame
+from tests.support.sequence_numbers import distance
+from tests.support.small_tcp import SmallTcp
 from tests.trials.divergence.attacks import Step
 from tests.trials.divergence.plan import Sent
 
@@ -159,7 +157,7 @@ class Host:
     def _packets(self, steps) -> RxPacket:
         frames = []
         for i, step in enumerate(steps):
-            at = seq.add(self.stream.seq, step.offset)
+            seq = (self.stream.seq + step.offset) % 2**32
             timestamp = OLD if step.old else SETTLED + self.clock + i
             frames.append((at, timestamp, frame(at, step.payload, timestamp, step.bad)))
         shown = [raw for step, (_, _, raw) in zip(steps, frames, strict=True) if step.card]
@@ -175,8 +173,8 @@ class Host:
                     raise Break("error", "an unmarked packet was changed")
             else:
                 meta = RxMeta(
-                    seq=at,
-                    payload_offset=HEADERS,
+                    seq=seq,
+                    payload_offset=HEADERS + TIMESTAMPS,
                     payload_length=len(step.payload),
                     l4_verified=1,
                 )
@@ -197,8 +195,8 @@ class Host:
             ranges = []
             for start, end, index in pieces:
                 source = self.packets[index]
-                at = seq.add(self.stream.seq, start)
-                low = seq.delta(at, source.meta.seq)
+                at = (self.stream.seq + start) % 2**32
+                low = distance(at, source.meta.seq)
                 self.delivered.append(self._raw[index][low : low + end - start])
                 ranges.append(StreamRange(at, end - start, source))
             self._take(self.rx.feed(ranges))
@@ -208,9 +206,9 @@ class Host:
         """Behind everything that the device has passed on and TCP may still take."""
         end = self.tcp.highest
         for packet, payload, _ in self._ring:
-            ahead = seq.delta(packet.meta.seq, seq.add(self.stream.seq, end)) + len(payload)
+            ahead = distance(packet.meta.seq, (self.stream.seq + end) % 2**32) + len(payload)
             end += ahead if 0 < ahead < 1 << 20 else 0
-        return seq.add(self.stream.seq, end)
+        return (self.stream.seq + end) % 2**32
 
     def _add_again(self) -> None:
         rx = self.rx
