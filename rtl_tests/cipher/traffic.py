@@ -13,7 +13,7 @@ from amaranth.lib import data
 from rtl_tests.support.verilated import build, words
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.cipher.cipher import Cipher
-from sealane.hdl.common.layouts import SPAN_KEY_CLEAR, SPAN_KEY_WRITE, Layouts
+from sealane.hdl.common.layouts import Layouts, SpanKind
 from tests.support import tls_records
 from tests.support.gf128 import powers_of_h
 

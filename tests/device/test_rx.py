@@ -260,8 +260,8 @@ class Connection:
         self.waiting: dict[int, StreamRange] = {}
 
     def arrive(self, low: int, high: int) -> None:
-        seq = (self.stream.seq + low) % 2**32
-        (packet,) = self.device.receive([frame(seq, self.stream.wire[low:high])])
+        at = (self.stream.seq + low) % 2**32
+        (packet,) = self.device.receive([frame(at, self.stream.wire[low:high])])
         for event in self.device.events():
             self.carry_out(self.rx.device_event(event))
         self.waiting[at] = StreamRange(at, high - low, packet)

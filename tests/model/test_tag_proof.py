@@ -7,8 +7,8 @@ honest traffic, in which it must prove early, and a peer and an attacker who lea
 
 import pytest
 
-from sealane.driver.ktls import KtlsRx
 from sealane.driver.ktls.rx.events import How
+from sealane.driver.ktls.rx.offload import KtlsRx
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
 from sealane.hdl.abi.events import EventKind

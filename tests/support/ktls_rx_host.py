@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from sealane.driver.device.descriptors import Handle
-from sealane.driver.ktls import KtlsRx, RecordAccepted, Rekey, StreamRange
+from sealane.driver.ktls.rx.events import RecordAccepted, Rekey
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from tests.support.marking_device import HANDLE, Stream
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sealane.driver.crypto.keys import CryptoInfo
 from sealane.driver.device.descriptors import Handle, RxMeta, RxPacket
-from sealane.driver.ktls import StreamRange
+from sealane.driver.ktls.rx.offload import StreamRange
 from sealane.hdl.abi.config import VERSION_TLS13, header_bytes
 from sealane.hdl.abi.meta import Reason
 from tests.support import tls_records
@@ -136,7 +136,7 @@ def packet(
     is told as length 0, as the contract has it. With a belief that moves headers only packets
     inside one record can be made: the card has nothing to read headers from there.
     """
-    payload, seq = bytearray(stream.wire[low:high]), (stream.seq + low) % 2**32
+    payload, at = bytearray(stream.wire[low:high]), (stream.seq + low) % 2**32
     frame, prefix = bytes(54), header_bytes(stream.version)
     epoch = stream_epoch(stream, low)
     base = dict(

@@ -27,7 +27,7 @@ class SmallTcp:
         """A segment; returns what is in order now: (start, end, packet), stream offsets."""
         if timestamp < self.recent:
             return []
-        start = self.next + distance(seq, self.base + self.next)
+        start = self.next + distance(sequence, self.base + self.next)
         end = min(start + length, self.next + self.window)
         if start <= self.next:
             self.recent = timestamp

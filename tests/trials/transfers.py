@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from sealane.driver.crypto.keys import CryptoInfo
 from sealane.driver.device.rx import Device, Flow
 from sealane.driver.ktls.rx.events import How, RecordAccepted, RecordRefused
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.net.tcp import Stream
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
 from sealane.hdl.abi.meta import Reason

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from sealane.driver.device.descriptors import RxPacket
-from sealane.driver.ktls import KtlsRx, RecordAccepted, StreamRange
+from sealane.driver.ktls.rx.events import RecordAccepted
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.hdl.abi.config import VERSION_TLS13
 from tests.support.card import model_device
 from tests.support.flow_frames import frame

@@ -19,6 +19,7 @@ from sealane.driver.ktls.rx.events import (
     StreamClosed,
 )
 from sealane.driver.ktls.rx.framing import Mark
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
 from tests.support import tls_records

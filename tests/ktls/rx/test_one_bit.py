@@ -16,7 +16,8 @@ from functools import partial
 import pytest
 
 from sealane.driver.device.descriptors import Handle, RxMeta, RxPacket
-from sealane.driver.ktls import KtlsRx, RecordAccepted, RecordRefused, Rekey, StreamRange
+from sealane.driver.ktls.rx.events import RecordAccepted, RecordRefused, Rekey
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from tests.support.marking_device import HANDLE, TICKET, TRUTH, Belief, ranges

@@ -15,7 +15,8 @@ from sealane.driver.ktls.rx.events import (
     ResyncAnswer,
     ResyncHint,
 )
-from sealane.driver.ktls.rx.resync import ASYNC_LOGMAX, Resync
+from sealane.driver.ktls.rx.offload import KtlsRx
+from sealane.driver.ktls.rx.resync import ASYNC_LOGMAX, Resync, ResyncMode
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason

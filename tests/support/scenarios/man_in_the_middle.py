@@ -13,7 +13,8 @@ import random
 
 from sealane.driver.device.descriptors import RxMeta, RxPacket
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx, RecordAccepted, StreamRange
+from sealane.driver.ktls.rx.events import RecordAccepted
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.net.tcp import Stream as TcpStream
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from tests.support.flow_frames import FLOW, frame

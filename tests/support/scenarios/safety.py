@@ -4,7 +4,8 @@
 A test module imports them and has a fixture `device`: the device of few flows to be attacked.
 """
 
-from sealane.driver.ktls import RecordRefused, StreamRange
+from sealane.driver.ktls.rx.events import RecordRefused
+from sealane.driver.ktls.rx.offload import StreamRange
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field, replace
 
 from sealane.driver.device.rx import Device
 from sealane.driver.ktls.rx.events import GoOn, How, RecordAccepted, Rekey, ResyncAnswer, ResyncHint
-from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import TYPES, VERSION_TLS13, Config, header_bytes
+from sealane.scripts.engines import open_engine
 from tests.support.internet_checksum import checksum
 from tests.support.sealed_streams import KEY_UPDATE, TICKET, Sealer, Sealer12
 from tests.support.sequence_numbers import distance

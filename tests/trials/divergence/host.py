@@ -19,6 +19,8 @@ from sealane.driver.ktls.rx.events import (
     ResyncAnswer,
     ResyncHint,
 )
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
+from sealane.driver.ktls.rx.resync import ResyncMode
 from sealane.hdl.abi.commands import OPTION_BITS, Option
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
@@ -157,7 +159,7 @@ class Host:
     def _packets(self, steps) -> RxPacket:
         frames = []
         for i, step in enumerate(steps):
-            seq = (self.stream.seq + step.offset) % 2**32
+            at = (self.stream.seq + step.offset) % 2**32
             timestamp = OLD if step.old else SETTLED + self.clock + i
             frames.append((at, timestamp, frame(at, step.payload, timestamp, step.bad)))
         shown = [raw for step, (_, _, raw) in zip(steps, frames, strict=True) if step.card]

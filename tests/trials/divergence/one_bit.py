@@ -8,7 +8,8 @@ from collections import Counter
 from functools import partial
 
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx, RecordRefused
+from sealane.driver.ktls.rx.events import RecordRefused
+from sealane.driver.ktls.rx.offload import KtlsRx
 from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS13, Config, header_bytes
