@@ -175,7 +175,7 @@ class Host:
                     raise Break("error", "an unmarked packet was changed")
             else:
                 meta = RxMeta(
-                    seq=seq,
+                    seq=at,
                     payload_offset=HEADERS + TIMESTAMPS,
                     payload_length=len(step.payload),
                     l4_verified=1,
