@@ -16,7 +16,7 @@ from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
 from sealane.hdl.common.tx_layouts import tag_depth
-from sealane.hdl.top import TEXT_SPANS, text_spans
+from sealane.hdl.receive import TEXT_SPANS, text_spans
 from tests.device.test_rx import FLOW, frame
 from tests.ktls.rx.test_attacks import CONFIG, Victim
 from tests.support.marking_device import KEY_UPDATE, TICKET, Stream
