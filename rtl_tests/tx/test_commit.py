@@ -28,7 +28,7 @@ OPS = {ACTION_ENCRYPT: TxOp.ENCRYPT, ACTION_DUMP: TxOp.DUMP}
 
 @pytest.fixture(scope="module")
 def commit():
-    return lambda: build(TxCommit(CONFIG), "tx_commit")
+    return lambda: build(TxCommit, CONFIG, name="tx_commit")
 
 
 def entry_of(rng, action, frame, **fields):
