@@ -9,7 +9,7 @@ DEMO := c03_tls13_aes128_max c02_tls12_aes256_mixed l3_tls13_aes256_loss3_srv
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test docs install lint types docs-check pytest clean docs/img/replay.png
+.PHONY: demo test test-long docs install lint types docs-check pytest clean docs/img/replay.png
 
 demo: install
 	@mkdir -p out
@@ -57,7 +57,11 @@ docs-check: install
 
 # -rs names every test that was left out and the program that it wanted.
 pytest: install
-	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup --durations=25
+
+# The full form of the random trials that `test` has a short form of.
+test-long: install
+	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup --durations=25 -m long
 
 clean:
 	rm -rf build out .mypy_cache .pytest_cache .ruff_cache

@@ -6,7 +6,6 @@ driver answers late, wrongly or not at all, rekeys, goes on, deletes. What eithe
 compared frame by frame; see `pair`. The keys protect nothing.
 """
 
-import os
 import random
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -22,6 +21,7 @@ from sealane.driver.device.rx import Device, Flow
 from sealane.driver.net.checksum import ones_complement_sum
 from sealane.hdl.abi.config import VERSION_TLS13, Config
 from sealane.hdl.abi.events import EventKind
+from tests.support.trial_counts import seeds
 
 # As few resources as go, so that they run out.
 SMALL = Config(
@@ -34,7 +34,7 @@ SMALL = Config(
     window=1 << 17,
 )
 CONFIGS = {"default": Config(), "small": SMALL}
-SEEDS = int(os.environ.get("SEALANE_SEEDS", "6"))
+SEEDS = seeds(2, 6, "SEALANE_SEEDS")
 APP, HANDSHAKE, ALERT, CCS = 23, 22, 21, 20
 
 
@@ -301,14 +301,14 @@ def run(name, seed, batch, forge, damage, **options):
     return counters
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_packet_by_packet_with_forged_records(name, seed):
     counters = run(name, seed, 1, forge=0.02, damage=0.01)
     assert counters["marked"] and counters["records_verified"] and counters["resync_requests"]
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_many_packets_in_flight(name, seed):
     # News of a bad tag reaches the walker some packets later than in the model, so none is bad,

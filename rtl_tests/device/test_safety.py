@@ -7,6 +7,7 @@ from rtl_tests.support.pair import Pair
 from sealane.hdl.abi.config import Config
 from tests.ktls.rx import test_attacks as test_ktls_attacks
 from tests.model import test_safety
+from tests.support.trial_counts import seeds
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ def test_gateware(attack, monkeypatch):
     attack()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(6, 20))
 def test_nothing_forged_is_given_out(seed, monkeypatch):
     monkeypatch.setattr(test_ktls_attacks, "ModelTransport", Pair)
     monkeypatch.setattr(test_ktls_attacks, "CONFIG", Config())
