@@ -301,15 +301,15 @@ def run(name, seed, batch, forge, damage, **options):
     return counters
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("seed", SEEDS)
 def test_packet_by_packet_with_forged_records(name, seed):
     counters = run(name, seed, 1, forge=0.02, damage=0.01)
     assert counters["marked"] and counters["records_verified"] and counters["resync_requests"]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("seed", SEEDS)
 def test_many_packets_in_flight(name, seed):
     # News of a bad tag reaches the walker some packets later than in the model, so none is bad,
     # and no KeyUpdate is overtaken, which would make one.
