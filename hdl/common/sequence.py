@@ -2,6 +2,6 @@
 """Comparison of TCP sequence numbers (RFC 9293 section 3.4)."""
 
 
-def delta(a, b):
+def distance(a, b):
     """How far sequence number `a` lies behind `b`, signed, modulo 2^32."""
     return (a - b)[:32].as_signed()
