@@ -116,9 +116,7 @@ def weights() -> str:
         return left + (HEADER_BYTES + offset) * unit
 
     text, end = len(worked_gcm.TEXT), at(len(worked_gcm.TEXT) + TAG_BYTES)
-    drawing.text(
-        left, 26, "One record whose header, and so its length, is known", 15, "start", True
-    )
+    drawing.text(left, 26, "One record whose header, and thus length, is known", 15, "start", True)
     drawing.box(left, 42, at(0) - left, 34, GREY)
     drawing.text((left + at(0)) / 2, 64, "header")
     for block in range(example.blocks):
