@@ -9,7 +9,8 @@ DEMO := c03_tls13_aes128_max c02_tls12_aes256_mixed l3_tls13_aes256_loss3_srv
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check install lint types docs-check pytest docs clean help docs/img/replay.png
+.PHONY: demo test test-long check install lint types docs-check pytest docs clean help \
+	docs/img/replay.png
 
 demo: install  ## replay three captures on the simulated gateware; pictures go to out/
 	@mkdir -p out
@@ -63,8 +64,11 @@ docs-check: install  ## check that the generated pages are current
 	$(BIN)/python -m sealane.scripts.docs.registers --check
 
 # -rs names every test that was left out and the program that it wanted.
-pytest: install  ## run all tests and proofs
-	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup
+pytest: install  ## run all tests and proofs, random trials in their short form
+	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup --durations=25
+
+test-long: install  ## run the long form of the random trials
+	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup --durations=25 -m long
 
 clean:  ## remove build products and caches, but not .venv
 	rm -rf build out .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

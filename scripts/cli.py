@@ -33,16 +33,16 @@ class Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     parser = Parser(prog="sealane", description="Inline TLS engine: gateware tools.")
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    version = f"sealane {metadata.version('sealane')}"
+    parser.add_argument(
+        "--version", action="version", version=version, help="print the version and exit"
+    )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, (module, text) in COMMANDS.items():
         said = text[0].upper() + text[1:] + "."
         command = subparsers.add_parser(name, help=text, description=said)
         module.add_arguments(command)
     args = parser.parse_args(argv)
-    if args.version:
-        print(f"sealane {metadata.version('sealane')}")
-        return 0
     if args.command is None:
         parser.print_usage(sys.stderr)
         parser.error(f"choose a command: {', '.join(COMMANDS)}")

@@ -324,7 +324,7 @@ class CipherBench:
         self.config = config
         self.layouts = Layouts(config)
         bench = (Path(__file__).parent / "bench.cpp").read_text()
-        self.library = build(Cipher(config), bench)
+        self.library = build(Cipher, config, bench=bench)
 
     def run(self, traffic, *, idle=0, stall=0, seed=1):
         """Runs the traffic and checks texts, verdicts and streams.

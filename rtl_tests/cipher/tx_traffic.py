@@ -218,7 +218,7 @@ class TxCipherBench:
     def __init__(self, config):
         self.config = config
         bench = (Path(__file__).parent / "tx_bench.cpp").read_text()
-        self.library = build(Cipher(config), bench)
+        self.library = build(Cipher, config, bench=bench)
 
     def run(
         self,

@@ -6,7 +6,6 @@ driver answers late, wrongly or not at all, rekeys, goes on, deletes. What eithe
 compared frame by frame; see `pair`. The keys protect nothing.
 """
 
-import os
 import random
 
 import pytest
@@ -15,6 +14,7 @@ from rtl_tests.device.rx_traffic import Way
 from rtl_tests.support.pair import Pair
 from sealane.driver.device.rx import Device
 from sealane.hdl.abi.config import Config
+from tests.support.trial_counts import seeds
 
 # As few resources as go, so that they run out.
 SMALL = Config(
@@ -27,7 +27,7 @@ SMALL = Config(
     window=1 << 17,
 )
 CONFIGS = {"default": Config(), "small": SMALL}
-SEEDS = int(os.environ.get("SEALANE_SEEDS", "6"))
+SEEDS = seeds(2, 6, "SEALANE_SEEDS")
 
 
 def run(name, seed, batch, forge, damage, **options):
@@ -56,15 +56,15 @@ def run(name, seed, batch, forge, damage, **options):
     return counters
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("seed", SEEDS)
 def test_packet_by_packet_with_forged_records(name, seed):
     counters = run(name, seed, 1, forge=0.02, damage=0.01)
     assert counters["marked"] and counters["records_verified"] and counters["resync_requests"]
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("seed", SEEDS)
 def test_many_packets_in_flight(name, seed):
     # News of a bad tag reaches the walker some packets later than in the model, so none is bad,
     # and no KeyUpdate is overtaken, which would make one.

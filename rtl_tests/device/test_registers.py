@@ -23,7 +23,7 @@ class Bus:
     """An AXI4-Lite manager; `rng` delays each channel."""
 
     def __init__(self, seed=0, config=CONFIG):
-        self.unit = build(Registers(config), "registers")
+        self.unit = build(Registers, config, name="registers")
         self.rng = random.Random(seed)
         self.unit.reset()
 

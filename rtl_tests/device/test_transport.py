@@ -99,7 +99,9 @@ def test_a_device_that_stands_still_is_an_error_and_empty_frames_are_refused():
             device.poll()
 
 
-def test_waves(tmp_path):
+def test_waves(tmp_path, monkeypatch):
+    # It runs for a few hundred clocks: what counts is how long it is built.
+    monkeypatch.setenv("SEALANE_SIM_OPTIMIZE", "-O0")
     file = tmp_path / "waves.fst"
     try:
         device = RtlTransport(CONFIG, waves=file)

@@ -18,7 +18,7 @@ from sealane.sim.unit import build
 @pytest.fixture(scope="module", params=[4, 64, 1024])
 def bench(request):
     config = Config(flows=request.param)
-    return Bench(build(FlowTable(config), f"flow_table_{config.flows}"), config)
+    return Bench(build(FlowTable, config, name="flow_table"), config)
 
 
 def flow_write(write):

@@ -20,7 +20,7 @@ EXTENSIONS = (0, 43, 60)
 
 @pytest.fixture(scope="module")
 def unit():
-    return build(Ingress(CONFIG), "ingress")
+    return build(Ingress, CONFIG, name="ingress")
 
 
 def put(data, at, value, size=2):

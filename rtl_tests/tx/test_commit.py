@@ -19,7 +19,7 @@ OPS = {Action.ENCRYPT: TxOp.ENCRYPT, Action.DUMP: TxOp.DUMP}
 
 @pytest.fixture(scope="module")
 def commit():
-    return lambda: build(TxCommit(CONFIG), "tx_commit")
+    return lambda: build(TxCommit, CONFIG, name="tx_commit")
 
 
 def entry_of(rng, action, frame, **fields):

@@ -82,7 +82,7 @@ class Host:
     """
 
     def __init__(self, rng, stall=0.0):
-        self.unit, self.rng = build(BackEnd(), "tx_back_end"), rng
+        self.unit, self.rng = build(BackEnd, name="tx_back_end"), rng
         ports = ("outcomes", "entries", "clear_spans", "tags")
         self.sources = {port: Source(self.unit, port, rng) for port in ports}
         self.sinks = {p: Sink(self.unit, p, rng, stall) for p in ("frames", "completions")}

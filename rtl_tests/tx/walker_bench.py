@@ -179,7 +179,7 @@ class Bench:
     def __init__(self, config, seed=0, stall=0.0):
         layouts = tx.TxLayouts(config)
         self.layouts = layouts
-        self.unit = build(TxWalker(config), "tx_walker")
+        self.unit = build(TxWalker, config, name="tx_walker")
         self.random = random.Random(seed)
         self.stall = stall
         self.ring = bytearray(config.tx_ring_words * WORD_BYTES)
