@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the driver tells the device. Commands execute between packets, in order."""
+"""Commands from the driver to the device. They execute between packets, in order."""
 
 from enum import IntEnum, IntFlag
 
@@ -7,24 +7,26 @@ from .layout import Field, Layout
 
 
 class Op(IntEnum):
-    """Commands, by the driver's verbs."""
+    """Commands, named after the driver's verbs."""
 
     NONE = 0
-    CONTEXT_ADD = 1  # tls_dev_add and rekey: staged key, generation, epoch, position, number
+    CONTEXT_ADD = (
+        1  # tls_dev_add, or a rekey from scratch: staged key, generation, epoch, position, number
+    )
     CONTEXT_DELETE = 2  # tls_dev_del: clears keys and state
     FLOW_WRITE = 3  # writes one entry of the flow table
     RESYNC_ANSWER = 4  # answers the candidate at `seq`: its record number, or refused
     RESYNC_HINT = 5  # stack-driven resync: a record numbered `number` starts at `seq`
-    GO_ON = 6  # ends the park named `park`
-    REKEY = 7  # staged key for the records from `number` (old count) on; they count from 0 anew
+    GO_ON = 6  # ends the park named `park` (go-on)
+    REKEY = 7  # staged key for the records from `number` (old count), which becomes number 0
 
 
 class Option(IntFlag):
-    """What a driver may choose for a flow, given with CONTEXT_ADD; REKEY leaves it."""
+    """Options that a driver may set for a flow with CONTEXT_ADD. REKEY does not change them."""
 
     NONE = 0
-    ONE_BIT = 1  # nothing is marked behind a record that is not verified
-    TAG_PROOF = 2  # a candidate whose tag verifies under its guessed number is proven
+    ONE_BIT = 1  # nothing is marked after a record that is not verified
+    TAG_PROOF = 2  # a candidate is proven if its tag verifies under the assumed number
     MARK_REST = 4  # packets inside a record that has an unmarked packet are marked too
 
 
@@ -34,15 +36,15 @@ COMMAND = Layout(
     "command",
     Field("op", 4, "Op"),
     Field("context", 16, "context"),
-    Field("generation", 8, "generation that is meant (CONTEXT_ADD, REKEY: the new one)"),
+    Field("generation", 8, "generation that the command is for (CONTEXT_ADD, REKEY: the new one)"),
     Field("epoch", 8, "key epoch, CONTEXT_ADD and REKEY"),
     Field("version", 1, "0: TLS 1.2, 1: TLS 1.3"),
     Field("key256", 1, "AES-256 instead of AES-128"),
     Field("refused", 1, "RESYNC_ANSWER: the candidate is not a record"),
     Field("park", 8, "GO_ON: name of the park"),
     Field("seq", 32, "CONTEXT_ADD, REKEY, RESYNC_*: TCP sequence number of a record header"),
-    Field("number", 64, "CONTEXT_ADD, RESYNC_*: number of the record at seq; REKEY: its old one"),
-    Field("options", OPTION_BITS, "CONTEXT_ADD: Option"),
+    Field("number", 64, "CONTEXT_ADD, RESYNC_*: number of the record at seq; REKEY: old number"),
+    Field("options", OPTION_BITS, "CONTEXT_ADD: options of the flow"),
     Field("table", 1, "FLOW_WRITE: table 0 or 1"),
     Field("slot", 1, "FLOW_WRITE: slot 0 or 1 of the row"),
     Field("bucket", 16, "FLOW_WRITE: row"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of a device: what is built, and the numbers that decide.
+"""Parameters of a device: its dimensions, and the limits that decide.
 
 The record sizes are those of RFC 8446 section 5.2 and RFC 5246 section 6.2.3 with the AES-GCM
 expansions of RFC 5288: 8 bytes of explicit nonce and 16 bytes of tag.
@@ -29,24 +29,24 @@ WORD_BYTES = 16  # the data path moves one 128-bit word a clock
 
 @dataclass(frozen=True)
 class Config:
-    """Parameters of one device. Raises `ValueError` where they make no working device.
+    """Parameters of one device. Raises `ValueError` if they make no working device.
 
     flows: contexts, a power of two, 4 to 4096.
-    record_slots: open records a flow that are not complete yet.
-    runs: intervals of seen bytes a flow; between them lie `runs - 1` holes.
+    record_slots: records per flow that may be open and incomplete at a time.
+    runs: intervals of seen bytes per flow, with `runs - 1` holes between them.
     ring_words: 128-bit words of packet memory, a power of two.
-    max_frame: longest frame in bytes that is examined; longer ones pass unmarked.
-    ghash_lanes: interleaved GHASH products, which is the multiplier's depth in clocks.
+    max_frame: longest frame in bytes that is examined; longer frames pass unmarked.
+    ghash_lanes: interleaved GHASH products, equal to the multiplier's depth in clocks.
     aes_round_registers: pipeline registers in an AES round, 1 or 2.
-    window: a segment further than this from the last proven position is ignored.
-    scan_limit: bytes scanned for a header before the search is given up.
-    rescan_limit: candidates tried in one segment before its rest is left unscanned.
-    bad_header_limit: headers that TLS does not allow before a flow is given up.
-    park_hold_len: a TLS 1.3 record with a length field up to this could be a KeyUpdate.
-    tag_proof_limit: record numbers tried for a candidate chain, with `Option.TAG_PROOF`.
-    ahead_limit: how far behind the end of an open record a packet may end and be marked, in bytes.
+    window: largest distance in bytes from the last proven position; other segments pass unmarked.
+    scan_limit: bytes scanned for a header before the search ends (`GIVEN_UP`).
+    rescan_limit: candidates tried in one segment; the rest of the segment is not scanned.
+    bad_header_limit: headers not allowed by TLS before a flow is given up.
+    park_hold_len: largest length field of a TLS 1.3 record that is treated as a possible KeyUpdate.
+    tag_proof_limit: record numbers tried per candidate chain, with `Option.TAG_PROOF`.
+    ahead_limit: largest distance in bytes from the end of an open record to a marked packet's end.
     events: depth of the event queue.
-    tx_flows: transmit contexts, 0 (a device without transmit) or a power of two, 4 to 4096.
+    tx_flows: transmit contexts: 0 (no transmit) or a power of two, 4 to 4096.
     tx_ring_words: 128-bit words of memory for the host's frames, a power of two up to ring_words.
     """
 
@@ -80,7 +80,7 @@ class Config:
         need(1 <= self.record_slots <= 8, "record_slots: 1 to 8")
         need(2 <= self.runs <= 32, "runs: 2 to 32")
         need(64 <= self.max_frame <= 16000, "max_frame: 64 to 16000 bytes")
-        # One frame is written while another leaves; less would deadlock store and forward.
+        # One frame is written while another is sent; less would deadlock store and forward.
         need(
             is_power(self.ring_words) and self.ring_words * WORD_BYTES >= self.max_frame + 1024,
             "ring_words: a power of two, and a ring of at least max_frame + 1024 bytes",
@@ -115,7 +115,7 @@ class Config:
 
 
 def header_bytes(version: int) -> int:
-    """Header and explicit nonce: the bytes in front of a record's text."""
+    """Header and explicit nonce: the bytes before a record's text."""
     return HEADER_BYTES + (NONCE_BYTES if version == VERSION_TLS12 else 0)
 
 

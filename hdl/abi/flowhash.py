@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flow table's geometry and hash: two tables, two slots a row.
+"""The flow table's geometry and hash: two tables with two slots per row.
 
-The driver places entries (cuckoo: an entry may lie in either slot of row hash0 of table 0 or of
-row hash1 of table 1) and the gateware looks at the four places. Both hashes are CRC-32 of the
-flow key's 289 bits, zero-extended to 37 bytes, little-endian: the plain reflected CRC-32 of
-IEEE 802.3 for table 0 and CRC-32C (RFC 3720, Castagnoli) for table 1. Being linear they are an
-XOR tree in hardware.
+The driver places the entries by cuckoo hashing: an entry may lie in either slot of row hash0 of
+table 0 or of row hash1 of table 1. The gateware looks at all four places. Both hashes are CRC-32 of
+the flow key's 289 bits, zero-extended to 37 bytes, little-endian. Table 0 uses the plain reflected
+CRC-32 of IEEE 802.3, and table 1 uses CRC-32C (RFC 3720, Castagnoli). Both are linear, so in
+hardware each is an XOR tree.
 """
 
 from .commands import FLOW_KEY

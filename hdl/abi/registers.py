@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The AXI4-Lite register map: 32-bit registers, byte addresses.
 
-A command is written field by field and rung with COMMAND; STATUS says busy until it has passed
-the whole pipeline, so that every packet behind it sees its effect.
+The driver writes the fields of a command and then writes COMMAND to run it. STATUS reads busy until
+the command has passed the complete pipeline. Every later packet sees its effect.
 """
 
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ class Register:
 COUNTERS = (
     ("frames", "frames in"),
     ("marked", "packets marked decrypted"),
-    ("marked_ahead", "of these, packets that end behind the end of an open record"),
+    ("marked_ahead", "of these, packets that end after the end of an open record"),
     ("records_verified", "records that completed and authenticated"),
-    ("tag_mismatch", "records that completed and did not"),
-    ("resync_requests", "candidates sent to the driver"),
-    ("resumed", "positions proven, by software or by the walk"),
-    ("evicted", "open records closed for want of a slot or a run"),
-    ("parked", "parks"),
+    ("tag_mismatch", "records that completed and failed authentication"),
+    ("resync_requests", "candidate positions reported to the driver"),
+    ("resumed", "positions proven, by software, the walk or a tag"),
+    ("evicted", "open records closed because slots or intervals ran out"),
+    ("parked", "parks started"),
     ("stall_cycles", "clocks in which a word waited at the frame input"),
     ("events_lost", "events dropped because the queue was full"),
 )
@@ -43,11 +43,11 @@ COUNTERS = (
 REGISTERS = (
     Register("IDENT", 0x000, "ro", f"{IDENT_VALUE:#x}"),
     Register("FLOWS", 0x004, "ro", "contexts of this device"),
-    Register("RECORD_SLOTS", 0x008, "ro", "record slots a flow"),
-    Register("RUNS", 0x00C, "ro", "intervals a flow"),
-    Register("TX_FLOWS", 0x010, "ro", "transmit contexts of this device; 0: it has no transmit"),
-    Register("COMMAND", 0x020, "wo", "op in bits 3:0; writing runs the command"),
-    Register("STATUS", 0x024, "ro", "bit 0: a command is under way"),
+    Register("RECORD_SLOTS", 0x008, "ro", "record slots per flow"),
+    Register("RUNS", 0x00C, "ro", "intervals per flow"),
+    Register("TX_FLOWS", 0x010, "ro", "transmit contexts of this device; 0: no transmit"),
+    Register("COMMAND", 0x020, "wo", "op in bits 3:0; a write runs the command"),
+    Register("STATUS", 0x024, "ro", "bit 0: a command is in progress"),
     Register("CMD_CONTEXT", 0x028, "rw", "context, bits 15:0; generation, 23:16; epoch, 31:24"),
     Register(
         "CMD_FLAGS",
@@ -62,8 +62,8 @@ REGISTERS = (
     Register("CMD_OPTIONS", 0x03C, "rw", f"options of a flow, bits {OPTION_BITS - 1}:0"),
     Register("FLOW_KEY", 0x040, "rw", "flow key, lowest bits first", (FLOW_KEY.width + 31) // 32),
     Register("STAGE", 0x100, "wo", "key staging memory, cleared when taken", STAGE_WORDS),
-    Register("EVENT_STATUS", 0x200, "ro", "events waiting"),
-    Register("EVENT_POP", 0x204, "wo", "writing drops the event shown"),
+    Register("EVENT_STATUS", 0x200, "ro", "number of waiting events"),
+    Register("EVENT_POP", 0x204, "wo", "a write drops the event shown"),
     Register("EVENT", 0x210, "ro", "the oldest event, lowest bits first", EVENT_WORDS),
     *(
         Register("COUNT_" + name.upper(), 0x300 + 4 * i, "ro", doc)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transmit: what the driver says of a frame, what the device says back, and the commands.
+"""Transmit: metadata of frames, completions and commands.
 
-Records of a direction have one count, N, from `TX_ADD` on, that never restarts. A key slot has a
-`base`, and the record number in the nonce is `N - base`; so metadata names no key epoch, and one
-frame may hold records of two.
+The records of a direction share one count, N, which starts with `TX_ADD` and never restarts. A key
+slot has a `base`, and the record number in the nonce is `N - base`. Metadata therefore needs no key
+epoch, and one frame may hold records of two epochs.
 """
 
 from enum import IntEnum
@@ -12,63 +12,66 @@ from .layout import Field, Layout
 
 
 class TxOp(IntEnum):
-    """What shall become of a frame of the host."""
+    """How the device treats a host frame."""
 
-    NOTHING = 0  # unchanged, unless it has text of an offloaded flow: then dropped
-    WIRE = 1  # final as it is: software made it
-    ENCRYPT = 2  # the records in its payload are plaintext
-    DUMP = 3  # payload only, without headers: hashed, then discarded
+    NOTHING = 0  # sent unchanged, but dropped if it holds text of an offloaded flow
+    WIRE = 1  # sent as it is: software produced the final bytes
+    ENCRYPT = 2  # the records in its payload are plaintext; the device encrypts them
+    DUMP = 3  # payload without packet headers: hashed, then discarded
 
 
 class TxTags(IntEnum):
-    """What the bytes of tags in a frame of the host are."""
+    """What the tag bytes of a host frame contain."""
 
-    COMPUTE = 0  # room; the device computes them
-    GIVEN = 1  # final, from an earlier completion; only with `detached`
-    COMPARE = 2  # stored ones: computed again, and the frame is dropped if they differ
+    COMPUTE = 0  # room for the tags, which the device computes
+    GIVEN = 1  # final tags from an earlier completion; only with `detached`
+    COMPARE = 2  # stored tags: the device computes them again and drops the frame on a difference
 
 
 class TxReason(IntEnum):
-    """Why a frame did not leave: the first check that fails. Checks before the walk change nothing;
-    those of the walk and, behind the cipher, STALE_KEY, TAG_MISMATCH and DEVICE_ERROR in this order
-    do, as the stream has gone on."""
+    """Why a frame was not sent: the first check that failed.
 
-    NONE = 0  # it left, or was hashed (DUMP)
+    Checks before the walk change no state. The checks of the walk do, and so do the checks after
+    the cipher (STALE_KEY, TAG_MISMATCH and DEVICE_ERROR, in this order), because the stream has
+    advanced by then.
+    """
+
+    NONE = 0  # sent, or hashed (DUMP)
     OVERSIZE = 1  # longer than max_frame
-    BAD_META = 2  # fields that contradict each other
-    NOT_TCP = 3  # ENCRYPT on what is not a whole TCP segment, or on a SYN
-    NO_CONTEXT = 4  # no such context, deleted, or another generation
-    WRONG_FLOW = 5  # addresses and ports are not the context's
-    BYPASS = 6  # ENCRYPT with bytes in front of the start marker
-    ORPHAN = 7  # NOTHING, and text of an offloaded flow
-    OUT_OF_ORDER = 8  # not at the frontier; sync not forward; detached beyond the frontier
-    BROKEN = 9  # the stream is lost and awaits sync
-    BAD_HEADER = 10  # a record header that TLS does not allow, or not the one that was named
-    BAD_NONCE = 11  # TLS 1.2: not the explicit nonce that is next
-    NO_KEY = 12  # the record's number lies in no key slot
-    NO_SYNC_DATA = 13  # a tag is wanted and the record's beginning was not hashed
-    TAG_MISMATCH = 14  # COMPARE found another tag
+    BAD_META = 2  # contradictory metadata fields
+    NOT_TCP = 3  # ENCRYPT on a frame that is not a complete TCP segment, or on a SYN
+    NO_CONTEXT = 4  # the context does not exist, is deleted, or has another generation
+    WRONG_FLOW = 5  # addresses or ports differ from those of the context
+    BYPASS = 6  # ENCRYPT with bytes before the start marker
+    ORPHAN = 7  # NOTHING with text of an offloaded flow
+    OUT_OF_ORDER = 8  # not at the frontier, sync not forward, or detached beyond the frontier
+    BROKEN = 9  # the stream is lost and waits for sync
+    BAD_HEADER = 10  # a record header that TLS does not allow, or that differs from metadata
+    BAD_NONCE = 11  # TLS 1.2: not the expected explicit nonce
+    NO_KEY = 12  # no key slot covers the record number
+    NO_SYNC_DATA = 13  # a tag is needed, but the beginning of the record was not hashed
+    TAG_MISMATCH = 14  # COMPARE found a different tag
     STALE_KEY = 15  # the key was replaced while the frame was in flight
     DEVICE_ERROR = 16  # not every byte was written
 
 
 class TxCommand(IntEnum):
-    """Commands of transmit, rung like `commands.Op`; only a device with `tx_flows` has them."""
+    """Transmit commands, run like `commands.Op`. Only a device with `tx_flows` has them."""
 
-    TX_ADD = 8  # tls_dev_add: staged key in key slot 0, start marker, number and nonce
-    TX_REKEY = 9  # staged key in a key slot, for the records from `number` on; TLS 1.3
-    TX_KEY_CLEAR = 10  # empties a key slot: its records are acknowledged
-    TX_DELETE = 11  # tls_dev_del: keys cleared; its frames are dropped until TX_RELEASE
-    TX_RELEASE = 12  # drained: the deleted context is free
-    TX_FLOW_WRITE = 13  # writes one entry of the table of transmit flows
+    TX_ADD = 8  # tls_dev_add: staged key for key slot 0, start marker, number and nonce
+    TX_REKEY = 9  # staged key for a key slot, used from record `number`; TLS 1.3
+    TX_KEY_CLEAR = 10  # clears a key slot whose records are acknowledged
+    TX_DELETE = 11  # tls_dev_del: clears the keys; the flow's frames are dropped until TX_RELEASE
+    TX_RELEASE = 12  # frees a deleted context that has drained
+    TX_FLOW_WRITE = 13  # writes one entry of the transmit flow table
 
 
 TX_COMMAND = Layout(
     "transmit command",
     Field("op", 4, "TxCommand"),
     Field("context", 16, "transmit context"),
-    Field("generation", 8, "generation that is meant (TX_ADD: the new one)"),
-    Field("epoch", 8, "bit 0: key slot; TX_REKEY, TX_KEY_CLEAR"),
+    Field("generation", 8, "generation that the command is for (TX_ADD: the new one)"),
+    Field("epoch", 8, "TX_REKEY, TX_KEY_CLEAR: bit 0 is the key slot"),
     Field("version", 1, "0: TLS 1.2, 1: TLS 1.3"),
     Field("key256", 1, "AES-256 instead of AES-128"),
     Field("seq", 32, "TX_ADD: start marker, the sequence number of the first record's header"),
@@ -85,7 +88,7 @@ TX_META = Layout(
     Field("op", 3, "TxOp"),
     Field("context", 16, "ENCRYPT, DUMP: transmit context"),
     Field("generation", 8, "ENCRYPT, DUMP: its generation"),
-    Field("detached", 1, "the position is given below, and the stream is left alone"),
+    Field("detached", 1, "the position is given below, and the stream does not change"),
     Field("sync", 1, "the stream moves forward to record `number`, which begins this payload"),
     Field("tags", 2, "TxTags"),
     Field("seq", 32, "DUMP: TCP sequence number of the first byte"),
@@ -94,7 +97,7 @@ TX_META = Layout(
     Field("offset", 16, "detached: offset of the first payload byte in that record, 0: its header"),
     Field("record_length", 16, "detached, offset not 0: length field of that record"),
     Field("record_type", 8, "detached, offset not 0: content type of that record"),
-    Field("cookie", 16, "comes back in the completion"),
+    Field("cookie", 16, "returned in the completion"),
 )
 
 TX_META_BITS = 256  # width of the metadata stream; the bits above the layout are 0
@@ -103,24 +106,24 @@ TX_STATUS = Layout(
     "transmit status",
     Field("reason", 5, "TxReason"),
     Field("op", 3, "TxOp"),
-    Field("cookie", 16, "of the frame's metadata"),
-    Field("context", 16, "of the frame's metadata"),
-    Field("generation", 8, "of the frame's metadata"),
-    Field("tags", 10, "tags given in front of this beat"),
-    Field("first_number", 64, "N of the first of them; they belong to consecutive records"),
+    Field("cookie", 16, "copied from the frame's metadata"),
+    Field("context", 16, "copied from the frame's metadata"),
+    Field("generation", 8, "copied from the frame's metadata"),
+    Field("tags", 10, "number of tag beats before this beat"),
+    Field("first_number", 64, "N of the first tag's record; the tags are of consecutive records"),
 )
 
 TX_COMPLETION_BITS = 128  # a beat of the completion stream: a tag, or the status as the last one
 
 TX_COUNTERS = (
-    ("tx_frames", "frames of the host, DUMP included"),
-    ("tx_encrypted", "frames that left encrypted"),
-    ("tx_wire", "frames that left as software made them"),
-    ("tx_passed", "frames that left unchanged without WIRE"),
+    ("tx_frames", "host frames, including DUMP"),
+    ("tx_encrypted", "frames sent encrypted"),
+    ("tx_wire", "WIRE frames sent as software produced them"),
+    ("tx_passed", "frames sent unchanged without WIRE"),
     ("tx_dumped", "DUMP frames that were hashed"),
-    ("tx_dropped", "frames that did not leave, hashed DUMP frames not included"),
-    ("tx_orphans", "of these, for ORPHAN"),
-    ("tx_tag_mismatch", "of these, for TAG_MISMATCH"),
-    ("tx_tags", "tags given in completions"),
-    ("tx_stall_cycles", "clocks in which a word waited at the input of the host's frames"),
+    ("tx_dropped", "frames not sent, excluding hashed DUMP frames"),
+    ("tx_orphans", "of these, dropped for ORPHAN"),
+    ("tx_tag_mismatch", "of these, dropped for TAG_MISMATCH"),
+    ("tx_tags", "tags returned in completions"),
+    ("tx_stall_cycles", "clocks in which a word waited at the host frame input"),
 )

@@ -19,9 +19,10 @@ INTRO = """\
 <!-- Written by scripts/docs/registers.py (`make docs`) from hdl/abi; changes belong there. -->
 # Registers, commands, metadata and events
 
-Everything that gateware and driver agree on, as `hdl/abi` says it. In every layout the first
-field lies in the lowest bits and there are no gaps. Byte 0 of a 128-bit word, a block, a key or a
-nonce lies in bits 7:0; sequence numbers, ports, lengths and record numbers are plain integers.
+This page lists the complete contract between gateware and driver, as defined in `hdl/abi`. In every
+layout, the first field lies in the lowest bits, and there are no gaps. Byte 0 of a 128-bit word, a
+block, a key or a nonce lies in bits 7:0. Sequence numbers, ports, lengths and record numbers are
+plain integers.
 """
 
 
@@ -81,7 +82,7 @@ def paragraph(text: str | None) -> str:
 
 def stage_rows() -> Iterator[tuple[str, ...]]:
     """The staging memory: key, IV and powers of H."""
-    yield f"{commands.STAGE_KEY}", "8", "the key; AES-128 in the first four words"
+    yield f"{commands.STAGE_KEY}", "8", "the key; AES-128 uses the first four words"
     yield f"{commands.STAGE_IV}", "3", "TLS 1.3: the IV; TLS 1.2: the salt in the first word"
     yield (
         f"{commands.STAGE_POWERS}",
@@ -91,15 +92,15 @@ def stage_rows() -> Iterator[tuple[str, ...]]:
 
 
 TRANSMIT = """\
-Only a device with `tx_flows` has this, including the registers `CMD_NONCE` and `COUNT_TX_*`.
+Only a device with `tx_flows` has this part, including the registers `CMD_NONCE` and `COUNT_TX_*`.
 
 """
 
 COMPLETION = f"""\
-One stream packet for each frame, in the order of the frames, in beats of {tx.TX_COMPLETION_BITS}
-bits: `tags` beats of one tag each, byte 0 lowest, then the status as the last beat. A tag is
-returned for every record whose first tag byte is in the frame and was not GIVEN. Tags are valid
-only if the status has the reason NONE.
+Each frame has one completion, in the order of the frames. A completion is a stream packet in beats
+of {tx.TX_COMPLETION_BITS} bits. `tags` beats of one tag each, byte 0 lowest, precede the status,
+which is the last beat. A tag is returned for every record whose first tag byte is in the frame and
+was not GIVEN. Tags are valid only if the status has the reason NONE.
 
 """
 
@@ -134,8 +135,8 @@ def generate() -> str:
                 "### Flow table\n\n",
                 paragraph(flowhash.__doc__),
                 "## Metadata of a packet\n\n",
-                f"One beat of {meta.META_BITS} bits for every packet. ",
-                "Framing fields (from `records` on) are 0 unless the packet is marked.\n\n",
+                f"Each packet has one beat of {meta.META_BITS} bits. ",
+                "The framing fields (from `records` on) are 0 unless the packet\nis marked.\n\n",
                 layout_table(meta.META),
                 "### Reasons\n\n",
                 paragraph(meta.Reason.__doc__),
@@ -148,18 +149,18 @@ def generate() -> str:
                 "## Transmit\n\n",
                 TRANSMIT,
                 paragraph((tx.__doc__ or "").split("\n", 1)[1]),
-                "### Commands of transmit\n\n",
+                "### Transmit commands\n\n",
                 enum_table(tx.TxCommand, source["tx"]),
                 layout_table(tx.TX_COMMAND),
-                "### Metadata of a frame of the host\n\n",
-                f"One beat of {tx.TX_META_BITS} bits for every frame.\n\n",
+                "### Metadata of a host frame\n\n",
+                f"Each frame has one beat of {tx.TX_META_BITS} bits.\n\n",
                 layout_table(tx.TX_META),
                 enum_table(tx.TxOp, source["tx"]),
                 enum_table(tx.TxTags, source["tx"]),
-                "### Completion of a frame of the host\n\n",
+                "### Completion of a host frame\n\n",
                 COMPLETION,
                 layout_table(tx.TX_STATUS),
-                "### Why a frame did not leave\n\n",
+                "### Why a frame was not sent\n\n",
                 paragraph(tx.TxReason.__doc__),
                 enum_table(tx.TxReason, source["tx"]),
             )

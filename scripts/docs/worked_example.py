@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worked examples of `docs/theory-of-operation.md`: a record in three pieces, a lost header.
 
-`python -m sealane.scripts.docs.worked_example` prints both; with `--write` it puts them into the
-page and draws its figures. `tests/scripts/test_worked_example.py` compares.
+`python -m sealane.scripts.docs.worked_example` prints both. With `--write` it puts them into the
+page and draws the page's figures. `tests/scripts/test_worked_example.py` compares.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import re
 import sys
 from pathlib import Path
 
-from . import worked_figure, worked_gcm, worked_loss
+from . import state_figure, worked_figure, worked_gcm, worked_loss
 
 PAGE = Path("docs/theory-of-operation.md")
 IMAGES = PAGE.parent / "img"
+FIGURES = {**worked_figure.FIGURES, "walker-states.svg": state_figure.states}
 
 
 def blocks() -> dict[str, str]:
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         page = put(page, name, text)
     PAGE.write_text(page)
     IMAGES.mkdir(exist_ok=True)
-    for file, draw in worked_figure.FIGURES.items():
+    for file, draw in FIGURES.items():
         (IMAGES / file).write_text(draw())
     return 0
 

@@ -28,15 +28,15 @@ Colours = tuple[str, str]
 
 
 def name(colour: str) -> str:
-    """What the arrow head of that colour is called."""
+    """The name of the arrow head of that colour."""
     return "head" + colour[1:]
 
 
 class Drawing:
-    """Shapes on a white ground, `WIDTH` units wide and `height` high."""
+    """Shapes on a white ground, `WIDTH` units wide and `height` high. `source` draws them."""
 
-    def __init__(self, height: int) -> None:
-        self._height = height
+    def __init__(self, height: int, source: str = "worked_figure.py") -> None:
+        self._height, self._source = height, source
         self._shapes: list[str] = []
 
     def box(
@@ -94,7 +94,7 @@ class Drawing:
                 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {self._height}" '
                 'font-family="sans-serif">',
                 "<!-- SPDX-License-Identifier: Apache-2.0 -->",
-                "<!-- Drawn by scripts/docs/worked_figure.py. -->",
+                f"<!-- Drawn by scripts/docs/{self._source}. -->",
                 "<defs>",
                 *map(self._marker, (INK, *(outline for _, outline in (GREEN, ORANGE, BLUE, GREY)))),
                 "</defs>",
@@ -112,11 +112,11 @@ def weights() -> str:
     left, unit = 40.0, 12.8
 
     def at(offset: int) -> float:
-        """Where the byte at an offset behind the header is drawn."""
+        """Where the byte at an offset after the header is drawn."""
         return left + (HEADER_BYTES + offset) * unit
 
     text, end = len(worked_gcm.TEXT), at(len(worked_gcm.TEXT) + TAG_BYTES)
-    drawing.text(left, 26, "One record; its header, with its length, is known", 15, "start", True)
+    drawing.text(left, 26, "One record whose header, and thus length, is known", 15, "start", True)
     drawing.box(left, 42, at(0) - left, 34, GREY)
     drawing.text((left + at(0)) / 2, 64, "header")
     for block in range(example.blocks):
@@ -134,7 +134,7 @@ def weights() -> str:
     drawing.text((at(text) + end) / 2, 94, "weight 1", 12)
     drawing.path(f"M{at(text):.1f} 172V352", BLUE[1], arrow=False, dashed=True)
     drawing.text(
-        at(text), 368, "end of the text: all sums are weighted to here", 12, colour=BLUE[1]
+        at(text), 368, "end of the text: every sum is weighted to this point", 12, colour=BLUE[1]
     )
     for row, (packet, span) in enumerate(
         zip(worked_gcm.ORDER, example.spans(worked_gcm.ORDER), strict=True)
@@ -182,7 +182,7 @@ def _arcs(
 
 
 def chains() -> str:
-    """The proven chain and the candidate's, and where they meet."""
+    """The proven chain, the candidate chain, and the point where they meet."""
     outcome, drawing = worked_loss.outcome(), Drawing(420)
     size, seq = worked_loss.RECORD_BYTES, worked_loss.SEQ
     end = seq + size * worked_loss.RECORDS
@@ -198,11 +198,11 @@ def chains() -> str:
         drawing.box(x(low), 42, 7, 34, (BLUE[1], BLUE[1]))
         drawing.text((x(low) + x(low + size)) / 2, 64, f"record {number}")
         drawing.text(x(low), 92, f"{low}", 12)
-        drawing.text((x(low) + x(low + size)) / 2, 92, f"in the end: {how}", 12)
+        drawing.text((x(low) + x(low + size)) / 2, 92, f"final: {how}", 12)
     drawing.text(
         40,
         126,
-        "Packets: green marked, orange untouched; number 2 comes behind number 5",
+        "Packets: green marked, orange unchanged; packet 2 arrives after packet 5",
         15,
         "start",
         True,
@@ -233,7 +233,7 @@ def chains() -> str:
     drawing.text(
         (x(request.lost_at) + x(resumed.candidate_seq)) / 2,
         y - 8,
-        "walks on when packet 2 comes",
+        "resumes when packet 2 arrives",
         12,
         colour=GREEN[1],
     )
@@ -265,7 +265,7 @@ def chains() -> str:
         f"{resumed.resumed_at} number {resumed.number}.",
         13,
     )
-    drawing.text(meet, 392, "Records are opened again from there.", 13)
+    drawing.text(meet, 392, "From there on, records are opened again.", 13)
     drawing.path(f"M{x(resumed.resumed_at):.1f} {y + 6}V300", INK, arrow=False, dashed=True)
     drawing.text(x(resumed.resumed_at), 316, f"resumed at {resumed.resumed_at}", 12)
     return drawing.svg()

@@ -23,7 +23,7 @@ BLOCK = 16
 KEY, IV = bytes(range(16)), bytes(range(0x40, 0x4C))  # protect nothing
 NUMBER, SEQ = 5, 1000
 TEXT = b"A record of forty bytes, type included." + b"\x17"
-CUTS = (0, 11, 29, len(TEXT) + TAG_BYTES)  # packets, as offsets behind the record's header
+CUTS = (0, 11, 29, len(TEXT) + TAG_BYTES)  # packets, as offsets after the record's header
 ORDER = (3, 1, 2)
 
 
@@ -167,5 +167,5 @@ class Example:
             total = 0
             for packet, span in zip(order, self.spans(order), strict=True):
                 total ^= int.from_bytes(self.piece(packet, span).x, "big")
-            rows.append(line(f"X behind packets {', '.join(map(str, order))}", total))
+            rows.append(line(f"X after packets {', '.join(map(str, order))}", total))
         return rows

@@ -33,7 +33,7 @@ CONFIG = Config(flows=4)
 SEQ = 1000
 RECORDS, RECORD_BYTES = 4, 350
 PACKET_BYTES = 200
-LATE, BEHIND = 2, 5  # packet 2 comes behind packet 5
+LATE, BEHIND = 2, 5  # packet 2 arrives after packet 5
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def lines() -> list[str]:
         rows += [f"    {tell(event)}" for event in arrival.events]
     rows.append("")
     rows.append(
-        "what the host makes of the records: "
+        "records at the host: "
         + ", ".join(f"{number} {how}" for number, how in enumerate(result.hows))
     )
     return rows

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sealane.scripts.docs import worked_example, worked_figure, worked_gcm, worked_loss
+from sealane.scripts.docs import worked_example, worked_gcm, worked_loss
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / worked_example.PAGE
@@ -25,10 +25,10 @@ def test_write_puts_the_examples_into_the_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page, target = PAGE.read_text(), tmp_path / worked_example.PAGE
     target.parent.mkdir()
-    target.write_text(page.replace("X behind packets", "X before packets"))
+    target.write_text(page.replace("X after packets", "X before packets"))
     assert worked_example.main(["--write"]) == 0
     assert target.read_text() == page
-    for name in worked_figure.FIGURES:
+    for name in worked_example.FIGURES:
         drawn = (worked_example.IMAGES / name).read_text()
         assert drawn == (ROOT / worked_example.IMAGES / name).read_text(), name
         ElementTree.fromstring(drawn)
@@ -41,7 +41,7 @@ def test_a_page_without_a_place_is_refused():
 
 def test_a_record_in_pieces_sums_to_zero_in_every_order():
     lines = worked_gcm.Example().lines()
-    ends = [line.split()[-1] for line in lines if line.startswith("X behind")]
+    ends = [line.split()[-1] for line in lines if line.startswith("X after")]
     assert ends == ["0" * 32] * 6
     # In between X is not 0: what the example shows is not an accident.
     assert sum(line.startswith("  X ") and not line.endswith("0" * 32) for line in lines) == 2
