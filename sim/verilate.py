@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -106,10 +107,19 @@ def library(name: str, verilog: Callable[[], str], bench: Bench, design: str = "
 
 
 def design_name(component: type, arguments: tuple[object, ...]) -> str:
-    """The `design` of `library` for `component(*arguments)`; "" where other sources take part."""
-    if not component.__module__.startswith("sealane.hdl."):
+    """The `design` of `library` for `component(*arguments)`.
+
+    Of a component from elsewhere, a bench, all sources of its package count as well; "" if it is
+    in none.
+    """
+    name = f"{component.__module__}.{component.__qualname__}{arguments!r}"
+    if component.__module__.startswith("sealane.hdl."):
+        return name
+    package = sys.modules[component.__module__.partition(".")[0]]
+    if not hasattr(package, "__path__"):
         return ""
-    return f"{component.__module__}.{component.__qualname__}{arguments!r}"
+    files = sorted(path for place in package.__path__ for path in Path(place).rglob("*.py"))
+    return f"{name} {digest(*(path.read_text() for path in files))}"
 
 
 def digest(*parts: str) -> str:
