@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The registers of `abi.registers` behind an AXI4-Lite port (ARM IHI 0022, chapter B1)."""
 
-from amaranth.hdl import Array, Cat, Module, Signal
-from amaranth.lib import stream
+from amaranth.hdl import Array, Cat, Module, Signal, Value
+from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, Signature
 
@@ -49,7 +49,7 @@ _NONCE = ("CMD_NONCE_LO", "CMD_NONCE_HI")
 _COUNT = {r.name: r.count for r in abi.REGISTERS}
 
 
-def _is_transmit(op):
+def _is_transmit(op: Value) -> Value:
     """Whether the four bits of an operation are a `TxCommand`'s, or of none."""
     return op >= int(min(TxCommand))
 
@@ -77,7 +77,7 @@ class Registers(Component):
     context or row; without `Config.tx_flows` they do not exist.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         transmit = {
             "tx_commands": Out(stream.Signature(TxCommandFields)),
@@ -106,7 +106,7 @@ class Registers(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         bus = self.s_axil
         tx_flows = self._config.tx_flows
@@ -300,7 +300,9 @@ class Registers(Component):
             m.d.sync += bus.rvalid.eq(0)
         return m
 
-    def _transmit_command(self, m, command, fields, new_op):
+    def _transmit_command(
+        self, m: Module, command: data.View, fields: dict[str, Signal], new_op: Value
+    ) -> Value:
         """The fields of `tx_commands`; whether `new_op` is a command that transmit has."""
         tx_command = self.tx_commands.payload
         m.d.comb += [

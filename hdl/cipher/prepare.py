@@ -9,10 +9,16 @@ multiplies (one clock, two more for A*H, two and three a base-8 digit more for H
 """
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..abi.config import CONTENT_CHANGE_CIPHER_SPEC, CONTENT_HANDSHAKE, NONCE_BYTES, TAG_BYTES
+from ..abi.config import (
+    CONTENT_CHANGE_CIPHER_SPEC,
+    CONTENT_HANDSHAKE,
+    NONCE_BYTES,
+    TAG_BYTES,
+    Config,
+)
 from ..abi.tx import TxTags
 from ..common.layouts import SPAN_DATA, Layouts
 from .datapath import POWER_BITS, TEXT_BLOCK_BITS
@@ -34,7 +40,7 @@ class Prep(wiring.Component):
     row, power: reads of latency 2 at the key store.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         layouts = Layouts(config)
         self.layouts = own = CipherLayouts(config)
         self.job_layout = own.job
@@ -53,7 +59,7 @@ class Prep(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         job = Signal(self.job_layout)
         handed_on = Signal()  # the first stage's span enters the second
@@ -65,7 +71,15 @@ class Prep(wiring.Component):
         self._products(m, job, next_job, next_e, next_aad, handed_on, free)
         return m
 
-    def _fetch(self, m, job, e, aad, handed_on, free):
+    def _fetch(
+        self,
+        m: Module,
+        job: data.View,
+        e: Signal,
+        aad: Signal,
+        handed_on: Signal,
+        free: Signal,
+    ) -> None:
         """First stage: key row, and what follows from span and row."""
         span = Signal(self.layouts.span)
         key_row = self.layouts.key_row(span)
@@ -192,7 +206,16 @@ class Prep(wiring.Component):
                 job.retire.stale.eq(1),
             ]
 
-    def _products(self, m, job, next_job, next_e, next_aad, handed_on, free):
+    def _products(
+        self,
+        m: Module,
+        job: data.View,
+        next_job: data.View,
+        next_e: Signal,
+        next_aad: Signal,
+        handed_on: Signal,
+        free: Signal,
+    ) -> None:
         """Second stage: H^e, then A*H, which stays at the multiplier until the job is sent."""
         m.submodules.multiplier = multiplier = SideMultiplier()
         aad, h = Signal(128), Signal(128)
@@ -214,7 +237,7 @@ class Prep(wiring.Component):
         next_needs_aad = next_job.issue.aad_in_text | next_job.issue.aad_in_tag
         finished = Signal()
 
-        def load():
+        def load() -> None:
             m.d.sync += [
                 job.eq(next_job),
                 aad.eq(field_order(next_aad)),

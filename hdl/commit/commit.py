@@ -64,7 +64,7 @@ class Commit(Component):
     counts: see `ReceiveCounts`.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         layouts = Layouts(config)
         bits = layouts.word_bits
@@ -88,7 +88,7 @@ class Commit(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.reader = reader = FrameReader(self._config)
         m.d.comb += [

@@ -16,7 +16,7 @@ A frame's last aligned word comes one clock behind its last word, in the clock i
 frame's first word may come: that one completes no aligned word, so frames need no gap.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import bits_for
 
@@ -32,7 +32,7 @@ IPV4_HEADER_BYTES = 20
 LATENCY = 8  # clocks from a frame's last word to `desc_valid`
 
 
-def number(data, first, count):
+def number(data: Value, first: int, count: int) -> Value:
     """`count` bytes of a word from byte `first` on, as an integer in network byte order."""
     return Cat(data[8 * i : 8 * i + 8] for i in reversed(range(first, first + count)))
 
@@ -45,7 +45,7 @@ class Parser(Component):
     frame after the word that made it so, and then never again for this frame.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         layouts = Layouts(config)
         super().__init__(
@@ -58,7 +58,7 @@ class Parser(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config, layouts = self._config, Layouts(self._config)
         index_bits = bits_for(config.max_frame // WORD_BYTES + 2)
@@ -92,7 +92,7 @@ class Parser(Component):
         with m.Else():
             m.d.comb += a_data.eq(Cat(before[2 * 8 :], word[: 2 * 8]))
 
-        def is_tpid(ethertype):
+        def is_tpid(ethertype: Value) -> Value:
             return Cat(ethertype == tpid for tpid in TPIDS).any()
 
         m.d.sync += flush.eq(self.word_en & self.word.last & ~too_long)
@@ -148,7 +148,7 @@ class Parser(Component):
         next_header, skip = Signal(8), Signal(8)  # skip: halves of words of an extension header
         m.d.comb += w_index.eq(Mux(w_first, 0, index + 1))
 
-        def may_be_tcp(protocol):
+        def may_be_tcp(protocol: Value) -> Value:
             return Cat(
                 protocol == header
                 for header in (TCP, HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of the transmit walker from record to record: headers, spans, and what the row becomes."""
 
-from amaranth.hdl import Cat, Const, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import stream
 
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, TAG_BYTES
 from ..abi.tx import TxReason
@@ -9,11 +10,13 @@ from ..common.record_header import HEAD_BYTES, content_type, header_length, head
 from .core import TxCore, header_of
 
 
-def byte(vector, index):
+def byte(vector: Value, index: int) -> Value:
     return vector.word_select(index, 8)
 
 
-def record_states(m, core: TxCore, walker_data, clear_spans):
+def record_states(
+    m: Module, core: TxCore, walker_data: Value, clear_spans: stream.Interface
+) -> None:
     """FETCH to CLOSE. Enter at HEAD (`addr` for two clocks, header bytes next), SPAN (text or tag
     next) or CLOSE; leaves to FINISH.
 
@@ -32,7 +35,7 @@ def record_states(m, core: TxCore, walker_data, clear_spans):
         Mux(core.tls12, Cat(byte(expected, i) for i in reversed(range(NONCE_BYTES))), 0)
     )
 
-    def fail(reason):
+    def fail(reason: TxReason) -> None:
         m.d.sync += core.drop(reason)
         m.next = "CLOSE"
 

@@ -47,7 +47,7 @@ class TxWalker(Component):
     are 0 or mean nothing. After power-up no context is in use; reset ends none.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         layouts = TxLayouts(config)
         super().__init__(
@@ -62,7 +62,7 @@ class TxWalker(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         work, meta = self.work.payload, self.metas.payload
         packet, command = work.packet, work.command

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of the walker for what comes between packets: commands, and news of a bad tag."""
 
-from amaranth.hdl import Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 
 from ..abi.commands import Op
 from ..abi.events import EventKind
@@ -22,14 +22,14 @@ from .core import Core
 from .row import State
 
 
-def command_states(m, core: Core, token):
+def command_states(m: Module, core: Core, token: Signal) -> None:
     """COMMAND to PROVEN. `token` takes the code of the token entry; all leave to TOKEN, where a
     candidate is adopted by way of ADOPT_PROBE."""
     row, coverage, command, feedback = core.row, core.coverage, core.command, core.feedback
     since_base = Signal(65)  # records since REKEY's number, and a borrow
     key_span = core.maker.keys.payload
 
-    def close_all():
+    def close_all() -> None:
         m.d.comb += coverage.clear.eq(1)
 
     meant = core.known & (row.generation == command.generation)

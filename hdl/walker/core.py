@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The registers that the walker's states share, and small things that several of them do."""
 
-from amaranth.hdl import Cat, Mux, Signal, signed
-from amaranth.lib import enum
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike, signed
+from amaranth.lib import data, enum
 
 from ..abi.commands import Option
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
@@ -11,6 +11,7 @@ from ..common.layouts import Event, Layouts, Meta
 from ..common.record_header import HEAD_BYTES, present
 from ..common.sequence import delta
 from ..common.span_maker import SpanMaker
+from ..common.statement import Statement
 from .coverage import Coverage
 from .header_scanner import HeaderScanner
 from .row import HELD_BYTES, RowLayouts, RowRegisters, withholds
@@ -29,18 +30,18 @@ class Return(enum.Enum, shape=3):
 class Framing:
     """The framing fields of a packet's metadata, a signal each; see `abi.meta`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.fields = {}
         for name in Meta.members:
             if name == "records" or name.startswith(("first_", "last_")):
                 self.fields[name] = Signal(Meta[name].shape, name=f"framing_{name}")
         self.__dict__.update(self.fields)
 
-    def clear(self):
+    def clear(self) -> list[Statement]:
         """Statements that begin a packet."""
         return [signal.eq(0) for signal in self.fields.values()]
 
-    def give(self, meta, marked):
+    def give(self, meta: data.View, marked: Value) -> list[Statement]:
         """Statements that fill in `meta`; zeros unless `marked`. `last_completes` is given in any
         case: commit wants to know whether a packet ends where a record ends that parks."""
         return [
@@ -58,7 +59,9 @@ class Core:
     but in `held`.
     """
 
-    def __init__(self, config: Config, work, command, feedback):
+    def __init__(
+        self, config: Config, work: data.View, command: data.View, feedback: data.View
+    ) -> None:
         self.config = config
         self.layouts = layouts = Layouts(config)
         self.row_layouts = RowLayouts(config)
@@ -106,11 +109,11 @@ class Core:
         self.tls12 = self.row.version == VERSION_TLS12
         self.front = Mux(self.tls12, HEADER_BYTES + NONCE_BYTES, HEADER_BYTES)
 
-    def blame(self, reason):
+    def blame(self, reason: Reason) -> Statement:
         """Statement: the reason applies."""
         return self.blamed[int(reason)].eq(1)
 
-    def overlay(self, block, size):
+    def overlay(self, block: Value, size: int) -> Value:
         """The first `size` bytes at `pos`: held ones in front of those of the ring."""
         held = present(self.held_left, HELD_BYTES)
         return Cat(
@@ -120,7 +123,7 @@ class Core:
             for i in range(size)
         )
 
-    def head_bytes(self, block):
+    def head_bytes(self, block: Value) -> Value:
         """Header and nonce at `pos`; bytes that are not there are 0."""
         there = present(self.left, HEAD_BYTES)
         data = self.overlay(block, HEAD_BYTES)
@@ -129,7 +132,7 @@ class Core:
             for i in range(HEAD_BYTES)
         )
 
-    def follow(self, walk, hold, hold_count):
+    def follow(self, walk: Value, hold: Value, hold_count: Value) -> list[Statement]:
         """Statements: be at a chain's next header."""
         return [
             self.pos.eq(walk),
@@ -139,7 +142,7 @@ class Core:
             self.held_left.eq(hold_count),
         ]
 
-    def one_further(self):
+    def one_further(self) -> list[Statement]:
         """Statements: be at the next byte."""
         return [
             self.pos.eq(self.pos + 1),
@@ -149,7 +152,7 @@ class Core:
             self.held_left.eq(Mux(self.held_left == 0, 0, self.held_left - 1)),
         ]
 
-    def past(self, size):
+    def past(self, size: Value) -> list[Statement]:
         """Statements: be at the next header of the chain."""
         return [
             self.pos.eq(self.pos + size),
@@ -159,7 +162,16 @@ class Core:
             self.held_left.eq(0),  # a record is longer than what can be held
         ]
 
-    def touch(self, m, number, start, offset, length, nonce, completes):
+    def touch(
+        self,
+        m: Module,
+        number: Value,
+        start: Value,
+        offset: Value,
+        length: Value,
+        nonce: Value,
+        completes: ValueLike,
+    ) -> None:
         """One more record has bytes in the packet."""
         framing = self.framing
         m.d.sync += [
@@ -178,33 +190,33 @@ class Core:
                 framing.first_completes.eq(completes),
             ]
 
-    def evict(self, m, back: Return):
+    def evict(self, m: Module, back: Return) -> None:
         """Close a record and come back."""
         m.d.comb += self.coverage.evict.eq(1)
         m.d.sync += self.evict_for.eq(back)
         m.next = "EVICT"
 
-    def withholds(self, content, length):
+    def withholds(self, content: Value, length: Value) -> Value:
         """Whether nothing is marked behind such a record before its verdict."""
         return withholds(self.config, self.row.version, self.row.options, content, length)
 
-    def close_unverified(self, m, content, length, end):
+    def close_unverified(self, m: Module, content: Value, length: Value, end: Value) -> None:
         """A record that ends at `end` is closed without a verdict: it may withhold marks."""
         with m.If(self.withholds(content, length)):
             self.suspect(m, end)
 
-    def suspect(self, m, end):
+    def suspect(self, m: Module, end: Value) -> None:
         """A record that ends at `end` was closed without a verdict and withholds marks."""
         row = self.row
         with m.If(~row.suspect | (delta(end, row.suspect_end) > 0)):
             m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(end)]
 
-    def clear_suspicion(self, m):
+    def clear_suspicion(self, m: Module) -> None:
         """Software has read the stream up to the command's position."""
         with m.If(delta(self.command.seq, self.row.suspect_end) >= 0):
             m.d.sync += self.row.suspect.eq(0)
 
-    def reason(self):
+    def reason(self) -> Value:
         """The lowest reason that applies."""
         suspicion = self.row.suspect & (delta(self.end, self.row.suspect_end) > 0)
         mixed = ~self.intact & ~(self.row.options & Option.MARK_REST).any()

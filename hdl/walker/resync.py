@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of the walker off the proven chain: looking for a header, following a candidate."""
 
-from amaranth.hdl import Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 
 from ..abi.commands import Option
 from ..abi.config import HEADER_BYTES
@@ -14,7 +14,7 @@ from .header_scanner import BLOCK_BYTES, STEP
 from .row import LOST_RECORDS_BITS, State
 
 
-def search_states(m, core: Core, walker_data):
+def search_states(m: Module, core: Core, walker_data: Value) -> None:
     """CANDIDATE to GIVE_UP. Enter at CANDIDATE, or at SCAN with `pos` where to begin; leaves to
     FETCH for a header and comes back at CHAIN, or leaves to FINISH."""
     row = core.row
@@ -38,7 +38,7 @@ def search_states(m, core: Core, walker_data):
         ]
         m.next = "CONTINUE"
 
-    def scan_payload():
+    def scan_payload() -> None:
         m.d.sync += [
             core.pos.eq(core.seq),
             core.pos_at.eq(0),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of the walker on the proven chain: feeding open records, hopping from header to header."""
 
-from amaranth.hdl import C, Cat, Mux, Signal, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 
 from ..abi.config import HEADER_BYTES
 from ..abi.events import EventKind
@@ -12,7 +12,7 @@ from .core import Core, Return
 from .row import State
 
 
-def proven_states(m, core: Core, walker_data):
+def proven_states(m: Module, core: Core, walker_data: Value) -> None:
     """COMPARE to ADOPT. Enter at COMPARE with `end` and `payload_addr` set; leaves to CANDIDATE,
     SCAN, GIVE_UP or FINISH."""
     row, coverage = core.row, core.coverage
@@ -56,7 +56,7 @@ def proven_states(m, core: Core, walker_data):
         ]
         m.next = "DECIDE"
 
-    def note_passed():
+    def note_passed() -> None:
         with m.If(end_gt_passed):
             m.d.sync += row.passed_high.eq(core.end)
 

@@ -51,7 +51,7 @@ class Walker(Component):
     whatever else is wrong with it. REKEY of an invalid row gives TOKEN_RESYNC and nothing else.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         layouts = Layouts(config)
         super().__init__(
@@ -67,7 +67,7 @@ class Walker(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         work, feedback = self.work.payload, self.feedback.payload
         packet, command = work.packet, work.command
@@ -136,7 +136,7 @@ class Walker(Component):
 
         entry = self.entries.payload
 
-        def give_event():
+        def give_event() -> None:
             m.d.sync += entry.event.eq(core.event)
             with m.If(core.event.kind != EventKind.NONE):
                 m.d.sync += [
