@@ -26,7 +26,7 @@ def ports(component: wiring.Component) -> dict[str, tuple[Value, str]]:
     return found
 
 
-def port_widths(component: wiring.Component) -> dict[str, dict[str, str | int]]:
+def port_widths(component: wiring.Component) -> dict[str, dict[str, object]]:
     """{name: {"direction": "input" or "output", "width": bits}}, clock and reset included."""
     table = {name: {"direction": "input", "width": 1} for name in ("clk", "rst")}
     for name, (value, direction) in ports(component).items():
@@ -37,7 +37,8 @@ def port_widths(component: wiring.Component) -> dict[str, dict[str, str | int]]:
 def to_rtlil(component: wiring.Component, name: str) -> str:
     """RTLIL text of the component, as module `name` with the ports of `ports`."""
     named = {port: (value, PortDirection(way)) for port, (value, way) in ports(component).items()}
-    return rtlil.convert(component, name=name, ports=named, emit_src=False)
+    text: str = rtlil.convert(component, name=name, ports=named, emit_src=False)
+    return text
 
 
 def from_rtlil(text: str) -> str:

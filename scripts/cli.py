@@ -3,7 +3,7 @@
 
 import argparse
 import sys
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from sealane.driver.device.rx import DeviceError
 from sealane.sim.errors import BuildError, StreamError
@@ -13,7 +13,20 @@ from .bench import command as bench
 from .replay import command as replay
 from .sweep import command as sweep
 
-COMMANDS = {
+
+class Command(Protocol):
+    """A module with a command."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Arguments of the command."""
+        ...
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Runs the command; returns the exit status."""
+        ...
+
+
+COMMANDS: dict[str, tuple[Command, str]] = {
     "replay": (replay, "run a capture through the device"),
     "verilog": (verilog, "write the device as Verilog"),
     "bench": (bench, "measure the simulated device in bits a clock"),

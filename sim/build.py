@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -57,12 +57,10 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path.home() / ".cache" / "sealane"
 
 
-def run_tool(command: list[str], **options: object) -> None:
+def run_tool(command: list[str], env: Mapping[str, str] | None = None) -> None:
     """Run a tool; raises `BuildError` with its last words if it fails."""
     try:
-        done = subprocess.run(  # type: ignore[call-overload]
-            command, check=False, capture_output=True, text=True, **options
-        )
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
     except OSError as error:
         raise BuildError(f"the simulator needs {command[0]}: {error.strerror}") from error
     if done.returncode:

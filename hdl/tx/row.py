@@ -4,6 +4,8 @@
 `driver/model/tx/row.py` says what the fields mean; content types are kept by their two low bits.
 """
 
+from typing import TYPE_CHECKING
+
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data
 
@@ -52,6 +54,10 @@ class TxRow:
     def __init__(self) -> None:
         for name in ROW.members:
             setattr(self, name, Signal(ROW[name].shape, name=f"row_{name}"))
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Signal: ...  # the fields of `ROW`
 
     def load(self, row: data.View) -> list[Statement]:
         """Statements that take the fields of `row`."""

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The registers that the walker's states share, and small things that several of them do."""
 
+from typing import TYPE_CHECKING
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike, signed
-from amaranth.lib import data, enum
+from amaranth.lib import data
 
 from ..abi.commands import Option
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
@@ -15,6 +17,11 @@ from ..common.statement import Statement
 from .coverage import Coverage
 from .header_scanner import HeaderScanner
 from .row import HELD_BYTES, RowLayouts, RowRegisters, withholds
+
+if TYPE_CHECKING:
+    import enum  # Amaranth's, which ships no types, adds a shape to it
+else:
+    from amaranth.lib import enum
 
 
 class Return(enum.Enum, shape=3):
@@ -36,6 +43,10 @@ class Framing:
             if name == "records" or name.startswith(("first_", "last_")):
                 self.fields[name] = Signal(Meta[name].shape, name=f"framing_{name}")
         self.__dict__.update(self.fields)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Signal: ...  # the framing fields
 
     def clear(self) -> list[Statement]:
         """Statements that begin a packet."""

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the walker keeps of a flow between packets, and the rules that its parts share."""
 
+from typing import TYPE_CHECKING
+
 from amaranth.hdl import Mux, Signal, Value, ValueLike
-from amaranth.lib import data, enum
+from amaranth.lib import data
 
 from ..abi.commands import OPTION_BITS, Option
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
 from ..common.layouts import Layouts
 from ..common.statement import Statement
+
+if TYPE_CHECKING:
+    import enum  # Amaranth's, which ships no types, adds a shape to it
+else:
+    from amaranth.lib import enum
 
 HELD_BYTES = HEADER_BYTES + NONCE_BYTES - 1  # of a header that a segment's end cuts off
 LOST_RECORDS_BITS = 18
@@ -107,6 +114,10 @@ class RowRegisters:
         self._names = list(layouts.scalars)
         for name, shape in layouts.scalars.items():
             setattr(self, name, Signal(shape, name=f"row_{name}"))
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Signal: ...  # the scalars of `RowLayouts`
 
     def load(self, row: data.View) -> list[Statement]:
         """Statements that take the scalars of `row`."""
