@@ -9,9 +9,10 @@ DEMO := c03_tls13_aes128_max c02_tls12_aes256_mixed l3_tls13_aes256_loss3_srv
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test docs install lint types docs-check pytest clean docs/img/replay.png
+.PHONY: demo test test-long check install lint types docs-check pytest docs clean help \
+	docs/img/replay.png
 
-demo: install
+demo: install  ## replay three captures on the simulated gateware; pictures go to out/
 	@mkdir -p out
 	@for name in $(DEMO); do \
 	  echo "== $$name"; \
@@ -20,9 +21,15 @@ demo: install
 	done
 	@echo "pictures, reports and plaintext are in out/"
 
-test: lint types docs-check pytest
+test: lint types docs-check pytest  ## run all checks, as CI runs them
 
-docs: install
+# Arguments of pytest may stand in T: make check T="tests/net -k ipv6". JOBS=0 starts no workers.
+check: JOBS = auto
+check: install  ## run some of the tests: make check T=tests/net
+	@test -n "$(T)" || { echo "say which tests: make check T=tests/net"; exit 2; }
+	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup $(T)
+
+docs: install  ## write the generated parts of docs/ anew
 	$(BIN)/python -m sealane.scripts.docs.registers
 	$(BIN)/python -m sealane.scripts.docs.worked_example --write
 
@@ -31,7 +38,7 @@ docs/img/replay.png: install
 	$(BIN)/sealane replay captures/l3_tls13_aes256_loss3_srv.pcap.gz \
 	  --keylog captures/l3_tls13_aes256_loss3_srv.keys --engine rtl --plot $@
 
-install: $(INSTALLED)
+install: $(INSTALLED)  ## make .venv with everything that development needs
 
 # setuptools stands in the environment itself so that the checks below can build without fetching.
 $(INSTALLED): pyproject.toml
@@ -43,21 +50,28 @@ $(INSTALLED): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[dev]"
 	@touch $@
 
-lint: install
+lint: install  ## check style, format and spelling
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
+	$(BIN)/codespell
 
 # Types and layers, on the tree as it is.
-types: install
+types: install  ## check types and the layers of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-docs-check: install
+docs-check: install  ## check that the generated pages are current
 	$(BIN)/python -m sealane.scripts.docs.registers --check
 
 # -rs names every test that was left out and the program that it wanted.
-pytest: install
-	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup
+pytest: install  ## run all tests and proofs, random trials in their short form
+	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup --durations=25
 
-clean:
-	rm -rf build out .mypy_cache .pytest_cache .ruff_cache
+test-long: install  ## run the long form of the random trials
+	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadgroup --durations=25 -m long
+
+clean:  ## remove build products and caches, but not .venv
+	rm -rf build out .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12

@@ -6,10 +6,24 @@ import os
 import pytest
 from hypothesis import settings
 
+pytest.register_assert_rewrite("tests.support.scenarios")
+
 settings.register_profile("untimed", deadline=None)  # machines are busy at times
 settings.load_profile("untimed")
 
+# What takes longest, longest first: so all cores are busy until the end.
+ORDER = ("formal/", "rtl_tests/device/", "rtl_tests/system/", "rtl_tests/cipher/", "rtl_tests/")
+
 _skipped = []
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the tests into the order of `ORDER`; among themselves they stay as they are."""
+    items.sort(
+        key=lambda item: next(
+            (i for i, place in enumerate(ORDER) if item.nodeid.startswith(place)), len(ORDER)
+        )
+    )
 
 
 def pytest_runtest_logreport(report):

@@ -7,7 +7,7 @@ from amaranth.lib import data
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.meta import Reason
 from sealane.hdl.commit import commit
-from sealane.hdl.common.layouts import TOKEN_ADD, TOKEN_DELETE, TOKEN_GO_ON, TOKEN_REKEY, Meta
+from sealane.hdl.common.layouts import Meta, TokenKind
 
 from .bench import Bench
 from .inside import Opened
@@ -55,16 +55,16 @@ def mark_bench(*, broken_claim=None):
     pick = bench.free(1, "pick")
     with m.If(packet & same & parks & pick):
         m.d.sync += [picked.eq(1), park_end.eq(end)]
-    released = (entry.token == TOKEN_ADD) | (entry.token == TOKEN_DELETE)
-    released |= entry.token == TOKEN_REKEY
-    released |= (entry.token == TOKEN_GO_ON) & same & (row.awaited == entry.park)
+    released = (entry.token == TokenKind.ADD) | (entry.token == TokenKind.DELETE)
+    released |= entry.token == TokenKind.REKEY
+    released |= (entry.token == TokenKind.GO_ON) & same & (row.awaited == entry.park)
     with m.If(decide & entry.is_token & ours & released):
         m.d.sync += picked.eq(0)
     behind_park = picked & same & (end > park_end)
 
     # The generation in force, and a bad tag that the walker has not heard of.
     generation = Signal(8)
-    with m.If(decide & entry.is_token & ours & (entry.token != TOKEN_GO_ON) & released):
+    with m.If(decide & entry.is_token & ours & (entry.token != TokenKind.GO_ON) & released):
         m.d.sync += generation.eq(entry.generation)
     reasons = {
         "reason": entry.meta.reason != Reason.NONE,

@@ -7,7 +7,7 @@ from sealane.hdl.abi.config import LENGTH_BOUNDS, VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.cipher import verdict
 from sealane.hdl.cipher.issue import Issue
 from sealane.hdl.cipher.prepare import Prep, big_endian
-from sealane.hdl.common.layouts import SPAN_DATA, Layouts
+from sealane.hdl.common.layouts import Layouts, SpanKind
 
 from .bench import Bench
 from .inside import Opened
@@ -64,7 +64,7 @@ def slots_bench(blocks, *, broken_claim=None):
     low = Mux(given.version, LENGTH_BOUNDS[VERSION_TLS13][0], LENGTH_BOUNDS[VERSION_TLS12][0])
     high = Mux(given.version, LENGTH_BOUNDS[VERSION_TLS13][1], LENGTH_BOUNDS[VERSION_TLS12][1])
     whole = text_length(given)
-    bench.assume(given.kind == SPAN_DATA)
+    bench.assume(given.kind == SpanKind.DATA)
     bench.assume((given.length >= low) & (given.length <= high))
     bench.assume(given.text_offset + given.text_bytes <= whole)
     bench.assume(given.text_bytes <= 16 * (blocks - 1))

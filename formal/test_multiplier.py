@@ -3,9 +3,9 @@
 
 import pytest
 
-from sealane.driver.crypto.gcm import gf_mul
 from sealane.hdl.cipher import gf128
 from sealane.hdl.cipher.gf128 import Multiplier, SideMultiplier
+from tests.support.gf128 import multiply
 
 from .algebra import WIDTH, Netlist, pairs, variables
 
@@ -15,7 +15,7 @@ def definition():
     terms = [[] for _ in range(WIDTH)]
     for i in range(WIDTH):
         for j in range(WIDTH):
-            product = gf_mul(1 << i, 1 << j)
+            product = multiply(1 << i, 1 << j)
             for bit in range(WIDTH):
                 if product >> bit & 1:
                     terms[bit].append((i, j))

@@ -3,7 +3,7 @@
 
 from amaranth.hdl import Array, Cat, Module, Signal, Value
 from amaranth.lib import data, stream
-from amaranth.lib.memory import Memory
+from amaranth.lib.memory import Memory, WritePort
 from amaranth.lib.wiring import Component, In, Out, Signature
 
 from .abi import registers as abi
@@ -52,6 +52,17 @@ _COUNT = {r.name: r.count for r in abi.REGISTERS}
 def _is_transmit(op: Value) -> Value:
     """Whether the four bits of an operation are a `TxCommand`'s, or of none."""
     return op >= int(min(TxCommand))
+
+
+class _Write:
+    """A write access: address and data are taken together, done a clock later, then answered."""
+
+    def __init__(self) -> None:
+        self.write = Signal()  # it is done
+        self.write_word = Signal(abi.ADDRESS_BITS - 2)
+        self.write_data = Signal(32)
+        self.write_whole = Signal()
+        self.accepted = Signal()  # there is such a register, and it may be written now
 
 
 class Registers(Component):
@@ -108,33 +119,10 @@ class Registers(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        bus = self.s_axil
-        tx_flows = self._config.tx_flows
+        access = _Write()
+        self._take_writes(m, access)
 
-        # Write: address and data are taken together, done a clock later, then answered.
-        write = Signal()
-        write_word = Signal(abi.ADDRESS_BITS - 2)
-        write_data = Signal(32)
-        write_whole = Signal()
-        accepted = Signal()
-        take = bus.awvalid & bus.wvalid & ~bus.bvalid & ~write
-        m.d.comb += [bus.awready.eq(take), bus.wready.eq(take)]
-        m.d.sync += [
-            write.eq(take),
-            write_word.eq(bus.awaddr[2:]),
-            write_data.eq(bus.wdata),
-            write_whole.eq(bus.wstrb.all() & (bus.awaddr[:2] == 0)),
-        ]
-        with m.If(write):
-            m.d.sync += bus.bvalid.eq(1)
-            with m.If(accepted):
-                m.d.sync += bus.bresp.eq(OKAY)
-            with m.Else():
-                m.d.sync += bus.bresp.eq(SLVERR)
-        with m.Elif(bus.bready):
-            m.d.sync += bus.bvalid.eq(0)
-
-        busy = Signal()
+        busy = Signal()  # a command is under way
         lo = Signal(32)
         hi = Signal(32)
         options = Signal(32)
@@ -149,11 +137,43 @@ class Registers(Component):
             "CMD_NUMBER_HI": hi,
             "CMD_OPTIONS": options,
         }
-        if tx_flows:
+        if self._config.tx_flows:
             fields |= {name: Signal(32, name=name.lower()) for name in _NONCE}
         key = Array(Signal(32, name=f"key{i}") for i in range(_COUNT["FLOW_KEY"]))
         m.d.comb += self.flow_key.eq(Cat(*key)[: FLOW_KEY.width])
 
+        stage_write = self._stage(m)
+        start = Signal()  # a command starts
+        pop = Signal()  # an event is taken
+        self._write(m, access, busy, fields, key, stage_write, start, pop)
+        self._doorbell(m, access, busy, fields, start)
+        queue, waiting = self._events(m, pop)
+        counters = self._count(m, queue)
+        self._read(m, self._table(busy, waiting, fields | counters, key, queue))
+        return m
+
+    def _take_writes(self, m: Module, access: _Write) -> None:
+        """Writes at the bus, and their answers."""
+        bus = self.s_axil
+        take = bus.awvalid & bus.wvalid & ~bus.bvalid & ~access.write
+        m.d.comb += [bus.awready.eq(take), bus.wready.eq(take)]
+        m.d.sync += [
+            access.write.eq(take),
+            access.write_word.eq(bus.awaddr[2:]),
+            access.write_data.eq(bus.wdata),
+            access.write_whole.eq(bus.wstrb.all() & (bus.awaddr[:2] == 0)),
+        ]
+        with m.If(access.write):
+            m.d.sync += bus.bvalid.eq(1)
+            with m.If(access.accepted):
+                m.d.sync += bus.bresp.eq(OKAY)
+            with m.Else():
+                m.d.sync += bus.bresp.eq(SLVERR)
+        with m.Elif(bus.bready):
+            m.d.sync += bus.bvalid.eq(0)
+
+    def _stage(self, m: Module) -> WritePort:
+        """The staging memory; gives its write port, which clears unless told otherwise."""
         m.submodules.stage = stage = Memory(shape=32, depth=64, init=[])
         stage_read = stage.read_port()
         stage_write = stage.write_port()
@@ -163,47 +183,63 @@ class Registers(Component):
             stage_write.addr.eq(self.stage_addr),
             stage_write.en.eq(self.stage_clear),
         ]
+        return stage_write
 
-        pop = Signal()
-        start = Signal()
-        with m.If(write & write_whole):
+    def _write(
+        self,
+        m: Module,
+        access: _Write,
+        busy: Signal,
+        fields: dict[str, Signal],
+        key: Array,
+        stage_write: WritePort,
+        start: Signal,
+        pop: Signal,
+    ) -> None:
+        """What a write does; fields of a command and the doorbell only while none is under way."""
+        with m.If(access.write & access.write_whole):
             with m.If(~busy):
                 for name, target in fields.items():
-                    with m.If(write_word == _WORD[name]):
-                        m.d.comb += accepted.eq(1)
-                        m.d.sync += target.eq(write_data)
+                    with m.If(access.write_word == _WORD[name]):
+                        m.d.comb += access.accepted.eq(1)
+                        m.d.sync += target.eq(access.write_data)
                 for i, target in enumerate(key):
-                    with m.If(write_word == _WORD["FLOW_KEY"] + i):
-                        m.d.comb += accepted.eq(1)
-                        m.d.sync += target.eq(write_data)
-                stage_word = (write_word - _WORD["STAGE"])[: len(write_word)]
-                with m.If((write_word >= _WORD["STAGE"]) & (stage_word < STAGE_WORDS)):
+                    with m.If(access.write_word == _WORD["FLOW_KEY"] + i):
+                        m.d.comb += access.accepted.eq(1)
+                        m.d.sync += target.eq(access.write_data)
+                stage_word = (access.write_word - _WORD["STAGE"])[: len(access.write_word)]
+                with m.If((access.write_word >= _WORD["STAGE"]) & (stage_word < STAGE_WORDS)):
                     m.d.comb += [
-                        accepted.eq(1),
+                        access.accepted.eq(1),
                         stage_write.addr.eq(stage_word),
-                        stage_write.data.eq(write_data),
+                        stage_write.data.eq(access.write_data),
                         stage_write.en.eq(1),
                     ]
-                with m.If(write_word == _WORD["COMMAND"]):
-                    m.d.comb += accepted.eq(start)
-            with m.If(write_word == _WORD["EVENT_POP"]):
-                m.d.comb += [accepted.eq(1), pop.eq(1)]
+                with m.If(access.write_word == _WORD["COMMAND"]):
+                    m.d.comb += access.accepted.eq(start)
+            with m.If(access.write_word == _WORD["EVENT_POP"]):
+                m.d.comb += [access.accepted.eq(1), pop.eq(1)]
 
-        # The doorbell. The command's fields cannot change while it is under way.
+    def _doorbell(
+        self, m: Module, access: _Write, busy: Signal, fields: dict[str, Signal], start: Signal
+    ) -> None:
+        """The command that a write to COMMAND starts. Its fields cannot change while it is under
+        way."""
         command = self.commands.payload
+        context, flags = fields["CMD_CONTEXT"], fields["CMD_FLAGS"]
         op = Signal(4)
         m.d.comb += [
             command.op.eq(op),
             Cat(command.context, command.generation, command.epoch).eq(context),
             Cat(command.version, command.key256, command.refused).eq(flags),
             Cat(command.valid, command.table, command.slot).eq(flags[3:]),
-            command.options.eq(options),
+            command.options.eq(fields["CMD_OPTIONS"]),
             command.park.eq(flags[8:]),
             command.row.eq(flags[16:]),
-            command.seq.eq(seq),
-            command.number.eq(Cat(lo, hi)),
+            command.seq.eq(fields["CMD_SEQ"]),
+            command.number.eq(Cat(fields["CMD_NUMBER_LO"], fields["CMD_NUMBER_HI"])),
         ]
-        new_op = write_data[:4]
+        new_op = access.write_data[:4]
         has_context = command.context < self._config.flows
         has_row = command.row < rows(self._config.flows)
         exists = (
@@ -214,11 +250,13 @@ class Registers(Component):
         )
         done = self.token_done | self.flow_write_done
         for_receive = 1
-        if tx_flows:
+        if self._config.tx_flows:
             exists |= self._transmit_command(m, command, fields, new_op)
             done |= self.tx_token_done | self.tx_flow_write_done
             for_receive = ~_is_transmit(new_op)
-        with m.If(write & write_whole & ~busy & (write_word == _WORD["COMMAND"])):
+        with m.If(
+            access.write & access.write_whole & ~busy & (access.write_word == _WORD["COMMAND"])
+        ):
             m.d.comb += start.eq(exists)
         with m.If(start):
             m.d.sync += [busy.eq(1), op.eq(new_op), self.commands.valid.eq(for_receive)]
@@ -227,13 +265,14 @@ class Registers(Component):
                 m.d.sync += self.commands.valid.eq(0)
             with m.If(done):
                 m.d.sync += busy.eq(0)
-        if tx_flows:
+        if self._config.tx_flows:
             with m.If(start):
                 m.d.sync += self.tx_commands.valid.eq(_is_transmit(new_op))
             with m.Elif(self.tx_commands.ready):
                 m.d.sync += self.tx_commands.valid.eq(0)
 
-        # Events.
+    def _events(self, m: Module, pop: Signal) -> tuple[StreamFIFO, Signal]:
+        """The queue of events, and how many wait."""
         m.submodules.queue = queue = StreamFIFO(Event, self._config.events)
         waiting = Signal(range(self._config.events + 2))
         enter = self.events.valid & queue.i.ready
@@ -246,8 +285,10 @@ class Registers(Component):
             self.irq.eq(queue.o.valid),
         ]
         m.d.sync += waiting.eq(waiting + enter - leave)
+        return queue, waiting
 
-        # Counters.
+    def _count(self, m: Module, queue: StreamFIFO) -> dict[str, Signal]:
+        """Counters, by register."""
         steps = {
             "frames": self.frames,
             "evicted": self.evicted,
@@ -256,7 +297,7 @@ class Registers(Component):
         }
         names = [name for name, _ in abi.COUNTERS]
         counts = {name: self.counts[name] for name in ReceiveCounts.members}
-        if tx_flows:
+        if self._config.tx_flows:
             names += [name for name, _ in TX_COUNTERS]
             steps["tx_stall_cycles"] = self.tx_stall
             counts |= {f"tx_{name}": self.tx_counts[name] for name in TransmitCounts.members}
@@ -265,29 +306,43 @@ class Registers(Component):
             counter = Signal(32, name=f"count_{name}")
             m.d.sync += counter.eq(counter + (steps | counts)[name])
             counters[f"COUNT_{name.upper()}"] = counter
+        return counters
 
-        # Read: the address is taken, looked up a clock later, answered.
-        read = Signal()
-        read_word = Signal(abi.ADDRESS_BITS - 2)
-        take_read = bus.arvalid & ~read & ~bus.rvalid
-        m.d.comb += bus.arready.eq(take_read)
-        m.d.sync += [read.eq(take_read), read_word.eq(bus.araddr[2:])]
+    def _table(
+        self,
+        busy: Signal,
+        waiting: Signal,
+        registers: dict[str, Signal],
+        key: Array,
+        queue: StreamFIFO,
+    ) -> dict[int, Value]:
+        """What is read, by word."""
         constants = {
             "IDENT": abi.IDENT_VALUE,
             "FLOWS": self._config.flows,
             "RECORD_SLOTS": self._config.record_slots,
             "RUNS": self._config.runs,
-            "TX_FLOWS": tx_flows,
+            "TX_FLOWS": self._config.tx_flows,
         }
         table = {_WORD[name]: value for name, value in constants.items()}
         table |= {
             _WORD["STATUS"]: busy,
             _WORD["EVENT_STATUS"]: waiting,
         }
-        table |= {_WORD[name]: value for name, value in (fields | counters).items()}
+        table |= {_WORD[name]: value for name, value in registers.items()}
         table |= {_WORD["FLOW_KEY"] + i: word for i, word in enumerate(key)}
         event = queue.o.payload.as_value() & queue.o.valid.replicate(EVENT.width)
         table |= {_WORD["EVENT"] + i: event[32 * i : 32 * i + 32] for i in range(EVENT_WORDS)}
+        return table
+
+    def _read(self, m: Module, table: dict[int, Value]) -> None:
+        """Read accesses: the address is taken, looked up a clock later, answered."""
+        bus = self.s_axil
+        read = Signal()
+        read_word = Signal(abi.ADDRESS_BITS - 2)
+        take_read = bus.arvalid & ~read & ~bus.rvalid
+        m.d.comb += bus.arready.eq(take_read)
+        m.d.sync += [read.eq(take_read), read_word.eq(bus.araddr[2:])]
         with m.If(read):
             m.d.sync += bus.rvalid.eq(1)
             with m.Switch(read_word):
@@ -298,7 +353,6 @@ class Registers(Component):
                     m.d.sync += [bus.rdata.eq(0), bus.rresp.eq(SLVERR)]
         with m.Elif(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
-        return m
 
     def _transmit_command(
         self, m: Module, command: data.View, fields: dict[str, Signal], new_op: Value

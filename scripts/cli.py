@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from importlib import metadata
 from typing import NoReturn, Protocol
 
 from sealane.driver.device.rx import DeviceError
@@ -45,14 +46,19 @@ class Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     parser = Parser(prog="sealane", description="Inline TLS engine: gateware tools.")
-    subparsers = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=Parser
+    version = f"sealane {metadata.version('sealane')}"
+    parser.add_argument(
+        "--version", action="version", version=version, help="print the version and exit"
     )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, (module, text) in COMMANDS.items():
         said = text[0].upper() + text[1:] + "."
         command = subparsers.add_parser(name, help=text, description=said)
         module.add_arguments(command)
     args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_usage(sys.stderr)
+        parser.error(f"choose a command: {', '.join(COMMANDS)}")
     module, _ = COMMANDS[args.command]
     try:
         return module.run(args)

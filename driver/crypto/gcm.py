@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from sealane.hdl.abi.commands import H_POWERS
 from sealane.hdl.abi.config import VERSION_TLS13, text_bytes
 
+MAX_PLAINTEXT = 1 << 14  # of a record, RFC 8446 section 5.1, RFC 5246 section 6.2.1
+
 _R = 0xE1 << 120  # x^128 = 1 + x + x^2 + x^7
 _BLOCK = 16
 

@@ -8,9 +8,6 @@ else, and no error names them.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
-
 from sealane.hdl.abi.commands import FLOW_KEY, H_POWERS, STAGE_IV, STAGE_KEY, STAGE_POWERS, Op
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.registers import IDENT_VALUE, OFFSET
@@ -127,30 +124,3 @@ class Control:
         for i in range(0, len(data), 4):
             value = int.from_bytes(data[i : i + 4], "little")
             self._transport.write(OFFSET["STAGE"] + 4 * word + i, value)
-
-
-class FlowWriter:
-    """Brings the device's flow table of one direction to where the driver's copy is.
-
-    What an error leaves over is written before anything else: a flow that the device does not find
-    would be nobody's, and on transmit its text would leave. op: the command of that table.
-    """
-
-    def __init__(self, control: Control, op: Op | TxCommand) -> None:
-        self._control = control
-        self._op = op
-        self._owed: deque[FlowWrite] = deque()
-
-    def owe(self, writes: Iterable[FlowWrite]) -> None:
-        """To be written with the next `write`."""
-        self._owed.extend(writes)
-
-    def write(self) -> None:
-        """Writes what is owed. Raises what the transport and the device do; the rest is owed."""
-        while self._owed:
-            self._control.write_flow(self._op, self._owed[0])
-            self._owed.popleft()
-
-    def lead(self, write: FlowWrite) -> None:
-        """Writes the entry that leads to a new context; it is not owed if that fails."""
-        self._control.write_flow(self._op, write)

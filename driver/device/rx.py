@@ -8,7 +8,6 @@ Everything goes over a `Transport`; the register map and the commands are those 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
@@ -19,7 +18,7 @@ from sealane.hdl.abi.registers import COUNTERS, OFFSET
 
 from ..crypto.keys import CryptoInfo
 from .contexts import Contexts, OffloadRefused
-from .control import Control, DeviceError, FlowWriter
+from .control import Control, DeviceError
 from .counters import NetdevCounters, TlsStat
 from .descriptors import DeviceEvent, Handle, RxMeta, RxPacket
 from .transport import Transport
@@ -76,8 +75,7 @@ class Device:
         self._transport = transport
         self._control = Control(transport)
         self._control.check("FLOWS", self.config.flows)
-        self._contexts = Contexts(self.config.flows)
-        self._flows = FlowWriter(self._control, Op.FLOW_WRITE)
+        self._contexts = Contexts(self.config.flows, self._control, Op.FLOW_WRITE)
         self._options: dict[int, Option] = {}
 
     # --- connections ------------------------------------------------------------------------
@@ -97,17 +95,12 @@ class Device:
         is no context or no place in the table; then nothing has changed. What the transport and
         the device raise passes too; the context is given back then.
         """
-        handle, writes = self._contexts.claim(flow.key)  # raises before the device is touched
-        self._options[handle.context] = options
-        self._flows.owe(writes[:-1])
-        try:
-            self._flows.write()  # other flows that move do so whatever becomes of this one
-            # The context first: the flow table must never lead to a context without keys.
+
+        def install(handle: Handle) -> None:
+            self._options[handle.context] = options
             self._install(Op.CONTEXT_ADD, handle, info, seq, number, epoch)
-            self._flows.lead(writes[-1])
-        except Exception:
-            self._give_back(handle)
-            raise
+
+        handle = self._contexts.add(flow.key, install, self._clear)
         self.counters.rx_tls_ctx += 1
         self.stat.TlsRxDevice += 1
         self.stat.TlsCurrRxDevice += 1
@@ -117,10 +110,8 @@ class Device:
         """Ends the offload of a direction. Raises `KeyError` on a handle that is not in force."""
         self._contexts.need(handle)
         # The flow first: no packet may find a context that is being cleared.
-        self._flows.owe(self._contexts.unlist(handle))
-        self._flows.write()
-        self._control.command(Op.CONTEXT_DELETE, handle)
-        del self._options[handle.context]
+        self._contexts.unlist(handle)
+        self._clear(handle)
         self._contexts.free(handle)
         self.counters.rx_tls_del += 1
         self.stat.TlsCurrRxDevice -= 1
@@ -203,14 +194,10 @@ class Device:
 
     # --- state ------------------------------------------------------------------------------
 
-    def _give_back(self, handle: Handle) -> None:
-        """What `tls_dev_add` began is undone, in the device too if it still takes commands."""
-        self._flows.owe(self._contexts.unlist(handle))
-        self._contexts.free(handle)
-        del self._options[handle.context]
-        with suppress(Exception):  # what went wrong first is what the caller is told
-            self._flows.write()
-            self._control.command(Op.CONTEXT_DELETE, handle)
+    def _clear(self, handle: Handle) -> None:
+        """A context whose flow is unlisted is cleared."""
+        self._contexts.write()
+        self._control.command(Op.CONTEXT_DELETE, handle)
 
     def _install(
         self, op: Op, handle: Handle, info: CryptoInfo, seq: int, number: int, epoch: int

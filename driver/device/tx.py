@@ -21,7 +21,7 @@ from sealane.hdl.abi.tx import TX_COUNTERS, TX_META, TX_STATUS, TxCommand, TxOp,
 from ..crypto.keys import CryptoInfo
 from ..net.tx_frames import split
 from .contexts import Contexts
-from .control import Control, DeviceError, FlowWriter
+from .control import Control, DeviceError
 from .counters import NetdevCounters, TlsStat
 from .descriptors import Handle
 from .rx import Flow
@@ -123,10 +123,9 @@ class TxDevice:
         if not self._control.read("TX_FLOWS"):
             raise DeviceError("the device has no transmit: its TX_FLOWS is 0")
         self._control.check("TX_FLOWS", self.config.tx_flows)
-        self._contexts = Contexts(self.config.tx_flows)
+        self._contexts = Contexts(self.config.tx_flows, self._control, TxCommand.TX_FLOW_WRITE)
         self._versions: dict[int, int] = {}
         self._deleted: set[int] = set()
-        self._flows = FlowWriter(self._control, TxCommand.TX_FLOW_WRITE)
         self._posted: deque[_Posted] = deque()
         # What the transport gave and `poll` did not: also after an error it is not lost.
         self._words: deque[tuple[list[bytes], int]] = deque()
@@ -150,20 +149,15 @@ class TxDevice:
         """
         if len(nonce) != (NONCE_BYTES if info.version == VERSION_TLS12 else 0):
             raise ValueError("nonce: 8 bytes in TLS 1.2, none in TLS 1.3")
-        handle, writes = self._contexts.claim(flow.key)  # raises before the device is touched
         first = int.from_bytes(nonce, "big")
-        self._flows.owe(writes[:-1])
-        try:
-            self._flows.write()  # other flows that move do so whatever becomes of this one
+
+        def install(handle: Handle) -> None:
             self._control.set_seq(seq, number)
             self._control.write("CMD_NONCE_LO", first & 0xFFFFFFFF)
             self._control.write("CMD_NONCE_HI", first >> 32)
-            # The context first: the flow table must never lead to a context without keys.
             self._control.install(TxCommand.TX_ADD, handle, info)
-            self._flows.lead(writes[-1])
-        except Exception:
-            self._give_back(handle)
-            raise
+
+        handle = self._contexts.add(flow.key, install, self._clear)
         self._versions[handle.context] = info.version
         self.counters.tx_tls_ctx += 1
         self.stat.TlsTxDevice += 1
@@ -209,11 +203,10 @@ class TxDevice:
         if handle.context not in self._deleted or not self._contexts.in_force(handle):
             raise KeyError(handle)
         self._control.command(TxCommand.TX_RELEASE, handle)
-        self._flows.owe(self._contexts.unlist(handle))
+        self._contexts.unlist(handle)
         self._deleted.remove(handle.context)
-        del self._versions[handle.context]
         self._contexts.free(handle)
-        self._flows.write()
+        self._contexts.write()
 
     # --- frames -----------------------------------------------------------------------------
 
@@ -265,14 +258,11 @@ class TxDevice:
 
     # --- state ------------------------------------------------------------------------------
 
-    def _give_back(self, handle: Handle) -> None:
-        """What `add` began is undone, in the device too if it still takes commands."""
-        self._flows.owe(self._contexts.unlist(handle))
-        self._contexts.free(handle)
-        with suppress(Exception):  # what went wrong first is what the caller is told
-            self._control.command(TxCommand.TX_DELETE, handle)
-            self._flows.write()
-            self._control.command(TxCommand.TX_RELEASE, handle)
+    def _clear(self, handle: Handle) -> None:
+        """A context whose flow is unlisted is cleared and released."""
+        self._control.command(TxCommand.TX_DELETE, handle)
+        self._contexts.write()
+        self._control.command(TxCommand.TX_RELEASE, handle)
 
     def _need(self, handle: Handle, slot: int = 0) -> None:
         if handle.context in self._deleted:

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
+from . import seq
 from .parser import FIN, RST, SYN, Parsed
 
 ACK = 16
@@ -71,12 +72,11 @@ class Stream:
 
     def sequence(self, offset: int) -> int:
         """The sequence number of a stream offset."""
-        return ((self.base or 0) + offset) % MODULUS
+        return seq.add(self.base or 0, offset)
 
-    def offset(self, seq: int) -> int:
+    def offset(self, sequence: int) -> int:
         """The stream offset, nearest to `next`, of a sequence number; may be negative."""
-        distance = (seq - self.sequence(self.next)) % MODULUS
-        return self.next + (distance - MODULUS if distance >= MODULUS // 2 else distance)
+        return self.next + seq.delta(sequence, self.sequence(self.next))
 
     def accept(self, seq: int, payload: bytes, flags: int, packet: int) -> list[Piece]:
         """A segment; returns the pieces that are in order now, gapless from the former `next`."""
@@ -183,6 +183,22 @@ class Endpoint:
         return str(IPv6Address(self.address) if self.ipv6 else IPv4Address(self.address))
 
 
+Pair = tuple[Endpoint, Endpoint]
+
+
+def ends(parsed: Parsed) -> Pair:
+    """Sender and receiver of a segment."""
+    return (
+        Endpoint(parsed.ipv6, parsed.src, parsed.sport),
+        Endpoint(parsed.ipv6, parsed.dst, parsed.dport),
+    )
+
+
+def pair(one: Endpoint, other: Endpoint) -> Pair:
+    """The two in an order that both directions share."""
+    return min(one, other), max(one, other)
+
+
 @dataclass(frozen=True)
 class Segment:
     """What came of one packet.
@@ -203,17 +219,16 @@ class ConnectionTable:
 
     def __init__(self) -> None:
         self.connections: list[TcpConnection] = []
-        self._current: dict[tuple[Endpoint, Endpoint], TcpConnection] = {}
+        self._current: dict[Pair, TcpConnection] = {}
         # SYNs that may begin a new connection while the old one is not over: packet, ISN, sender.
-        self._asking: dict[tuple[Endpoint, Endpoint], tuple[int, int, Endpoint]] = {}
-        self._isns: dict[tuple[Endpoint, Endpoint], set[int]] = {}
+        self._asking: dict[Pair, tuple[int, int, Endpoint]] = {}
+        self._isns: dict[Pair, set[int]] = {}
 
     def accept(self, packet: int, parsed: Parsed, frame: bytes) -> Segment | None:
         """A packet's segment, or `None` if it is no sound TCP segment or of no connection."""
         if not parsed.is_tcp or not parsed.checksum_ok:
             return None
-        source = Endpoint(parsed.ipv6, parsed.src, parsed.sport)
-        target = Endpoint(parsed.ipv6, parsed.dst, parsed.dport)
+        source, target = ends(parsed)
         payload = frame[parsed.payload_offset : parsed.payload_offset + parsed.payload_length]
         return self.segment(packet, source, target, parsed.seq, parsed.tcp_flags, payload)
 
@@ -234,11 +249,11 @@ class ConnectionTable:
         self, packet: int, source: Endpoint, target: Endpoint, seq: int, flags: int, payload: bytes
     ) -> TcpConnection | None:
         """The segment's connection; a new one where it begins one."""
-        pair = (min(source, target), max(source, target))
-        connection = self._current.get(pair)
-        asking = self._asking.get(pair)
+        both = pair(source, target)
+        connection = self._current.get(both)
+        asking = self._asking.get(both)
         if flags & SYN and not flags & ACK and not flags & RST:
-            isns = self._isns.setdefault(pair, set())
+            isns = self._isns.setdefault(both, set())
             if connection is not None and seq in isns:
                 # A retransmission, or a late copy of an earlier connection's SYN.
                 known = connection.streams[connection.direction(source)].base
@@ -254,9 +269,9 @@ class ConnectionTable:
                 or connection.closed
                 or (connection.streams[connection.direction(target)].base is None)
             ):
-                return self._open(pair, source, target, packet, seq)
+                return self._open(source, target, packet, seq)
             # Real hosts answer with a challenge ACK unless the old connection is gone.
-            self._asking[pair] = (packet, seq, source)
+            self._asking[both] = (packet, seq, source)
             return None
         if asking is not None and connection is not None:
             first, isn, client = asking
@@ -267,30 +282,26 @@ class ConnectionTable:
             )
             if answered or (source == client and seq == (isn + 1) % MODULUS and flags & ACK):
                 other = target if source == client else source
-                return self._open(pair, client, other, first, isn)
+                return self._open(client, other, first, isn)
         if connection is None:
             if flags & RST:
                 return None
             # In mid-stream: a SYN-ACK comes from the server, and servers have the known ports.
             from_server = bool(flags & SYN) or source.port < 1024 <= target.port
             client, server = (target, source) if from_server else (source, target)
-            return self._open(pair, client, server, packet, None)
+            return self._open(client, server, packet, None)
         return connection
 
     def _open(
-        self,
-        pair: tuple[Endpoint, Endpoint],
-        client: Endpoint,
-        server: Endpoint,
-        packet: int,
-        isn: int | None,
+        self, client: Endpoint, server: Endpoint, packet: int, isn: int | None
     ) -> TcpConnection:
+        both = pair(client, server)
         connection = TcpConnection(len(self.connections), client, server, packet)
         if isn is not None:
             connection.has_syn = True
             connection.streams["c2s"].base = (isn + 1) % MODULUS
-            self._isns.setdefault(pair, set()).add(isn)
-        self._asking.pop(pair, None)
+            self._isns.setdefault(both, set()).add(isn)
+        self._asking.pop(both, None)
         self.connections.append(connection)
-        self._current[pair] = connection
+        self._current[both] = connection
         return connection

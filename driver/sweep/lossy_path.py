@@ -35,17 +35,16 @@ from ..crypto.gcm import record_aad
 from ..crypto.keys import CryptoInfo
 from ..device.descriptors import RxPacket
 from ..device.rx import Device, Flow
-from ..ktls import (
+from ..ktls.rx.events import (
     GoOn,
     How,
     KtlsEvent,
-    KtlsRx,
     RecordAccepted,
     RecordRefused,
     ResyncAnswer,
     ResyncHint,
-    StreamRange,
 )
+from ..ktls.rx.offload import KtlsRx, StreamRange
 from ..net.checksum import ones_complement_sum
 from ..net.parser import ACK
 from ..net.seq import add

@@ -13,10 +13,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 
+from ..crypto.gcm import MAX_PLAINTEXT
 from .key_schedule import TrafficKeys
 from .suites import Kind, Suite
-
-MAX_PLAINTEXT = 1 << 14
 
 
 class BadTag(Exception):

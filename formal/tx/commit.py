@@ -6,7 +6,7 @@ from amaranth.lib import data
 
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.tx import TxReason
-from sealane.hdl.common.tx_layouts import ACTION_DROP, ACTION_DUMP, ACTION_ENCRYPT, ACTION_PASS
+from sealane.hdl.common.tx_layouts import Action
 from sealane.hdl.tx import commit as tx_commit
 
 from ..bench import Bench
@@ -41,15 +41,15 @@ def commit_bench(*, wrong=None):
         "stale": judged & verdict.stale,
         "mismatch": judged & verdict.mismatch,
         "count": written != entry.expected,
-        "action": (entry.action == ACTION_DROP) | ((entry.action == ACTION_PASS) & judged),
+        "action": (entry.action == Action.DROP) | ((entry.action == Action.PASS) & judged),
     }
     if wrong in blames:
         blames[wrong] = ~blames[wrong]
     blamed = Cat(blames.values()).any()
 
     # A frame is handed to the reader to leave only if nothing speaks against it.
-    bench.claim(~reader.jobs.valid | (job.drop == (blamed | (entry.action == ACTION_DUMP))))
-    bench.claim(~reader.jobs.valid | (job.encrypt == (entry.action == ACTION_ENCRYPT)))
+    bench.claim(~reader.jobs.valid | (job.drop == (blamed | (entry.action == Action.DUMP))))
+    bench.claim(~reader.jobs.valid | (job.encrypt == (entry.action == Action.ENCRYPT)))
     for name in ("clears", "payload_at", "payload_end", "checksum_at"):
         bench.claim(~reader.jobs.valid | (job[name] == entry[name]))
 

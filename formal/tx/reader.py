@@ -5,7 +5,7 @@ from unittest import mock
 
 from amaranth.hdl import Array, Cat, Mux, Signal, Value
 
-from sealane.hdl.common import read_ahead
+from sealane.hdl.common import read_ahead, span_cursor
 from sealane.hdl.common.read_ahead import JOBS, OUT_DEPTH
 from sealane.hdl.tx import reader as tx_reader
 
@@ -34,12 +34,15 @@ class Scene:
         self.bench = bench = Bench()
         self.m = m = bench.m
         self.dut = dut = tx_reader.TxReader(SMALL)
-        recorder = Recorder()
-        with mock.patch.object(read_ahead, "Signal", recorder):
+        recorder, cursor = Recorder(), Recorder()
+        with (
+            mock.patch.object(read_ahead, "Signal", recorder),
+            mock.patch.object(span_cursor, "Signal", cursor),
+        ):
             opened = Opened(dut, tx_reader, without=("StreamFIFO",))
         m.submodules.dut = opened.module
         (self.out,) = opened.parts
-        self.inner, self.reads = opened.signals, recorder.named
+        self.inner, self.reads, self.spans = opened.signals, recorder.named, cursor.named
         bench.free_inputs(dut)
         for name in ("jobs", "clear_spans"):
             bench.holds_until_taken(getattr(dut, name), assume=True, name=name)
@@ -132,7 +135,7 @@ def _spans(scene):
     with m.Else():
         m.d.sync += left.eq(left - spent)
     bench.claim(~spent | (left != 0))
-    bench.claim(left == scene.inner["clears"])
+    bench.claim(left == scene.spans["clears"])
     # A frame begins when the one before has had all of its spans, and not otherwise.
     kept = scene.busy & ~scene.finish
     bench.claim(scene.busy == bench.before(begins | kept, "begun"))

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Const, Mux, Signal, Value
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.tx import TX_COMMAND, TX_META, TxCommand, TxOp, TxTags
 from sealane.hdl.common.sequence import delta
-from sealane.hdl.common.tx_layouts import ACTION_DUMP, ACTION_ENCRYPT, ACTION_PASS
+from sealane.hdl.common.tx_layouts import Action
 from sealane.hdl.tx import checks as tx_checks
 from sealane.hdl.tx import walker as tx_walker
 
@@ -202,11 +202,11 @@ def walker_bench(stage=None, *, wrong=None):
     # neither PASS nor DROP had it all.
     all_good = Cat(good.values()).all()
     walked = state(*WALK) | (opened.state("FINISH") & core.walked)
-    walks = (core.action == ACTION_ENCRYPT) | (core.action == ACTION_DUMP)
+    walks = (core.action == Action.ENCRYPT) | (core.action == Action.DUMP)
     ends = opened.state("FINISH")
     bench.claim(~walked | ~ours | all_good)
     bench.claim(~walked | (meta.op == TxOp.ENCRYPT) | dump)
-    bench.claim(~walked | (core.action != ACTION_PASS))
+    bench.claim(~walked | (core.action != Action.PASS))
     bench.claim(~state("LOAD", "COMPARE", "DECIDE") | work.is_command | ~core.walked)
     bench.claim(~state(*WALK) | core.walked)
     bench.claim(~ends | ~walks | core.walked)
@@ -221,7 +221,7 @@ def walker_bench(stage=None, *, wrong=None):
     orphan = text & (kept.passed | (delta(end, kept.start) > 0))
     if wrong == "orphan":
         orphan = ~orphan
-    passes = ends & (core.action == ACTION_PASS)
+    passes = ends & (core.action == Action.PASS)
     nothing, encrypt = meta.op == TxOp.NOTHING, meta.op == TxOp.ENCRYPT
     bench.claim(
         ~passes | (meta.op == TxOp.WIRE) | nothing | (encrypt & (packet.payload_length == 0))

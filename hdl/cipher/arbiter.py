@@ -6,7 +6,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..abi.config import Config
-from ..common.layouts import SPAN_DATA, Layouts
+from ..common.layouts import Layouts, SpanKind
 from ..common.tx_layouts import TxLayouts
 from .layouts import CipherLayouts
 
@@ -43,8 +43,12 @@ class SpanArbiter(wiring.Component):
         may_rx, may_tx = Signal(), Signal()
         pick, before, waits = Signal(), Signal(), Signal()
         m.d.comb += [
-            may_rx.eq(rx.valid & Mux(rx.payload.kind == SPAN_DATA, self.rx_open, self.rx_drained)),
-            may_tx.eq(tx.valid & Mux(tx.payload.kind == SPAN_DATA, self.tx_open, self.tx_drained)),
+            may_rx.eq(
+                rx.valid & Mux(rx.payload.kind == SpanKind.DATA, self.rx_open, self.rx_drained)
+            ),
+            may_tx.eq(
+                tx.valid & Mux(tx.payload.kind == SpanKind.DATA, self.tx_open, self.tx_drained)
+            ),
             # `before` is what was offered last, and stays what is offered while that waits.
             pick.eq(Mux(waits, before, may_tx & (~may_rx | ~before))),
             self.spans.valid.eq(Mux(pick, may_tx, may_rx)),

@@ -19,6 +19,18 @@ from amaranth.utils import ceil_log2
 
 from .gf128 import Multiplier
 
+PORTS = {
+    "valid": In(1),
+    "data": In(128),
+    "power": In(128),
+    "fresh": In(1),
+    "tail": In(1),
+    "last": In(1),
+    "addend": In(128),
+    "result_valid": Out(1),
+    "result": Out(128),
+}
+
 
 class Ghash(wiring.Component):
     """One block a clock; `result` in the clock of `result_valid`, `latency` after the last block.
@@ -32,20 +44,10 @@ class Ghash(wiring.Component):
     addend: XORed into the sum, with `tail` only.
     """
 
-    valid: In(1)
-    data: In(128)
-    power: In(128)
-    fresh: In(1)
-    tail: In(1)
-    last: In(1)
-    addend: In(128)
-    result_valid: Out(1)
-    result: Out(128)
-
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
         self.latency = lanes + 1
-        super().__init__()
+        super().__init__(PORTS)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -66,19 +68,20 @@ class Ghash(wiring.Component):
         return m
 
 
-class SharedGhash(Ghash):
+class SharedGhash(wiring.Component):
     """`Ghash` for two runs at a time, one of receive and one of transmit, slot by slot.
 
     Blocks of a run may have gaps between them: a product that is not taken up where it comes out
     waits in a memory, by direction and lane. Block i + k of a run comes at least k clocks behind
     block i, so the product is there or just coming out.
 
-    tx: the block is of transmit. tx_result_valid, tx_result: of its runs.
+    The ports of `Ghash`, and tx: the block is of transmit. tx_result_valid, tx_result: of its runs.
     """
 
-    tx: In(1)
-    tx_result_valid: Out(1)
-    tx_result: Out(128)
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        self.latency = lanes + 1
+        super().__init__({**PORTS, "tx": In(1), "tx_result_valid": Out(1), "tx_result": Out(128)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

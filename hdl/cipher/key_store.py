@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ..abi.commands import H_POWERS, STAGE_IV, STAGE_POWERS, STAGE_WORDS
 from ..abi.config import Config
 from ..common.delay import read_in_two
-from ..common.layouts import SPAN_KEY_WRITE, Layouts
+from ..common.layouts import Layouts, SpanKind
 from .datapath import POWER_BITS
 from .gf128 import field_order
 from .layouts import CipherLayouts, KeyRow
@@ -19,7 +19,7 @@ class KeyStore(wiring.Component):
     """Key rows and power memory. A row is written only while nobody uses it; with transmit other
     rows may be read meanwhile.
 
-    start: runs `token`, a span of kind SPAN_KEY_WRITE or SPAN_KEY_CLEAR, which stays until `done`.
+    start: runs `token`, a span of kind KEY_WRITE or KEY_CLEAR, which stays until `done`.
     A write takes the 44 staged words and then clears them, about 90 clocks; a clear zeroes the row
     and the powers, 8 clocks.
     stage_addr -> stage_data: staged words, latency 1; stage_clear: zero the word at stage_addr.
@@ -92,7 +92,7 @@ class KeyStore(wiring.Component):
             with m.State("IDLE"):
                 m.d.sync += [count.eq(0), row.eq(0)]
                 with m.If(self.start):
-                    with m.If(token.kind == SPAN_KEY_WRITE):
+                    with m.If(token.kind == SpanKind.KEY_WRITE):
                         m.d.sync += [
                             row.valid.eq(1),
                             row.generation.eq(token.generation),

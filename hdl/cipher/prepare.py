@@ -20,7 +20,7 @@ from ..abi.config import (
     Config,
 )
 from ..abi.tx import TxTags
-from ..common.layouts import SPAN_DATA, Layouts
+from ..common.layouts import Layouts, SpanKind
 from .datapath import POWER_BITS, TEXT_BLOCK_BITS
 from .gf128 import SideMultiplier, field_order, square
 from .layouts import TEXT_OFFSET_BITS, CipherLayouts, KeyRow
@@ -88,7 +88,7 @@ class Prep(wiring.Component):
                 m.d.comb += self.row_address.eq(self.layouts.key_row(self.spans.payload))
                 m.d.sync += span.eq(self.spans.payload)
                 with m.If(self.spans.valid):
-                    with m.If(self.spans.payload.kind == SPAN_DATA):
+                    with m.If(self.spans.payload.kind == SpanKind.DATA):
                         m.d.comb += [self.spans.ready.eq(1), self.accepted.eq(1)]
                         m.next = "READ"
                     with m.Elif(self.drained):
@@ -106,7 +106,39 @@ class Prep(wiring.Component):
                 with m.If(self.key_done):
                     m.next = "IDLE"
 
-        # Registered between READ and ROW: all that needs no key row.
+        early = Signal(self.job_layout)
+        number = big_endian(span.number)
+        self._early(m, span, key_row, number, early, e, aad)
+        row = self.row
+        m.d.comb += [
+            job.eq(early),
+            job.issue.key.eq(row.key),
+            job.issue.key256.eq(row.key256),
+            job.issue.nonce.eq(
+                Cat(row.iv[:32], Mux(span.version, row.iv[32:] ^ number, span.nonce))
+            ),
+        ]
+        with m.If(~row.valid | (row.generation != span.generation)):
+            # Nothing is decrypted under a key that the span was not meant for.
+            m.d.comb += [
+                job.issue.blocks.eq(0),
+                job.issue.has_tag.eq(0),
+                job.retire.has_slots.eq(0),
+                job.retire.fold.eq(0),
+                job.retire.stale.eq(1),
+            ]
+
+    def _early(
+        self,
+        m: Module,
+        span: data.View,
+        key_row: Value,
+        number: Value,
+        early: data.View,
+        e: Signal,
+        aad: Signal,
+    ) -> None:
+        """Registered between READ and ROW: all that needs no key row."""
         text_length = Signal(TEXT_OFFSET_BITS)
         text_end = Signal(TEXT_OFFSET_BITS + 1)
         record_blocks, end_block = Signal(TEXT_BLOCK_BITS), Signal(TEXT_BLOCK_BITS)
@@ -121,9 +153,7 @@ class Prep(wiring.Component):
             has_text.eq(span.text_bytes != 0),
             has_tag.eq(span.tag_bytes != 0),
         ]
-        early = Signal(self.job_layout)
         issue, retire = early.issue, early.retire
-        number = big_endian(span.number)
         header = Cat(span.content_type, C(0x0303, 16))
         length = text_length | C(0, 16)
         m.d.sync += [
@@ -171,40 +201,25 @@ class Prep(wiring.Component):
         ]
 
         if self.layouts.transmit:
-            of_tx = early.transmit
-            m.d.sync += [
-                issue.tx.eq(span.tx),
-                of_tx.context.eq(span.context),
-                of_tx.side.eq(span.slot[0]),
-                of_tx.tag_mode.eq(span.tag_mode),
-                of_tx.use_row.eq(span.use_row),
-                of_tx.tag_final.eq(has_tag & (span.tag_offset == 0)),
-                of_tx.tag_offset.eq(span.tag_offset),
-                of_tx.tag_bytes.eq(span.tag_bytes),
-                of_tx.tag_address.eq(span.ring_byte + span.text_bytes - span.tag_offset),
-            ]
-            with m.If(span.tx & (span.tag_mode == TxTags.GIVEN)):
-                # Nobody wants the sum: no product is waited for.
-                m.d.sync += [issue.aad_in_text.eq(0), issue.aad_in_tag.eq(0), retire.fold.eq(0)]
+            self._early_transmit(m, span, early, has_tag)
 
-        row = self.row
-        m.d.comb += [
-            job.eq(early),
-            job.issue.key.eq(row.key),
-            job.issue.key256.eq(row.key256),
-            job.issue.nonce.eq(
-                Cat(row.iv[:32], Mux(span.version, row.iv[32:] ^ number, span.nonce))
-            ),
+    def _early_transmit(self, m: Module, span: data.View, early: data.View, has_tag: Value) -> None:
+        """The same of what only transmit needs."""
+        issue, retire, of_tx = early.issue, early.retire, early.transmit
+        m.d.sync += [
+            issue.tx.eq(span.tx),
+            of_tx.context.eq(span.context),
+            of_tx.side.eq(span.slot[0]),
+            of_tx.tag_mode.eq(span.tag_mode),
+            of_tx.use_row.eq(span.use_row),
+            of_tx.tag_final.eq(has_tag & (span.tag_offset == 0)),
+            of_tx.tag_offset.eq(span.tag_offset),
+            of_tx.tag_bytes.eq(span.tag_bytes),
+            of_tx.tag_address.eq(span.ring_byte + span.text_bytes - span.tag_offset),
         ]
-        with m.If(~row.valid | (row.generation != span.generation)):
-            # Nothing is decrypted under a key that the span was not meant for.
-            m.d.comb += [
-                job.issue.blocks.eq(0),
-                job.issue.has_tag.eq(0),
-                job.retire.has_slots.eq(0),
-                job.retire.fold.eq(0),
-                job.retire.stale.eq(1),
-            ]
+        with m.If(span.tx & (span.tag_mode == TxTags.GIVEN)):
+            # Nobody wants the sum: no product is waited for.
+            m.d.sync += [issue.aad_in_text.eq(0), issue.aad_in_tag.eq(0), retire.fold.eq(0)]
 
     def _products(
         self,

@@ -3,12 +3,13 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ..abi.config import Config
 from ..common.fifo import StreamFIFO
 from ..common.layouts import Layouts, Word
 from ..common.read_ahead import OUT_DEPTH, ReadAhead
+from ..common.span_cursor import SpanCursor
 
 Job = data.StructLayout({"mark": 1, "texts": 10})
 """One frame: whether its text leaves from the shadow ring, and how many text spans it has."""
@@ -58,33 +59,26 @@ class FrameReader(Component):
         # The frame that leaves.
         busy = Signal()
         mark = Signal()
-        texts = Signal(10)
         index = Signal(10)  # word in the frame; wraps in oversize frames, which have no text
         word = self.ring_data
-        spans = self.text_spans
+        spans = SpanCursor(m, self.text_spans, index, "texts")
         take = Signal()  # the word that has arrived leaves
-        m.d.comb += take.eq(
-            reads.current & busy & reads.decided & (~mark | (texts == 0) | spans.valid)
-        )
+        m.d.comb += take.eq(reads.current & busy & reads.decided & spans.there(mark))
         reads.go_on(take)
         with m.If(take):
             m.d.sync += index.eq(index + 1)
 
         # Text bytes of this word. At most one text span touches a word: between two lie a tag
         # and a header, 21 bytes or more.
-        span = spans.payload
+        span = self.text_spans.payload
         first, start = span.start[4:], span.start[:4]
         last, end = span.end[4:], span.end[:4]
         mask = Signal(16)
         for byte in range(16):
             behind_start = (first < index) | ((first == index) & (start <= byte))
             before_end = (last > index) | ((last == index) & (end > byte))
-            m.d.comb += mask[byte].eq(mark & (texts != 0) & behind_start & before_end)
-        span_ends = (last <= index) | ((last == index + 1) & (end == 0))
-        m.d.comb += spans.ready.eq((texts != 0) & Mux(mark & busy, take & span_ends, 1))
-        texts_left = Signal.like(texts)
-        m.d.comb += texts_left.eq(texts - (spans.valid & spans.ready))
-        m.d.sync += texts.eq(texts_left)
+            m.d.comb += mask[byte].eq(mark & (spans.left != 0) & behind_start & before_end)
+        texts_left = spans.follow(mark & busy, take)
 
         # Frame to frame without a gap, if the next one is decided and no span is left over.
         finish = Signal()
@@ -93,7 +87,7 @@ class FrameReader(Component):
         with m.If(finish):
             m.d.sync += [index.eq(0), busy.eq(0)]
         with m.If((finish | ~busy) & decided & (texts_left == 0)):
-            m.d.sync += [busy.eq(1), mark.eq(job.mark), texts.eq(job.texts)]
+            m.d.sync += [busy.eq(1), mark.eq(job.mark), spans.left.eq(job.texts)]
 
         # Two rings become one word; a register for the comparisons above.
         merge = Signal()
@@ -107,6 +101,7 @@ class FrameReader(Component):
             from_shadow.eq(mask),
         ]
         m.submodules.out = out = StreamFIFO(Word, OUT_DEPTH)
+        connect(m, out.o, flipped(self.frames))
         merged = Cat(
             Mux(from_shadow[i], shadow[8 * i : 8 * i + 8], original.data[8 * i : 8 * i + 8])
             for i in range(16)
@@ -116,9 +111,6 @@ class FrameReader(Component):
             out.i.payload.data.eq(merged),
             out.i.payload.bytes.eq(original.bytes),
             out.i.payload.last.eq(original.last),
-            self.frames.valid.eq(out.o.valid),
-            self.frames.payload.eq(out.o.payload),
-            out.o.ready.eq(self.frames.ready),
         ]
         reads.give_back(take, out.o.valid & out.o.ready)
         return m

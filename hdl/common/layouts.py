@@ -17,6 +17,7 @@ from ..abi.config import WORD_BYTES, Config
 from ..abi.events import EVENT
 from ..abi.layout import Layout
 from ..abi.meta import META
+from .amaranth_types import enum
 
 
 def struct(layout: Layout) -> data.StructLayout:
@@ -37,6 +38,27 @@ FlowKey = struct(FLOW_KEY)
 Command = struct(COMMAND)
 Meta = struct(META)
 Event = struct(EVENT)
+
+
+class SpanKind(enum.IntEnum, shape=2):
+    """What the cipher does with a span."""
+
+    DATA = 0
+    KEY_WRITE = 1  # CONTEXT_ADD, REKEY: takes the staged key into the context's key row
+    KEY_CLEAR = 2
+
+
+class TokenKind(enum.IntEnum, shape=3):
+    """What a token does to commit."""
+
+    NONE = 0  # a packet's entry
+    ADD = 1  # CONTEXT_ADD
+    DELETE = 2
+    GO_ON = 3
+    RESYNC = 4  # carries an event only
+    DESYNC = 5  # the walker has taken note of a bad tag
+    REKEY = 6
+    PROVEN = 7  # the walker has taken note of a proof
 
 
 class Layouts:
@@ -87,11 +109,11 @@ class Layouts:
 
         self.span = data.StructLayout(
             {
-                "kind": 2,  # SPAN_*
+                "kind": SpanKind,
                 "context": self.context_bits,
                 "generation": 8,
                 "version": 1,
-                "key256": 1,  # SPAN_KEY_WRITE only
+                "key256": 1,  # KEY_WRITE only
                 "slot": self.slot_bits,  # X row of the record in its flow
                 "number": 64,
                 "nonce": 64,  # explicit nonce; 0 in TLS 1.3
@@ -148,8 +170,8 @@ class Layouts:
         self.entry = data.StructLayout(
             {
                 "is_token": 1,
-                "token": 3,  # TOKEN_*
-                "park": 8,  # TOKEN_GO_ON: name of the park
+                "token": TokenKind,
+                "park": 8,  # GO_ON: name of the park
                 "context": self.context_bits,
                 "generation": 8,
                 "ring_word": self.word_bits,
@@ -166,16 +188,3 @@ class Layouts:
             }
         )
         """A packet, or a token that does to commit what a command did in front."""
-
-
-SPAN_DATA = 0
-SPAN_KEY_WRITE = 1  # CONTEXT_ADD, REKEY: takes the staged key into the context's key row
-SPAN_KEY_CLEAR = 2
-
-TOKEN_ADD = 1  # CONTEXT_ADD
-TOKEN_DELETE = 2
-TOKEN_GO_ON = 3
-TOKEN_RESYNC = 4  # carries an event only
-TOKEN_DESYNC = 5  # the walker has taken note of a bad tag
-TOKEN_REKEY = 6
-TOKEN_PROVEN = 7  # the walker has taken note of a proof

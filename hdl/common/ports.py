@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, PureInterface, Signature
 
 from ..abi.meta import META_BITS
 from ..abi.tx import TX_COMPLETION_BITS, TX_META_BITS
-from .statement import Statement
+from .amaranth_types import Statement
 
 FrameStream = Signature(
     {

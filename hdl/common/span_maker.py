@@ -6,7 +6,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from ..abi.config import Config
-from .layouts import SPAN_DATA, Layouts
+from .layouts import Layouts, SpanKind
 from .record_header import content_type, text_geometry
 
 PASSED_THROUGH = ("key_row", "tag_mode", "use_row")
@@ -86,7 +86,7 @@ class SpanMaker(Component):
         with m.If(self.pieces.valid & self.pieces.ready):
             m.d.sync += [
                 one_valid.eq(1),
-                one.kind.eq(SPAN_DATA),
+                one.kind.eq(SpanKind.DATA),
                 one.context.eq(self.context),
                 one.generation.eq(self.generation),
                 one.version.eq(self.version),

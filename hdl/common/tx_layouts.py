@@ -14,17 +14,28 @@ from amaranth.utils import ceil_log2
 
 from ..abi.config import Config
 from ..abi.tx import TX_COMMAND, TX_META
+from .amaranth_types import enum
 from .layouts import Layouts, struct
 
-ACTION_PASS = 0  # leaves as it came
-ACTION_ENCRYPT = 1
-ACTION_DUMP = 2  # hashed and discarded
-ACTION_DROP = 3  # for the front's reason; its spans, if any, still run
 
-TX_TOKEN_ADD = 1  # TX_ADD, TX_REKEY: its verdict says that the key is in place
-TX_TOKEN_CLEAR = 2  # TX_KEY_CLEAR, TX_DELETE: the same
-TX_TOKEN_DONE = 3  # TX_RELEASE, and what was refused: nothing to wait for
-TX_TOKEN_MORE = 4  # TX_DELETE: its first clear is in place, and the command is not done yet
+class Action(enum.IntEnum, shape=2):
+    """What becomes of a frame."""
+
+    PASS = 0  # leaves as it came
+    ENCRYPT = 1
+    DUMP = 2  # hashed and discarded
+    DROP = 3  # for the front's reason; its spans, if any, still run
+
+
+class TxTokenKind(enum.IntEnum, shape=3):
+    """What a token says to commit."""
+
+    NONE = 0  # a frame's entry
+    ADD = 1  # TX_ADD, TX_REKEY: its verdict says that the key is in place
+    CLEAR = 2  # TX_KEY_CLEAR, TX_DELETE: the same
+    DONE = 3  # TX_RELEASE, and what was refused: nothing to wait for
+    MORE = 4  # TX_DELETE: its first clear is in place, and the command is not done yet
+
 
 TxCommandFields = struct(TX_COMMAND)
 TxMeta = struct(TX_META)
@@ -85,12 +96,12 @@ class TxLayouts:
         self.entry = data.StructLayout(
             {
                 "is_token": 1,
-                "token": 3,  # TX_TOKEN_*
+                "token": TxTokenKind,
                 "context": 16,
                 "generation": 8,
                 "ring_word": self.word_bits,
                 "oversize": 1,
-                "action": 2,  # ACTION_*
+                "action": Action,
                 "reason": 5,  # TxReason of the front
                 "op": 3,
                 "cookie": 16,

@@ -11,7 +11,7 @@ from ..abi.config import HEADER_BYTES
 from ..abi.tx import TxOp, TxReason, TxTags
 from ..common.record_header import content_type, header_ok, present
 from ..common.sequence import delta
-from ..common.tx_layouts import ACTION_DUMP, ACTION_ENCRYPT, ACTION_PASS
+from ..common.tx_layouts import Action
 from .core import TxCore, header_of
 from .row import PASSED_BITS
 
@@ -88,7 +88,7 @@ def check_states(m: Module, core: TxCore) -> None:
     usable = core.in_range & row.valid & ~row.deleted & (row.generation == meta.generation)
     fresh = core.above | (core.same & (row.at == 0))
     with m.State("DECIDE"):
-        m.d.sync += [core.action.eq(ACTION_PASS), core.reason.eq(0)]
+        m.d.sync += [core.action.eq(Action.PASS), core.reason.eq(0)]
         m.next = "FINISH"
         with m.If(packet.oversize):
             m.d.sync += core.drop(TxReason.OVERSIZE)
@@ -123,7 +123,7 @@ def check_states(m: Module, core: TxCore) -> None:
         with m.Elif(~core.side & Mux(core.sync, ~(not_before_next & fresh), ~at_next)):
             m.d.sync += core.drop(TxReason.OUT_OF_ORDER)
         with m.Else():
-            m.d.sync += [core.action.eq(Mux(encrypt, ACTION_ENCRYPT, ACTION_DUMP))]
+            m.d.sync += [core.action.eq(Mux(encrypt, Action.ENCRYPT, Action.DUMP))]
             m.d.sync += core.walked.eq(1)
             with m.If(bad_named):
                 m.d.sync += core.drop(TxReason.BAD_HEADER)

@@ -5,8 +5,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
 
 from ..abi.config import VERSION_TLS12, VERSION_TLS13
 from ..abi.tx import TxCommand
-from ..common.layouts import SPAN_KEY_CLEAR, SPAN_KEY_WRITE
-from ..common.tx_layouts import TX_TOKEN_ADD, TX_TOKEN_CLEAR, TX_TOKEN_DONE, TX_TOKEN_MORE
+from ..common.layouts import SpanKind
+from ..common.tx_layouts import TxTokenKind
 from .core import TxCore
 
 
@@ -14,13 +14,13 @@ class TxToken:
     """The token entry that a command gives. `more`: one for the key span before it."""
 
     def __init__(self) -> None:
-        self.code, self.more = Signal(3), Signal()
+        self.code, self.more = Signal(TxTokenKind), Signal()
         self.key_slot = Signal()
 
     @property
     def value(self) -> Value:
         """The code of the entry that is next."""
-        return Mux(self.more, TX_TOKEN_MORE, self.code)
+        return Mux(self.more, TxTokenKind.MORE, self.code)
 
 
 def command_states(m: Module, core: TxCore, token: TxToken) -> None:
@@ -39,7 +39,7 @@ def command_states(m: Module, core: TxCore, token: TxToken) -> None:
         m.next = "KEY"
 
     with m.State("COMMAND"):
-        m.d.sync += [token.code.eq(TX_TOKEN_DONE), token.more.eq(0)]
+        m.d.sync += [token.code.eq(TxTokenKind.DONE), token.more.eq(0)]
         m.next = "TOKEN"
         with m.Switch(command.op):
             with m.Case(TxCommand.TX_ADD):
@@ -65,7 +65,7 @@ def command_states(m: Module, core: TxCore, token: TxToken) -> None:
                         row.name_0.eq(row.name_0 + 1),
                         row.side_valid.eq(0),
                     ]
-                    key_span(TX_TOKEN_ADD, 0)
+                    key_span(TxTokenKind.ADD, 0)
             with m.Case(TxCommand.TX_REKEY):
                 with m.If(meant & (row.version == VERSION_TLS13)):
                     m.d.sync += [row.newer.eq(slot), row.side_valid.eq(0)]
@@ -81,7 +81,7 @@ def command_states(m: Module, core: TxCore, token: TxToken) -> None:
                             row.base_0.eq(command.number),
                             row.name_0.eq(row.name_0 + 1),
                         ]
-                    key_span(TX_TOKEN_ADD, slot)
+                    key_span(TxTokenKind.ADD, slot)
             with m.Case(TxCommand.TX_KEY_CLEAR):
                 with m.If(meant):
                     m.d.sync += [
@@ -89,7 +89,7 @@ def command_states(m: Module, core: TxCore, token: TxToken) -> None:
                         row.has_1.eq(row.has_1 & ~slot),
                         row.side_valid.eq(0),
                     ]
-                    key_span(TX_TOKEN_CLEAR, slot)
+                    key_span(TxTokenKind.CLEAR, slot)
             with m.Case(TxCommand.TX_DELETE):
                 with m.If(meant):
                     m.d.sync += [
@@ -99,7 +99,7 @@ def command_states(m: Module, core: TxCore, token: TxToken) -> None:
                         row.side_valid.eq(0),
                         token.more.eq(1),
                     ]
-                    key_span(TX_TOKEN_CLEAR, 0)
+                    key_span(TxTokenKind.CLEAR, 0)
             with m.Case(TxCommand.TX_RELEASE):
                 with m.If(core.in_range & row.valid & row.deleted):
                     m.d.sync += [
@@ -109,11 +109,11 @@ def command_states(m: Module, core: TxCore, token: TxToken) -> None:
                     ]
 
     span = core.maker.keys.payload
-    writes = token.code == TX_TOKEN_ADD
+    writes = token.code == TxTokenKind.ADD
     with m.State("KEY"):
         m.d.comb += [
             core.maker.keys.valid.eq(1),
-            span.kind.eq(Mux(writes, SPAN_KEY_WRITE, SPAN_KEY_CLEAR)),
+            span.kind.eq(Mux(writes, SpanKind.KEY_WRITE, SpanKind.KEY_CLEAR)),
             span.context.eq(core.context),
             span.generation.eq(Mux(token.key_slot, row.name_1, row.name_0)),
             span.version.eq(writes & row.version),

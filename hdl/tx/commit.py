@@ -10,14 +10,7 @@ from ..abi.tx import TX_COMPLETION_BITS, TX_STATUS, TxOp, TxReason
 from ..common.counts import TransmitCounts
 from ..common.fifo import StreamFIFO
 from ..common.layouts import Word, struct
-from ..common.tx_layouts import (
-    ACTION_DROP,
-    ACTION_DUMP,
-    ACTION_ENCRYPT,
-    ACTION_PASS,
-    TX_TOKEN_MORE,
-    TxLayouts,
-)
+from ..common.tx_layouts import Action, TxLayouts, TxTokenKind
 from .reader import TxReader
 
 COMPLETIONS = 4  # beats between decision and port
@@ -133,7 +126,7 @@ class TxCommit(Component):
         m.d.comb += [
             self.entries.ready.eq(decide),
             self.verdicts.ready.eq(decide & entry.has_spans),
-            self.token_done.eq(decide & entry.is_token & (entry.token != TX_TOKEN_MORE)),
+            self.token_done.eq(decide & entry.is_token & (entry.token != TxTokenKind.MORE)),
         ]
 
         # A stale key goes first because it explains a tag that differs.
@@ -144,9 +137,9 @@ class TxCommit(Component):
             m.d.comb += reason.eq(TxReason.STALE_KEY)
         with m.Elif(entry.has_spans & verdict.mismatch):
             m.d.comb += reason.eq(TxReason.TAG_MISMATCH)
-        with m.Elif(wrong_count | (entry.action == ACTION_DROP)):
+        with m.Elif(wrong_count | (entry.action == Action.DROP)):
             m.d.comb += reason.eq(TxReason.DEVICE_ERROR)
-        with m.Elif((entry.action == ACTION_PASS) & entry.has_spans):
+        with m.Elif((entry.action == Action.PASS) & entry.has_spans):
             m.d.comb += reason.eq(TxReason.DEVICE_ERROR)
         good = reason == TxReason.NONE
 
@@ -155,8 +148,8 @@ class TxCommit(Component):
         m.d.comb += [
             checksum.eq(~(folded[:16] + folded[16])),
             reader.jobs.valid.eq(deciding & ~entry.is_token & beats.i.ready),
-            job.drop.eq(~good | (entry.action == ACTION_DUMP)),
-            job.encrypt.eq(entry.action == ACTION_ENCRYPT),
+            job.drop.eq(~good | (entry.action == Action.DUMP)),
+            job.encrypt.eq(entry.action == Action.ENCRYPT),
             job.clears.eq(entry.clears),
             job.payload_at.eq(entry.payload_at),
             job.payload_end.eq(entry.payload_end),
@@ -179,13 +172,13 @@ class TxCommit(Component):
             ]
 
         left = packet & good
-        passed = left & (entry.action == ACTION_PASS)
+        passed = left & (entry.action == Action.PASS)
         m.d.sync += [
             self.counts.frames.eq(packet),
-            self.counts.encrypted.eq(left & (entry.action == ACTION_ENCRYPT)),
+            self.counts.encrypted.eq(left & (entry.action == Action.ENCRYPT)),
             self.counts.wire.eq(passed & (entry.op == TxOp.WIRE)),
             self.counts.passed.eq(passed & (entry.op != TxOp.WIRE)),
-            self.counts.dumped.eq(left & (entry.action == ACTION_DUMP)),
+            self.counts.dumped.eq(left & (entry.action == Action.DUMP)),
             self.counts.dropped.eq(packet & ~good),
             self.counts.orphans.eq(packet & (reason == TxReason.ORPHAN)),
             self.counts.tag_mismatch.eq(packet & (reason == TxReason.TAG_MISMATCH)),

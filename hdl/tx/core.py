@@ -6,9 +6,9 @@ from amaranth.lib import data
 
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
 from ..abi.tx import TxReason, TxTags
+from ..common.amaranth_types import Statement
 from ..common.span_maker import SpanMaker
-from ..common.statement import Statement
-from ..common.tx_layouts import ACTION_DROP, TxLayouts, tx_config
+from ..common.tx_layouts import Action, TxLayouts, tx_config
 from .row import HELD_BYTES, LENGTH_BITS, KeySlot, TxRow
 
 
@@ -62,7 +62,7 @@ class TxCore:
         self.beyond = self.above | (self.same & ~same_start)
         self.under_way = self.same & (self.row.at >= HEADER_BYTES)
 
-        self.action, self.reason = Signal(2), Signal(5)
+        self.action, self.reason = Signal(Action), Signal(5)
         self.walked = Signal()  # the frame was walked, so its payload and spans mean something
         self.dirty = Signal()  # the row is to be written back
         self.clears = Signal(10)
@@ -77,7 +77,7 @@ class TxCore:
 
     def drop(self, reason: TxReason) -> list[Statement]:
         """Statements: the frame is dropped for the reason."""
-        return [self.action.eq(ACTION_DROP), self.reason.eq(int(reason))]
+        return [self.action.eq(Action.DROP), self.reason.eq(int(reason))]
 
     def take(self, count: Value) -> list[Statement]:
         """Statements: `count` bytes of the payload are done."""

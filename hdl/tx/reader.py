@@ -3,12 +3,13 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ..abi.config import Config
 from ..common.fifo import StreamFIFO
 from ..common.layouts import Word
 from ..common.read_ahead import OUT_DEPTH, ReadAhead, lanes_before
+from ..common.span_cursor import SpanCursor
 from ..common.tx_layouts import TxLayouts
 
 Merge = data.StructLayout(
@@ -69,35 +70,28 @@ class TxReader(Component):
         # The frame that leaves.
         busy = Signal()
         job = Signal(self._job)
-        clears = Signal(10)  # clear spans of it that are left
         # Word in the frame. It stays at its greatest value, which lies behind every payload, so
         # that a frame without end does not get to a place where bytes of the host leave.
         index = Signal(10)
-        word, spans = self.ring_data, self.clear_spans
+        word = self.ring_data
+        spans = SpanCursor(m, self.clear_spans, index, "clears")
         merging = job.encrypt & ~job.drop
         take = Signal()  # the word that has arrived is used up
-        m.d.comb += take.eq(
-            reads.current & busy & reads.decided & (~merging | (clears == 0) | spans.valid)
-        )
+        m.d.comb += take.eq(reads.current & busy & reads.decided & spans.there(merging))
         reads.go_on(take)
 
         in_front, in_payload, in_clear = Signal(16), Signal(16), Signal(16)
-        span = spans.payload
+        span = self.clear_spans.payload
         m.d.comb += [
             in_front.eq(Cat(lanes_before(index, job.payload_at))),
             in_payload.eq(~in_front & Cat(lanes_before(index, job.payload_end))),
             in_clear.eq(
                 ~Cat(lanes_before(index, span.start))
                 & Cat(lanes_before(index, span.end))
-                & (clears != 0).replicate(16)
+                & (spans.left != 0).replicate(16)
             ),
         ]
-        last_word, end = span.end[4:], span.end[:4]
-        span_ends = (last_word <= index) | ((last_word == index + 1) & (end == 0))
-        m.d.comb += spans.ready.eq((clears != 0) & Mux(merging & busy, take & span_ends, 1))
-        clears_left = Signal.like(clears)
-        m.d.comb += clears_left.eq(clears - (spans.valid & spans.ready))
-        m.d.sync += clears.eq(clears_left)
+        clears_left = spans.follow(merging & busy, take)
         with m.If(take & ~index.all()):
             m.d.sync += index.eq(index + 1)
 
@@ -108,7 +102,7 @@ class TxReader(Component):
         with m.If(finish):
             m.d.sync += [index.eq(0), busy.eq(0)]
         with m.If((finish | ~busy) & decided & (clears_left == 0)):
-            m.d.sync += [busy.eq(1), job.eq(next_job), clears.eq(next_job.clears)]
+            m.d.sync += [busy.eq(1), job.eq(next_job), spans.left.eq(next_job.clears)]
 
         # The checksum field has an even offset, so both its bytes lie in one word.
         first_byte, second_byte = Signal(16), Signal(16)
@@ -138,13 +132,11 @@ class TxReader(Component):
             merge.from_text.eq(in_payload & ~in_clear & self.text_written),
         ]
         m.submodules.out = out = StreamFIFO(Word, OUT_DEPTH)
+        connect(m, out.o, flipped(self.frames))
         m.d.comb += [
             out.i.valid.eq(leaves),
             out.i.payload.bytes.eq(merge.host.bytes),
             out.i.payload.last.eq(merge.host.last),
-            self.frames.valid.eq(out.o.valid),
-            self.frames.payload.eq(out.o.payload),
-            out.o.ready.eq(self.frames.ready),
         ]
         for i in range(16):
             lane = slice(8 * i, 8 * i + 8)

@@ -14,6 +14,17 @@ def byte(vector: Value, index: int) -> Value:
     return vector.word_select(index, 8)
 
 
+class _Head:
+    """The header at the place that is next, as FETCH to CHECK find it."""
+
+    def __init__(self) -> None:
+        self.head = Signal(8 * HEADER_BYTES)
+        self.reach = Signal(17)  # offset in the record behind the payload's end
+        self.count = Signal(4)  # header and nonce bytes that are here
+        self.bad_header = Signal()
+        self.bad_nonce = Signal()
+
+
 def record_states(
     m: Module, core: TxCore, walker_data: Value, clear_spans: stream.Interface
 ) -> None:
@@ -23,22 +34,29 @@ def record_states(
     An error drops the frame, but the spans in front of it run; then the stream is lost until the
     next sync, and of a side frame nothing has been hashed.
     """
-    row, packet_at = core.row, core.payload_at
-    aligned = Signal(8 * HEAD_BYTES)  # the read, by offset in the record
-    head = Signal(8 * HEADER_BYTES)
-    reach = Signal(17)  # offset in the record behind the payload's end
-    count = Signal(4)  # header and nonce bytes that are here
-    bad_header, bad_nonce = Signal(), Signal()
     nonce = Signal(64)  # that record `number` must have; as in the record, first byte lowest
-    expected = (row.nonce_delta + core.number)[:64]
+    expected = (core.row.nonce_delta + core.number)[:64]
     m.d.sync += nonce.eq(
         Mux(core.tls12, Cat(byte(expected, i) for i in reversed(range(NONCE_BYTES))), 0)
     )
+    found = _Head()
+    _read_header(m, core, walker_data, found, nonce)
+    _check_header(m, core, clear_spans, found)
+    _spans(m, core, nonce)
+    _close(m, core)
 
-    def fail(reason: TxReason) -> None:
-        m.d.sync += core.drop(reason)
-        m.next = "CLOSE"
 
+def _fail(m: Module, core: TxCore, reason: TxReason) -> None:
+    """Statements: the frame is dropped, and the walk ends here."""
+    m.d.sync += core.drop(reason)
+    m.next = "CLOSE"
+
+
+def _read_header(m: Module, core: TxCore, walker_data: Value, found: _Head, nonce: Signal) -> None:
+    """FETCH, WAIT, HEAD and JUDGE: the bytes of header and nonce that are here. Enter at FETCH when
+    `addr` is new, at HEAD when it has stood for two clocks. Leaves to CHECK."""
+    row = core.row
+    aligned = Signal(8 * HEAD_BYTES)  # the read, by offset in the record
     with m.State("FETCH"):
         m.next = "WAIT"
     with m.State("WAIT"):
@@ -47,25 +65,25 @@ def record_states(
         rest = (core.front - core.at)[:4]
         m.d.sync += [
             aligned.eq(walker_data << (core.at[:4] << 3)),
-            reach.eq(core.at + core.left),
-            count.eq(Mux(core.left < rest, core.left, rest)),
+            found.reach.eq(core.at + core.left),
+            found.count.eq(Mux(core.left < rest, core.left, rest)),
         ]
         m.next = "JUDGE"
     with m.State("JUDGE"):
         # Bytes that came before are held, or their header is known.
         whole = core.named | (core.at >= HEADER_BYTES)
         known = Mux(whole, header_of(content_type(core.content), core.length), core.held)
-        here = [(core.at <= i) & (reach > i) for i in range(HEAD_BYTES)]
-        seen = Signal.like(head)
+        here = [(core.at <= i) & (found.reach > i) for i in range(HEAD_BYTES)]
+        seen = Signal.like(found.head)
         m.d.comb += seen.eq(
             Cat(Mux(here[i], byte(aligned, i), byte(known, i)) for i in range(HEADER_BYTES))
         )
-        there = Cat(reach > i for i in range(HEADER_BYTES))
+        there = Cat(found.reach > i for i in range(HEADER_BYTES))
         not_named = core.named & (seen != known)
         m.d.sync += [
-            head.eq(seen),
-            bad_header.eq(~header_ok(row.version, seen, there) | not_named),
-            bad_nonce.eq(
+            found.head.eq(seen),
+            found.bad_header.eq(~header_ok(row.version, seen, there) | not_named),
+            found.bad_nonce.eq(
                 Cat(
                     here[i] & (byte(aligned, i) != byte(nonce, i - HEADER_BYTES))
                     for i in range(HEADER_BYTES, HEAD_BYTES)
@@ -75,38 +93,48 @@ def record_states(
         ]
         m.next = "CHECK"
 
-    length = header_length(head)
-    complete = reach >= HEADER_BYTES
-    differs = (length != row.length) | (head[:2] != row.content)
+
+def _check_header(m: Module, core: TxCore, clear_spans: stream.Interface, found: _Head) -> None:
+    """CHECK, from JUDGE: the header's bytes leave in the clear, or the walk fails. Leaves to SPAN,
+    or to CLOSE at the payload's end or if it fails."""
+    row, packet_at = core.row, core.payload_at
+    length = header_length(found.head)
+    complete = found.reach >= HEADER_BYTES
+    differs = (length != row.length) | (found.head[:2] != row.content)
     clear_free = ~clear_spans.valid | clear_spans.ready
     with m.State("CHECK"):
         with m.If(core.side & core.beyond):
-            fail(TxReason.OUT_OF_ORDER)
+            _fail(m, core, TxReason.OUT_OF_ORDER)
         with m.Elif(~core.key.known):
-            fail(TxReason.NO_KEY)
-        with m.Elif(bad_header):
-            fail(TxReason.BAD_HEADER)
+            _fail(m, core, TxReason.NO_KEY)
+        with m.Elif(found.bad_header):
+            _fail(m, core, TxReason.BAD_HEADER)
         with m.Elif(core.side & core.under_way & complete & differs):
-            fail(TxReason.OUT_OF_ORDER)
-        with m.Elif(bad_nonce):
-            fail(TxReason.BAD_NONCE)
+            _fail(m, core, TxReason.OUT_OF_ORDER)
+        with m.Elif(found.bad_nonce):
+            _fail(m, core, TxReason.BAD_NONCE)
         with m.Elif(clear_free):
             m.d.sync += [
                 clear_spans.valid.eq(1),
                 clear_spans.payload.start.eq(packet_at + core.pos),
-                clear_spans.payload.end.eq(packet_at + core.pos + count),
+                clear_spans.payload.end.eq(packet_at + core.pos + found.count),
                 core.clears.eq(core.clears + 1),
-                core.clear_bytes.eq(core.clear_bytes + count),
-                core.held.eq(head),
-                core.at.eq(core.at + count),
-                *core.take(count),
+                core.clear_bytes.eq(core.clear_bytes + found.count),
+                core.held.eq(found.head),
+                core.at.eq(core.at + found.count),
+                *core.take(found.count),
             ]
             with m.If(complete):
-                m.d.sync += [core.length.eq(length), core.content.eq(head[:2])]
+                m.d.sync += [core.length.eq(length), core.content.eq(found.head[:2])]
             m.next = "SPAN"
-            with m.If(core.left == count):
+            with m.If(core.left == found.count):
                 m.next = "CLOSE"
 
+
+def _spans(m: Module, core: TxCore, nonce: Signal) -> None:
+    """SPAN, from CHECK or DECIDE: the record's text and tag in the payload. Leaves to FETCH for the
+    next record's header, to CLOSE at the payload's end or without a key."""
+    row = core.row
     maker, piece = core.maker, core.maker.pieces.payload
     size, rest = Signal(16), Signal(16)
     part = Signal(14)
@@ -139,7 +167,7 @@ def record_states(
     with m.State("SPAN"):
         m.d.comb += maker.pieces.valid.eq(core.key.known)
         with m.If(~core.key.known):
-            fail(TxReason.NO_KEY)
+            _fail(m, core, TxReason.NO_KEY)
         with m.Elif(maker.pieces.ready):
             with m.If(~core.given & (core.at <= tag_at) & (core.at + core.left > tag_at)):
                 m.d.sync += core.tags.eq(core.tags + 1)
@@ -153,6 +181,11 @@ def record_states(
             with m.If(core.left <= rest):
                 m.next = "CLOSE"
 
+
+def _close(m: Module, core: TxCore) -> None:
+    """CLOSE, when the walk has ended: the place where it stands goes into the row. Leaves to
+    FINISH."""
+    row = core.row
     failed = core.reason != 0
     with m.State("CLOSE"):
         with m.If(~core.side):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data
 
-from ..common.statement import Statement
+from ..common.amaranth_types import Statement
 
 PASSED_BITS = 30  # from 2^30 bytes behind the marker on it is not compared any more
 LENGTH_BITS = 15

@@ -11,18 +11,18 @@ read of 16 bytes, which holds header and explicit nonce; no other byte is touche
                            |                 \\------------> CLOSE FINISH --> entries
                            \\-> COMMAND KEY TOKEN --> spans, entries
 
-The states are in `tx_checks`, `tx_records` and `tx_commands`; text and tag of a span are worked
+The states are in `checks`, `records` and `commands`; text and tag of a span are worked
 out in `span_maker`.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from ..abi.config import Config
 from ..abi.tx import TxOp
-from ..common.tx_layouts import TX_TOKEN_DONE, TxLayouts, TxMeta
+from ..common.tx_layouts import TxLayouts, TxMeta, TxTokenKind
 from .checks import check_states
 from .commands import TxToken, command_states
 from .core import TxCore
@@ -65,7 +65,7 @@ class TxWalker(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         work, meta = self.work.payload, self.metas.payload
-        packet, command = work.packet, work.command
+        command = work.command
         core = TxCore(m, self._config, work, meta)
         row, maker = core.row, core.maker
         m.submodules.maker = maker
@@ -93,10 +93,7 @@ class TxWalker(Component):
         with m.If(done & core.dirty):
             m.d.sync += core.live.eq(core.live + row.valid - core.was_valid)
 
-        dump = meta.op == TxOp.DUMP
-        elsewhere = core.side | core.sync  # the position is not the row's
         token = TxToken()
-        entry = self.entries.payload
         out_free = ~self.entries.valid | self.entries.ready
         with m.If(self.entries.ready):
             m.d.sync += self.entries.valid.eq(0)
@@ -104,99 +101,119 @@ class TxWalker(Component):
             m.d.sync += self.clear_spans.valid.eq(0)
 
         with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += maker.begin.eq(1)
-                offset = Mux(dump, 0, packet.payload_offset)
-                m.d.sync += [
-                    core.context.eq(context),
-                    core.in_range.eq(context < self._config.tx_flows),
-                    core.seq.eq(Mux(dump, meta.seq, packet.seq)),
-                    core.size.eq(Mux(dump, packet.frame_bytes, packet.payload_length)),
-                    core.payload_at.eq(offset),
-                    core.payload_addr.eq(Cat(0, 0, 0, 0, packet.ring_word) + offset),
-                    core.pos.eq(0),
-                    core.walked.eq(0),
-                    core.dirty.eq(0),
-                    core.clears.eq(0),
-                    core.clear_bytes.eq(0),
-                    core.tags.eq(0),
-                    core.first_number.eq(0),
-                ]
-                with m.If(self.work.valid & (work.is_command | self.metas.valid)):
-                    m.next = "LOAD"
-
-            with m.State("LOAD"):
-                stored = row_read.data
-                m.d.sync += [
-                    *row.load(stored),
-                    core.was_valid.eq(stored.valid),
-                    core.end.eq(core.seq + core.size),
-                    core.place.eq(core.seq),
-                    core.left.eq(core.size),
-                    core.addr.eq(core.payload_addr),
-                    core.number.eq(Mux(elsewhere, meta.number, stored.number)),
-                    core.at.eq(Mux(core.side, meta.offset, Mux(core.sync, 0, stored.at))),
-                    core.length.eq(Mux(core.side, meta.record_length, stored.length)),
-                    core.content.eq(Mux(core.side, meta.record_type, stored.content)),
-                    core.held.eq(stored.held),  # with `at` = 0 it means nothing
-                    core.named.eq(core.side & (meta.offset != 0)),
-                ]
-                m.next = "COMPARE"
-                with m.If(work.is_command):
-                    m.next = "COMMAND"
-
+            self._idle(m, core, context)
+            self._load(m, core, row_read.data)
             check_states(m, core)
             record_states(m, core, self.walker_data, self.clear_spans)
             command_states(m, core, token)
-
-            with m.State("FINISH"):
-                with m.If(maker.settled & out_free):
-                    m.d.comb += [
-                        maker.end.eq(1),
-                        done.eq(1),
-                        self.work.ready.eq(1),
-                        self.metas.ready.eq(1),
-                    ]
-                    size = core.size
-                    m.d.sync += [
-                        self.entries.valid.eq(1),
-                        entry.is_token.eq(0),
-                        entry.token.eq(0),
-                        entry.context.eq(meta.context),
-                        entry.generation.eq(meta.generation),
-                        entry.ring_word.eq(packet.ring_word),
-                        entry.oversize.eq(packet.oversize),
-                        entry.action.eq(core.action),
-                        entry.reason.eq(core.reason),
-                        entry.op.eq(meta.op),
-                        entry.cookie.eq(meta.cookie),
-                        entry.has_spans.eq(maker.any),
-                        entry.clears.eq(core.clears),
-                        entry.expected.eq(Mux(core.walked, size - core.clear_bytes, 0)),
-                        entry.tags.eq(core.tags),
-                        entry.first_number.eq(core.first_number),
-                        entry.payload_at.eq(Mux(core.walked, core.payload_at, 0)),
-                        entry.payload_end.eq(Mux(core.walked, core.payload_at + size, 0)),
-                        entry.checksum_at.eq(packet.tcp_offset + 16),
-                        entry.checksum_in.eq(packet.tcp_checksum),
-                        entry.segment_sum.eq(packet.segment_sum),
-                    ]
-                    m.next = "IDLE"
-            with m.State("TOKEN"):
-                with m.If(out_free):
-                    m.d.comb += [self.work.ready.eq(~token.more), done.eq(~token.more)]
-                    m.d.sync += [
-                        self.entries.valid.eq(1),
-                        entry.eq(0),
-                        entry.is_token.eq(1),
-                        entry.token.eq(token.value),
-                        entry.has_spans.eq(token.code != TX_TOKEN_DONE),
-                        entry.context.eq(command.context),
-                        entry.generation.eq(command.generation),
-                        token.more.eq(0),
-                        token.key_slot.eq(1),
-                    ]
-                    m.next = "IDLE"
-                    with m.If(token.more):
-                        m.next = "KEY"
+            self._finish(m, core, out_free, done)
+            self._token(m, core, token, out_free, done)
         return m
+
+    def _idle(self, m: Module, core: TxCore, context: Value) -> None:
+        """IDLE, until an item has come. Leaves to LOAD."""
+        work, meta, packet = self.work.payload, core.meta, core.packet
+        dump = meta.op == TxOp.DUMP
+        with m.State("IDLE"):
+            m.d.comb += core.maker.begin.eq(1)
+            offset = Mux(dump, 0, packet.payload_offset)
+            m.d.sync += [
+                core.context.eq(context),
+                core.in_range.eq(context < self._config.tx_flows),
+                core.seq.eq(Mux(dump, meta.seq, packet.seq)),
+                core.size.eq(Mux(dump, packet.frame_bytes, packet.payload_length)),
+                core.payload_at.eq(offset),
+                core.payload_addr.eq(Cat(0, 0, 0, 0, packet.ring_word) + offset),
+                core.pos.eq(0),
+                core.walked.eq(0),
+                core.dirty.eq(0),
+                core.clears.eq(0),
+                core.clear_bytes.eq(0),
+                core.tags.eq(0),
+                core.first_number.eq(0),
+            ]
+            with m.If(self.work.valid & (work.is_command | self.metas.valid)):
+                m.next = "LOAD"
+
+    def _load(self, m: Module, core: TxCore, stored: data.View) -> None:
+        """LOAD, from IDLE: the row is there. Leaves to COMPARE or COMMAND."""
+        work, meta, row = self.work.payload, core.meta, core.row
+        elsewhere = core.side | core.sync  # the position is not the row's
+        with m.State("LOAD"):
+            m.d.sync += [
+                *row.load(stored),
+                core.was_valid.eq(stored.valid),
+                core.end.eq(core.seq + core.size),
+                core.place.eq(core.seq),
+                core.left.eq(core.size),
+                core.addr.eq(core.payload_addr),
+                core.number.eq(Mux(elsewhere, meta.number, stored.number)),
+                core.at.eq(Mux(core.side, meta.offset, Mux(core.sync, 0, stored.at))),
+                core.length.eq(Mux(core.side, meta.record_length, stored.length)),
+                core.content.eq(Mux(core.side, meta.record_type, stored.content)),
+                core.held.eq(stored.held),  # with `at` = 0 it means nothing
+                core.named.eq(core.side & (meta.offset != 0)),
+            ]
+            m.next = "COMPARE"
+            with m.If(work.is_command):
+                m.next = "COMMAND"
+
+    def _finish(self, m: Module, core: TxCore, out_free: Value, done: Signal) -> None:
+        """FINISH, the last state of a frame. Leaves to IDLE when its entry has a place."""
+        meta, packet, maker, entry = core.meta, core.packet, core.maker, self.entries.payload
+        with m.State("FINISH"):
+            with m.If(maker.settled & out_free):
+                m.d.comb += [
+                    maker.end.eq(1),
+                    done.eq(1),
+                    self.work.ready.eq(1),
+                    self.metas.ready.eq(1),
+                ]
+                size = core.size
+                m.d.sync += [
+                    self.entries.valid.eq(1),
+                    entry.is_token.eq(0),
+                    entry.token.eq(0),
+                    entry.context.eq(meta.context),
+                    entry.generation.eq(meta.generation),
+                    entry.ring_word.eq(packet.ring_word),
+                    entry.oversize.eq(packet.oversize),
+                    entry.action.eq(core.action),
+                    entry.reason.eq(core.reason),
+                    entry.op.eq(meta.op),
+                    entry.cookie.eq(meta.cookie),
+                    entry.has_spans.eq(maker.any),
+                    entry.clears.eq(core.clears),
+                    entry.expected.eq(Mux(core.walked, size - core.clear_bytes, 0)),
+                    entry.tags.eq(core.tags),
+                    entry.first_number.eq(core.first_number),
+                    entry.payload_at.eq(Mux(core.walked, core.payload_at, 0)),
+                    entry.payload_end.eq(Mux(core.walked, core.payload_at + size, 0)),
+                    entry.checksum_at.eq(packet.tcp_offset + 16),
+                    entry.checksum_in.eq(packet.tcp_checksum),
+                    entry.segment_sum.eq(packet.segment_sum),
+                ]
+                m.next = "IDLE"
+
+    def _token(
+        self, m: Module, core: TxCore, token: TxToken, out_free: Value, done: Signal
+    ) -> None:
+        """TOKEN, the last state of a command. Leaves to KEY while there is `more`, else to IDLE."""
+        command, entry = core.command, self.entries.payload
+        with m.State("TOKEN"):
+            with m.If(out_free):
+                m.d.comb += [self.work.ready.eq(~token.more), done.eq(~token.more)]
+                m.d.sync += [
+                    self.entries.valid.eq(1),
+                    entry.eq(0),
+                    entry.is_token.eq(1),
+                    entry.token.eq(token.value),
+                    entry.has_spans.eq(token.code != TxTokenKind.DONE),
+                    entry.context.eq(command.context),
+                    entry.generation.eq(command.generation),
+                    token.more.eq(0),
+                    token.key_slot.eq(1),
+                ]
+                m.next = "IDLE"
+                with m.If(token.more):
+                    m.next = "KEY"

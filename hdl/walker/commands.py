@@ -1,44 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of the walker for what comes between packets: commands, and news of a bad tag."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 
 from ..abi.commands import Op
 from ..abi.events import EventKind
 from ..abi.meta import ProvenBy
-from ..common.layouts import (
-    SPAN_KEY_CLEAR,
-    SPAN_KEY_WRITE,
-    TOKEN_ADD,
-    TOKEN_DELETE,
-    TOKEN_DESYNC,
-    TOKEN_GO_ON,
-    TOKEN_PROVEN,
-    TOKEN_REKEY,
-    TOKEN_RESYNC,
-)
+from ..common.layouts import SpanKind, TokenKind
 from ..common.sequence import delta
 from .core import Core
 from .row import State
 
 
 def command_states(m: Module, core: Core, token: Signal) -> None:
-    """COMMAND to PROVEN. `token` takes the code of the token entry; all leave to TOKEN, where a
+    """COMMAND to DESYNC. `token` takes the code of the token entry; all leave to TOKEN, where a
     candidate is adopted by way of ADOPT_PROBE."""
-    row, coverage, command, feedback = core.row, core.coverage, core.command, core.feedback
     since_base = Signal(65)  # records since REKEY's number, and a borrow
-    key_span = core.maker.keys.payload
+    _command(m, core, token, since_base)
+    _hint(m, core)
+    _rekey(m, core, since_base)
+    _key_span(m, core)
+    _feedback(m, core, token)
 
-    def close_all() -> None:
-        m.d.comb += coverage.clear.eq(1)
 
+def _close_all(m: Module, core: Core) -> None:
+    """Statements: every open record is closed."""
+    m.d.comb += core.coverage.clear.eq(1)
+
+
+def _command(m: Module, core: Core, token: Signal, since_base: Signal) -> None:
+    """COMMAND, from LOAD. Leaves to KEY_SPAN, REKEY, HINT, ADOPT_PROBE or TOKEN."""
+    row, command = core.row, core.command
     meant = core.known & (row.generation == command.generation)
     with m.State("COMMAND"):
-        m.d.sync += [token.eq(TOKEN_RESYNC), since_base.eq(row.number - command.number)]
+        m.d.sync += [token.eq(TokenKind.RESYNC), since_base.eq(row.number - command.number)]
         m.next = "TOKEN"
         with m.Switch(command.op):
             with m.Case(Op.CONTEXT_ADD):
-                close_all()
+                _close_all(m, core)
                 m.d.sync += [
                     *row.clear(),
                     *row.arm(command.seq, command.number),
@@ -50,62 +49,83 @@ def command_states(m: Module, core: Core, token: Signal) -> None:
                     row.options.eq(command.options),
                     row.passed_high.eq(command.seq),
                     row.passed_from.eq(command.seq),
-                    token.eq(TOKEN_ADD),
+                    token.eq(TokenKind.ADD),
                 ]
                 m.next = "KEY_SPAN"
             with m.Case(Op.CONTEXT_DELETE):
-                m.d.sync += [row.valid.eq(0), token.eq(TOKEN_DELETE)]
+                m.d.sync += [row.valid.eq(0), token.eq(TokenKind.DELETE)]
                 m.next = "KEY_SPAN"
             with m.Case(Op.REKEY):
                 with m.If(core.known):
-                    m.d.sync += token.eq(TOKEN_REKEY)
+                    m.d.sync += token.eq(TokenKind.REKEY)
                     m.next = "REKEY"
             with m.Case(Op.GO_ON):
-                m.d.sync += token.eq(TOKEN_GO_ON)
+                m.d.sync += token.eq(TokenKind.GO_ON)
             with m.Case(Op.RESYNC_ANSWER):
-                asked = (row.state == State.CONFIRMING) & (command.seq == row.guess)
-                with m.If(meant & asked):
-                    with m.If(command.refused):
-                        m.d.sync += [row.state.eq(State.SEARCHING), row.cand_hold_count.eq(0)]
-                    with m.Else():
-                        core.clear_suspicion(m)
-                        m.next = "ADOPT_PROBE"
+                _resync_answer(m, core, meant)
             with m.Case(Op.RESYNC_HINT):
-                with m.If(meant):
-                    # Also in sync: every record in front of the hint has been read.
-                    core.clear_suspicion(m)
-                in_sync = (row.state == State.START) | (row.state == State.TRACKING)
-                m.d.sync += core.end.eq(command.seq + 1)
-                read = delta(command.seq, row.suspect_end) >= 0
-                with m.If(meant & in_sync & core.one_bit & row.suspect & read):
-                    close_all()
-                    m.d.sync += row.arm(command.seq, command.number)
-                with m.Elif(meant & in_sync):
-                    m.next = "HINT"
-                with m.Elif(meant):
-                    close_all()
-                    m.d.sync += [
-                        *row.arm(command.seq, command.number),
-                        core.event.kind.eq(EventKind.RESUMED),
-                        core.event.lost_at.eq(row.lost_at),
-                        core.event.guess.eq(command.seq),
-                        core.event.resumed_at.eq(command.seq),
-                        core.event.proven_by.eq(int(ProvenBy.SOFTWARE)),
-                        core.event.seq.eq(command.seq),
-                        core.event.number.eq(command.number),
-                    ]
+                _resync_hint(m, core, meant)
 
+
+def _resync_answer(m: Module, core: Core, meant: Value) -> None:
+    """Statements of COMMAND: software knows the candidate, or refuses it."""
+    row, command = core.row, core.command
+    asked = (row.state == State.CONFIRMING) & (command.seq == row.guess)
+    with m.If(meant & asked):
+        with m.If(command.refused):
+            m.d.sync += [row.state.eq(State.SEARCHING), row.cand_hold_count.eq(0)]
+        with m.Else():
+            core.clear_suspicion(m)
+            m.next = "ADOPT_PROBE"
+
+
+def _resync_hint(m: Module, core: Core, meant: Value) -> None:
+    """Statements of COMMAND: software has read up to a header, in sync or not."""
+    row, command = core.row, core.command
+    with m.If(meant):
+        # Also in sync: every record in front of the hint has been read.
+        core.clear_suspicion(m)
+    in_sync = (row.state == State.START) | (row.state == State.TRACKING)
+    m.d.sync += core.end.eq(command.seq + 1)
+    read = delta(command.seq, row.suspect_end) >= 0
+    with m.If(meant & in_sync & core.one_bit & row.suspect & read):
+        _close_all(m, core)
+        m.d.sync += row.arm(command.seq, command.number)
+    with m.Elif(meant & in_sync):
+        m.next = "HINT"
+    with m.Elif(meant):
+        _close_all(m, core)
+        m.d.sync += [
+            *row.arm(command.seq, command.number),
+            core.event.kind.eq(EventKind.RESUMED),
+            core.event.lost_at.eq(row.lost_at),
+            core.event.guess.eq(command.seq),
+            core.event.resumed_at.eq(command.seq),
+            core.event.proven_by.eq(int(ProvenBy.SOFTWARE)),
+            core.event.seq.eq(command.seq),
+            core.event.number.eq(command.number),
+        ]
+
+
+def _hint(m: Module, core: Core) -> None:
+    """HINT and HINT_SHUT, from COMMAND in sync: records in front of the hint are closed. Leaves to
+    TOKEN."""
+    row, coverage, command = core.row, core.coverage, core.command
     with m.State("HINT"):
         m.d.comb += coverage.settle.eq(1)
         m.next = "HINT_SHUT"
     with m.State("HINT_SHUT"):
         m.next = "TOKEN"
         with m.If(core.one_bit & coverage.ahead):
-            close_all()
+            _close_all(m, core)
             m.d.sync += row.arm(command.seq, command.number)
         with m.Else():
             m.d.comb += coverage.shut.eq(1)
 
+
+def _rekey(m: Module, core: Core, since_base: Signal) -> None:
+    """REKEY, from COMMAND: the row goes on under a new key. Leaves to KEY_SPAN."""
+    row, coverage, command = core.row, core.coverage, core.command
     with m.State("REKEY"):
         m.d.sync += [
             row.probing.eq(0),
@@ -116,7 +136,7 @@ def command_states(m: Module, core: Core, token: Signal) -> None:
         ]
         core.clear_suspicion(m)
         with m.If(row.proven):
-            close_all()
+            _close_all(m, core)
             with m.If(since_base[64] | (core.one_bit & row.suspect)):
                 m.d.sync += row.arm(command.seq, 0)
             with m.Else():
@@ -125,11 +145,16 @@ def command_states(m: Module, core: Core, token: Signal) -> None:
                 m.d.sync += [row.number.eq(since_base[:64]), *row.close_below()]
         m.next = "KEY_SPAN"
 
+
+def _key_span(m: Module, core: Core) -> None:
+    """KEY_SPAN, from COMMAND or REKEY: the cipher takes or clears a key. Leaves to TOKEN."""
+    row, command = core.row, core.command
+    key_span = core.maker.keys.payload
     with m.State("KEY_SPAN"):
         deletes = command.op == Op.CONTEXT_DELETE
         m.d.comb += [
             core.maker.keys.valid.eq(1),
-            key_span.kind.eq(Mux(deletes, SPAN_KEY_CLEAR, SPAN_KEY_WRITE)),
+            key_span.kind.eq(Mux(deletes, SpanKind.KEY_CLEAR, SpanKind.KEY_WRITE)),
             key_span.context.eq(core.context),
             key_span.generation.eq(command.generation),
             key_span.version.eq(Mux(deletes, 0, row.version)),
@@ -138,17 +163,22 @@ def command_states(m: Module, core: Core, token: Signal) -> None:
         with m.If(core.maker.keys.ready):
             m.next = "TOKEN"
 
+
+def _feedback(m: Module, core: Core, token: Signal) -> None:
+    """PROVEN and DESYNC, from LOAD: a candidate's tag was good, or a tag was bad. Leaves to
+    ADOPT_PROBE or TOKEN."""
+    row, feedback = core.row, core.feedback
     still_meant = core.known & (row.generation == feedback.generation)
     with m.State("PROVEN"):
-        m.d.sync += token.eq(TOKEN_PROVEN)
+        m.d.sync += token.eq(TokenKind.PROVEN)
         m.next = "TOKEN"
         asked = row.proven & (row.state == State.CONFIRMING) & (feedback.guess == row.guess)
         with m.If(still_meant & asked):
             m.next = "ADOPT_PROBE"
     with m.State("DESYNC"):
-        m.d.sync += token.eq(TOKEN_DESYNC)
+        m.d.sync += token.eq(TokenKind.DESYNC)
         with m.If(still_meant):
-            close_all()
+            _close_all(m, core)
             m.d.sync += [row.proven.eq(0), row.probing.eq(0), row.hold_count.eq(0)]
             with m.If((row.state == State.START) | (row.state == State.TRACKING)):
                 m.d.sync += [

@@ -9,19 +9,14 @@ from amaranth.lib import data
 from ..abi.commands import Option
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
 from ..abi.meta import Reason
+from ..common.amaranth_types import Statement, enum
 from ..common.layouts import Event, Layouts, Meta
 from ..common.record_header import HEAD_BYTES, present
 from ..common.sequence import delta
 from ..common.span_maker import SpanMaker
-from ..common.statement import Statement
 from .coverage import Coverage
 from .header_scanner import HeaderScanner
 from .row import HELD_BYTES, RowLayouts, RowRegisters, withholds
-
-if TYPE_CHECKING:
-    import enum  # Amaranth's, which ships no types, adds a shape to it
-else:
-    from amaranth.lib import enum
 
 
 class Return(enum.Enum, shape=3):

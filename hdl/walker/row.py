@@ -8,13 +8,8 @@ from amaranth.lib import data
 
 from ..abi.commands import OPTION_BITS, Option
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
+from ..common.amaranth_types import Statement, enum
 from ..common.layouts import Layouts
-from ..common.statement import Statement
-
-if TYPE_CHECKING:
-    import enum  # Amaranth's, which ships no types, adds a shape to it
-else:
-    from amaranth.lib import enum
 
 HELD_BYTES = HEADER_BYTES + NONCE_BYTES - 1  # of a header that a segment's end cuts off
 LOST_RECORDS_BITS = 18

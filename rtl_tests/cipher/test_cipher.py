@@ -19,6 +19,7 @@ from rtl_tests.cipher.traffic import (
     shuffled_traffic,
 )
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
+from tests.support.trial_counts import counts
 
 DEFAULT = Config(ring_words=1 << 16, flows=16)
 CONFIGS = {
@@ -33,12 +34,13 @@ def bench(config=DEFAULT):
     return CipherBench(config)
 
 
+@pytest.mark.parametrize("budget", counts(200_000, 900_000))
 @pytest.mark.parametrize("name", CONFIGS)
-def test_shuffled(name):
+def test_shuffled(name, budget):
     config = CONFIGS[name]
     for seed in range(4):
         rng = random.Random(seed)
-        traffic = shuffled_traffic(rng, config, 900_000)
+        traffic = shuffled_traffic(rng, config, budget)
         started = time.perf_counter()
         result = bench(config).run(traffic, idle=(0, 128)[seed & 1], stall=(0, 128)[seed // 2])
         seconds = time.perf_counter() - started

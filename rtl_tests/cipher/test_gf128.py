@@ -9,23 +9,48 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl_tests.support.verilated import Vectors
-from sealane.driver.crypto.gcm import gf_mul
 from sealane.hdl.cipher import gf128
+from tests.support.gf128 import multiply
+
+LANES = range(1, 8)
 
 
-class Combinational(wiring.Component):
-    """The functions, with a register behind them to have a clock."""
+class Products(wiring.Component):
+    """Every way to a product side by side, as one simulator: the functions with a register behind
+    them, the pipelined multipliers of each depth, the one by digits."""
 
-    a: In(128)
-    b: In(128)
-    product: Out(128)
-    squared: Out(128)
+    def __init__(self):
+        outputs = ("product", "squared", "side", *(f"p{lanes}" for lanes in LANES))
+        super().__init__(
+            {"a": In(128), "b": In(128), "start": In(1), "done": Out(1)}
+            | {name: Out(128) for name in outputs}
+        )
 
     def elaborate(self, platform):
         m = Module()
         m.d.sync += self.product.eq(gf128.multiply(m, self.a, self.b))
         m.d.sync += self.squared.eq(gf128.square(m, self.a))
+        for lanes in LANES:
+            m.submodules[f"multiplier{lanes}"] = multiplier = gf128.Multiplier(lanes)
+            m.d.comb += [
+                multiplier.a.eq(self.a),
+                multiplier.b.eq(self.b),
+                getattr(self, f"p{lanes}").eq(multiplier.p),
+            ]
+        m.submodules.side = side = gf128.SideMultiplier()
+        m.d.comb += [
+            side.a.eq(self.a),
+            side.b.eq(self.b),
+            side.start.eq(self.start),
+            self.side.eq(side.p),
+            self.done.eq(side.done),
+        ]
         return m
+
+
+@pytest.fixture(scope="module")
+def products():
+    return Vectors(Products)
 
 
 def operands(count):
@@ -36,27 +61,27 @@ def operands(count):
     return pairs + [(rng.getrandbits(128), rng.getrandbits(128)) for _ in range(count)]
 
 
-def test_combinational():
+def test_combinational(products):
     pairs = operands(300)
-    rows = Vectors(Combinational()).run([{"a": a, "b": b} for a, b in pairs] + [{}])
+    rows = products.run([{"a": a, "b": b} for a, b in pairs] + [{}])
     for (a, b), row in zip(pairs, rows[1:], strict=True):
-        assert row["product"] == gf_mul(a, b)
-        assert row["squared"] == gf_mul(a, a)
+        assert row["product"] == multiply(a, b)
+        assert row["squared"] == multiply(a, a)
 
 
-@pytest.mark.parametrize("lanes", range(1, 8))
-def test_pipelined(lanes):
+@pytest.mark.parametrize("lanes", LANES)
+def test_pipelined(products, lanes):
     pairs = operands(100)
-    rows = Vectors(gf128.Multiplier(lanes)).run([{"a": a, "b": b} for a, b in pairs] + [{}] * lanes)
-    assert [row["p"] for row in rows[lanes:]] == [gf_mul(a, b) for a, b in pairs]
+    rows = products.run([{"a": a, "b": b} for a, b in pairs] + [{}] * lanes)
+    assert [row[f"p{lanes}"] for row in rows[lanes:]] == [multiply(a, b) for a, b in pairs]
 
 
-def test_side():
+def test_side(products):
     pairs = operands(100)
     rows = [{"start": first, "a": a, "b": b} for a, b in pairs for first in (1, 0)] + [{}]
-    answers = Vectors(gf128.SideMultiplier()).run(rows)[2::2]
+    answers = products.run(rows)[2::2]
     assert all(row["done"] for row in answers)
-    assert [row["p"] for row in answers] == [gf_mul(a, b) for a, b in pairs]
+    assert [row["side"] for row in answers] == [multiply(a, b) for a, b in pairs]
 
 
 def test_bad_parameter():

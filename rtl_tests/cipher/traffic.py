@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records sealed by `cryptography`, cut into spans, and the cipher with a bench around it.
+"""Sealed records, cut into spans, and the cipher with a bench around it.
 
 Keys are random and protect nothing.
 """
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from amaranth.lib import data
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from rtl_tests.support.verilated import build, words
-from sealane.driver.crypto.gcm import h_powers, record_aad, record_nonce
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.cipher.cipher import Cipher
-from sealane.hdl.common.layouts import SPAN_KEY_CLEAR, SPAN_KEY_WRITE, Layouts
+from sealane.hdl.common.layouts import Layouts, SpanKind
+from tests.support import tls_records
+from tests.support.gf128 import powers_of_h
 
 BLANK = {"bad": 0, "stale": 0, "verified": 0, "park": 0, "park_last": 0, "number": 0, "proof": 0}
 
@@ -32,7 +32,7 @@ class Key:
 
     def span(self):
         return {
-            "kind": SPAN_KEY_WRITE,
+            "kind": SpanKind.KEY_WRITE,
             "context": self.context,
             "generation": self.generation,
             "version": self.version,
@@ -40,12 +40,17 @@ class Key:
         }
 
     def clear(self):
-        return {"kind": SPAN_KEY_CLEAR, "context": self.context}
+        return {"kind": SpanKind.KEY_CLEAR, "context": self.context}
 
     def stage(self):
         """44 words of staging memory."""
-        text = self.key.ljust(32, b"\0") + self.iv[: 4 if self.version == VERSION_TLS12 else 12]
-        return text.ljust(48, b"\0") + b"".join(h_powers(self.key))
+        text = self.key.ljust(32, b"\0") + self.own_iv
+        return text.ljust(48, b"\0") + b"".join(powers_of_h(self.key))
+
+    @property
+    def own_iv(self):
+        """In TLS 1.2 the salt alone."""
+        return self.iv[: 4 if self.version == VERSION_TLS12 else 12]
 
 
 @dataclass
@@ -63,9 +68,12 @@ class Record:
     probe: bool = False  # its number is a guess
 
     def seal(self):
-        nonce = record_nonce(self.key.version, self.key.iv, self.number, self.nonce)
-        aad = record_aad(self.key.version, self.number, self.content_type, self.length)
-        self.wire = AESGCM(self.key.key).encrypt(nonce, self.plain, aad)
+        key = self.key
+        explicit = self.nonce if key.version == VERSION_TLS12 else b""
+        record = tls_records.seal(
+            key.version, key.key, key.own_iv, self.number, self.content_type, self.plain, explicit
+        )
+        self.wire = record[5 + len(explicit) :]
         return self
 
     def flip(self, bit):
@@ -316,7 +324,7 @@ class CipherBench:
         self.config = config
         self.layouts = Layouts(config)
         bench = (Path(__file__).parent / "bench.cpp").read_text()
-        self.library = build(Cipher(config), bench)
+        self.library = build(Cipher, config, bench=bench)
 
     def run(self, traffic, *, idle=0, stall=0, seed=1):
         """Runs the traffic and checks texts, verdicts and streams.

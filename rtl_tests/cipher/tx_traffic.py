@@ -13,7 +13,7 @@ from rtl_tests.support.verilated import build, words
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.tx import TxTags
 from sealane.hdl.cipher.cipher import Cipher
-from sealane.hdl.common.layouts import SPAN_KEY_CLEAR, Layouts
+from sealane.hdl.common.layouts import Layouts, SpanKind
 from sealane.hdl.common.tx_layouts import TxLayouts
 
 COMPUTE, GIVEN, COMPARE = TxTags.COMPUTE, TxTags.GIVEN, TxTags.COMPARE
@@ -60,7 +60,7 @@ class TxTraffic:
 
     def clear(self, context, key_slot=0):
         row = key_row(self.config, context, key_slot)
-        self.spans.append({"kind": SPAN_KEY_CLEAR, "context": context, "key_row": row})
+        self.spans.append({"kind": SpanKind.KEY_CLEAR, "context": context, "key_row": row})
         self._verdict()
 
     def skip(self, count):
@@ -218,7 +218,7 @@ class TxCipherBench:
     def __init__(self, config):
         self.config = config
         bench = (Path(__file__).parent / "tx_bench.cpp").read_text()
-        self.library = build(Cipher(config), bench)
+        self.library = build(Cipher, config, bench=bench)
 
     def run(
         self,

@@ -10,16 +10,7 @@ from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.events import EVENT, EventKind
 from sealane.hdl.abi.meta import META, Reason
 from sealane.hdl.commit.commit import Commit
-from sealane.hdl.common.layouts import (
-    TOKEN_ADD,
-    TOKEN_DELETE,
-    TOKEN_DESYNC,
-    TOKEN_GO_ON,
-    TOKEN_PROVEN,
-    TOKEN_REKEY,
-    TOKEN_RESYNC,
-    Layouts,
-)
+from sealane.hdl.common.layouts import Layouts, TokenKind
 
 CONFIG = Config(flows=4, ring_words=128, max_frame=1024)
 LAYOUTS = Layouts(CONFIG)
@@ -48,16 +39,16 @@ class Reference:
     def token(self, entry):
         row = self.rows[entry["context"]]
         same = row["generation"] == entry["generation"]
-        if entry["token"] in (TOKEN_ADD, TOKEN_DELETE):
+        if entry["token"] in (TokenKind.ADD, TokenKind.DELETE):
             self.rows[entry["context"]] = self._row(entry["generation"])
-        elif entry["token"] == TOKEN_REKEY:
+        elif entry["token"] == TokenKind.REKEY:
             broken = row["broken"]
             self.rows[entry["context"]] = self._row(entry["generation"]) | {"broken": broken}
             if broken:
                 self._feed_back(entry)
-        elif entry["token"] == TOKEN_GO_ON and same and row["awaited"] == entry["park"]:
+        elif entry["token"] == TokenKind.GO_ON and same and row["awaited"] == entry["park"]:
             row["parked"] = 0
-        elif entry["token"] == TOKEN_DESYNC and same:
+        elif entry["token"] == TokenKind.DESYNC and same:
             row["broken"] = 0
 
     def _feed_back(self, entry, proof=False):
@@ -148,19 +139,19 @@ def scenario(rng, count):
         if rng.random() < 0.25:
             token = rng.choice(
                 (
-                    TOKEN_ADD,
-                    TOKEN_DELETE,
-                    TOKEN_DESYNC,
-                    TOKEN_DESYNC,
-                    TOKEN_RESYNC,
-                    TOKEN_PROVEN,
-                    TOKEN_GO_ON,
-                    TOKEN_GO_ON,
-                    TOKEN_GO_ON,
-                    TOKEN_REKEY,
+                    TokenKind.ADD,
+                    TokenKind.DELETE,
+                    TokenKind.DESYNC,
+                    TokenKind.DESYNC,
+                    TokenKind.RESYNC,
+                    TokenKind.PROVEN,
+                    TokenKind.GO_ON,
+                    TokenKind.GO_ON,
+                    TokenKind.GO_ON,
+                    TokenKind.REKEY,
                 )
             )
-            if token in (TOKEN_ADD, TOKEN_DELETE, TOKEN_REKEY):
+            if token in (TokenKind.ADD, TokenKind.DELETE, TokenKind.REKEY):
                 generations[context] = entry["generation"] = rng.randrange(4)
             entry.update(is_token=1, token=token, park=rng.randrange(1, 4))
             items.append({"entry": entry})
@@ -216,7 +207,7 @@ def expect(items):
             events.append(entry["event"])
         if entry.get("is_token"):
             reference.token(entry)
-            tokens += entry["token"] not in (TOKEN_DESYNC, TOKEN_PROVEN)
+            tokens += entry["token"] not in (TokenKind.DESYNC, TokenKind.PROVEN)
             continue
         meta, own = reference.packet(entry | {"meta": item["meta"]}, item["verdict"])
         metas.append(META.pack(meta))

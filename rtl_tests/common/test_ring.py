@@ -16,12 +16,12 @@ BYTES = CONFIG.ring_words * 16
 
 @pytest.fixture(scope="module")
 def packet_ring():
-    return build(PacketRing(CONFIG), "packet_ring")
+    return build(PacketRing, CONFIG, name="packet_ring")
 
 
 @pytest.fixture(scope="module")
 def shadow_ring():
-    return build(ShadowRing(CONFIG), "shadow_ring")
+    return build(ShadowRing, CONFIG, name="shadow_ring")
 
 
 def test_packet_ring(packet_ring):

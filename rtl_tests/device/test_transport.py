@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rtl_tests.device.test_equivalence import Way
+from rtl_tests.device.rx_traffic import Way
 from rtl_tests.support.pair import TX_SMALL, together
 from sealane.driver.device.rx import Device
 from sealane.driver.device.transport import Completion, TxOutput
@@ -99,7 +99,9 @@ def test_a_device_that_stands_still_is_an_error_and_empty_frames_are_refused():
             device.poll()
 
 
-def test_waves(tmp_path):
+def test_waves(tmp_path, monkeypatch):
+    # It runs for a few hundred clocks: what counts is how long it is built.
+    monkeypatch.setenv("SEALANE_SIM_OPTIMIZE", "-O0")
     file = tmp_path / "waves.fst"
     try:
         device = RtlTransport(CONFIG, waves=file)

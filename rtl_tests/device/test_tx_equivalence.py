@@ -6,18 +6,18 @@ each tag, each reason and each counter must be the same; see `pair` and `tx_traf
 protect nothing.
 """
 
-import os
 from collections import Counter
 
 import pytest
 
-from rtl_tests.device.test_equivalence import Way
+from rtl_tests.device.rx_traffic import Way
 from rtl_tests.device.tx_traffic import seeded, senders
 from rtl_tests.support.pair import TX_SMALL, Pair
 from sealane.driver.device.rx import Device
 from sealane.hdl.abi.tx import TX_COUNTERS, TX_STATUS, TxReason
+from tests.support.trial_counts import seeds
 
-SEEDS = int(os.environ.get("SEALANE_SEEDS", "6"))
+SEEDS = seeds(2, 6, "SEALANE_SEEDS")
 
 
 def run(seed, batch, frames, forge=0.0, receive=True, **options):
@@ -58,14 +58,14 @@ def run(seed, batch, frames, forge=0.0, receive=True, **options):
     return reasons, counters
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_frame_by_frame_beside_forged_records(seed):
     reasons, counters = run(seed, 1, 400, forge=0.02)
     assert counters["tx_encrypted"] > 100 and counters["tx_tags"] > 100
     assert len(reasons) > 5
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_many_frames_in_flight(seed):
     # Of receive no record is bad; see test_equivalence.
     reasons, counters = run(seed, 24, 600, idle=0.2, stall=0.3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scenarios of `tests/end_to_end/test_tx_failures.py` on gateware and model side by side.
+"""The scenarios of `tests/support/scenarios/tx_failures.py` on gateware and model side by side.
 
 Each is run as it stands, on another device: what leaves is compared with the software sender's
 frame, and everything that the driver sees with what the model gives.
@@ -8,8 +8,8 @@ frame, and everything that the driver sees with what the model gives.
 import pytest
 
 from rtl_tests.support.pair import Pair
-from tests.end_to_end import test_tx_failures as scenarios
 from tests.support import tx_end_to_end as tx_world
+from tests.support.scenarios import tx_failures as scenarios
 from tests.support.tx_replays import CONFIG
 
 # They need a device that loses writes, and the gateware has no port for that. Its back end without
@@ -33,8 +33,7 @@ def transports(monkeypatch):
         return pairs[-1]
 
     # The size that other tests of the gateware use: one simulator for all of them.
-    for module in (scenarios, tx_world):
-        monkeypatch.setattr(module, "CONFIG", CONFIG)
+    monkeypatch.setattr(tx_world, "CONFIG", CONFIG)
     yield make
     for pair in pairs:
         pair.check_counters()

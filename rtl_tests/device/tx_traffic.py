@@ -9,9 +9,9 @@ the frame. It looks at the model's row to find its way back. Keys protect nothin
 import random
 
 from sealane.driver.device.flowtable import FlowTable
-from sealane.driver.net.seq import delta
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.tx import TX_META, TxCommand, TxOp, TxTags
+from tests.support.sequence_numbers import distance
 from tests.support.tcp_frames import ACK, FIN, SYN
 from tests.support.tx_stream import V4, V6, TxStream
 
@@ -66,7 +66,7 @@ class Sender:
         if here and row.key_slot(here[0]) is None and self.rng.random() < 0.3:
             return True
         numbers = [r.number for r in self.stream.records[-20:]]
-        ahead = delta(row.next, self.stream.start + self.at & 0xFFFFFFFF)
+        ahead = distance(row.next, self.stream.start + self.at & 0xFFFFFFFF)
         known = not numbers or row.number <= max(numbers) + 1
         return not known or (ahead != 0 and not row.broken) or not -(1 << 20) < ahead < 1 << 20
 
@@ -103,7 +103,7 @@ class Sender:
     def give(self):
         """[(frame, metadata)]: one, or DUMP frames and the one that they are for."""
         rng, stream = self.rng, self.stream
-        behind = delta(stream.start + self.at & 0xFFFFFFFF, self.row.next)
+        behind = distance(stream.start + self.at & 0xFFFFFFFF, self.row.next)
         if 0 < behind <= self.at and behind < 50_000 and rng.random() < 0.8:
             self.at -= behind  # what the device did not take comes again
         while stream.end < self.at + self.most:

@@ -5,13 +5,13 @@ import random
 
 import pytest
 
-from sealane.driver.net.checksum import ones_complement_sum
 from sealane.driver.net.parser import parse
 from sealane.hdl.abi.commands import FLOW_KEY
 from sealane.hdl.abi.config import Config
 from sealane.hdl.common.layouts import Word
 from sealane.hdl.ingress.ingress import Ingress
 from sealane.sim.unit import build
+from tests.support.internet_checksum import checksum
 
 CONFIG = Config(ring_words=256, max_frame=1600)
 TAGS = (b"\x81\x00\x00\x05", b"\x88\xa8\x20\x07", b"\x91\x00\xff\xff")
@@ -20,7 +20,7 @@ EXTENSIONS = (0, 43, 60)
 
 @pytest.fixture(scope="module")
 def unit():
-    return build(Ingress(CONFIG), "ingress")
+    return build(Ingress, CONFIG, name="ingress")
 
 
 def put(data, at, value, size=2):
@@ -31,7 +31,7 @@ def tcp_segment(rng, length, doff, pseudo):
     segment = rng.randbytes(12) + bytes([doff << 4 | rng.randrange(16), rng.randrange(256)])
     segment = put(segment + rng.randbytes(2 + 2 + 2 + 4 * (doff - 5) + length), 16, 0)
     total = pseudo + len(segment).to_bytes(4, "big") + bytes([0, 0, 0, 6])
-    return put(segment, 16, ones_complement_sum(total + segment) ^ 0xFFFF)
+    return put(segment, 16, checksum(total + segment))
 
 
 def good_frame(rng, length, tags=None, ihl=None, doff=None, extensions=None, v6=None):
@@ -47,7 +47,7 @@ def good_frame(rng, length, tags=None, ihl=None, doff=None, extensions=None, v6=
         header = bytes([0x40 | ihl, 0]) + (4 * ihl + len(segment)).to_bytes(2, "big")
         header += rng.randbytes(2) + rng.choice((b"\x40\0", b"\0\0", b"\x80\0")) + b"\x40\x06\0\0"
         header += addresses + rng.randbytes(4 * (ihl - 5))
-        header = put(header, 10, ones_complement_sum(header) ^ 0xFFFF)
+        header = put(header, 10, checksum(header))
         return link + b"\x08\0" + header + segment
     addresses = rng.randbytes(32)
     extensions = rng.choice((0, 0, 1, 2, 3, 5)) if extensions is None else extensions

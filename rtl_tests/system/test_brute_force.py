@@ -2,16 +2,15 @@
 """The brute-force trials of `tests/trials/brute_force/trial.py` on the simulated gateware, many
 flows on one."""
 
-import os
-
 import pytest
 
 from sealane.driver.device.rx import Device
 from sealane.hdl.abi.config import Config
 from sealane.sim.transport import RtlTransport
+from tests.support.trial_counts import counts
 from tests.trials.brute_force.trial import TRIALS, Tally, run_trial
 
-COUNT = int(os.environ.get("SEALANE_BRUTE_FORCE_RTL", "6"))
+COUNTS = counts(2, 6, "SEALANE_BRUTE_FORCE_RTL")
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +20,11 @@ def device():
         yield Device(transport, config)
 
 
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("plan", TRIALS)
-def test_every_mark_and_every_record_as_the_rules_allow(device, plan):
+def test_every_mark_and_every_record_as_the_rules_allow(device, plan, count):
     total = Tally()
-    for seed in range(COUNT):
+    for seed in range(count):
         total.add(run_trial(device, device.config, 1000 + seed, plan))
     assert not total.breaks, total
     assert total.whole

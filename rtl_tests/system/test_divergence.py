@@ -3,18 +3,22 @@
 
 from collections import Counter
 
+import pytest
+
 from sealane.driver.device.rx import Device
 from sealane.hdl.abi.config import Config
 from sealane.sim.transport import RtlTransport
+from tests.support.trial_counts import counts
 from tests.trials.divergence.trial import trial
 
-TRIALS = 60
+TRIALS = 20, 60
 
 
-def test_nothing_forged_and_nothing_lost():
+@pytest.mark.parametrize("trials", counts(*TRIALS))
+def test_nothing_forged_and_nothing_lost(trials):
     counts: Counter[str] = Counter()
     with RtlTransport(Config()) as transport:
         device = Device(transport, Config())
-        for seed in range(TRIALS):
+        for seed in range(trials):
             counts += trial(seed, device)
     assert min(counts[how] for how in ("full", "partial", "none", "refused")) > 0

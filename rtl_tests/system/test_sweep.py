@@ -16,7 +16,11 @@ from sealane.sim.transport import RtlTransport
 PATHS = [Path(loss=5), Path(reorder=20), Path(loss=3, reorder=5, version=VERSION_TLS12)]
 
 
-@pytest.mark.parametrize("config", [Config(record_slots=4, runs=8), Config()], ids=["4-8", "5-12"])
+# A simulator of its own takes minutes of a processor.
+FOUR_EIGHT = pytest.param(Config(record_slots=4, runs=8), marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("config", [FOUR_EIGHT, Config()], ids=["4-8", "5-12"])
 def test_gateware_and_model_count_alike(config):
     """Connections one behind the other through one device; packets by reason as well."""
     with RtlTransport(config) as transport:

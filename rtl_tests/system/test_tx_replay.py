@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rtl_tests.system.test_replay import differences
+from rtl_tests.support.reports import differences
 from sealane.driver.ktls.tx.plan import TxMode
 from sealane.driver.ktls.tx.rekey import RekeyMode
 from sealane.scripts.replay import command as replay

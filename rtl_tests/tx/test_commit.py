@@ -7,28 +7,19 @@ from collections import Counter
 import pytest
 
 from rtl_tests.tx.bench import CONFIG, Bench, Frame, frames_of, random_frame
-from sealane.driver.net.checksum import ones_complement_sum
 from sealane.hdl.abi.tx import TX_STATUS, TxOp, TxReason
-from sealane.hdl.common.tx_layouts import (
-    ACTION_DROP,
-    ACTION_DUMP,
-    ACTION_ENCRYPT,
-    ACTION_PASS,
-    TX_TOKEN_ADD,
-    TX_TOKEN_CLEAR,
-    TX_TOKEN_DONE,
-    TX_TOKEN_MORE,
-)
+from sealane.hdl.common.tx_layouts import Action, TxTokenKind
 from sealane.hdl.tx.commit import TxCommit
 from sealane.sim.unit import build
+from tests.support.internet_checksum import ones_complement_sum
 from tests.support.tcp_frames import Segment, Side, Wire
 
-OPS = {ACTION_ENCRYPT: TxOp.ENCRYPT, ACTION_DUMP: TxOp.DUMP}
+OPS = {Action.ENCRYPT: TxOp.ENCRYPT, Action.DUMP: TxOp.DUMP}
 
 
 @pytest.fixture(scope="module")
 def commit():
-    return lambda: build(TxCommit(CONFIG), "tx_commit")
+    return lambda: build(TxCommit, CONFIG, name="tx_commit")
 
 
 def entry_of(rng, action, frame, **fields):
@@ -52,25 +43,25 @@ def entry_of(rng, action, frame, **fields):
 def random_item(rng):
     """(entry, verdict or None, frame or None, tags)."""
     if rng.random() < 0.15:
-        token = rng.choice((TX_TOKEN_ADD, TX_TOKEN_CLEAR, TX_TOKEN_MORE, TX_TOKEN_DONE))
-        has_spans = token != TX_TOKEN_DONE
+        token = rng.choice((TxTokenKind.ADD, TxTokenKind.CLEAR, TxTokenKind.MORE, TxTokenKind.DONE))
+        has_spans = token != TxTokenKind.DONE
         verdict = {"stale": rng.getrandbits(1), "written": 3} if has_spans else None
         return {"is_token": 1, "token": token, "has_spans": has_spans}, verdict, None, []
     if rng.random() < 0.03:
         frame = Frame(rng.randbytes(rng.randrange(2500, 5000)), b"", [])
         frame.text, frame.written = frame.host, [1] * len(frame.host)
-        entry = entry_of(rng, ACTION_DROP, frame, reason=TxReason.OVERSIZE, oversize=1)
+        entry = entry_of(rng, Action.DROP, frame, reason=TxReason.OVERSIZE, oversize=1)
         return entry, None, frame, []
     frame = random_frame(rng)
     action = rng.choice(
-        (ACTION_ENCRYPT,) * 6 + (ACTION_PASS, ACTION_PASS, ACTION_DUMP, ACTION_DROP)
+        (Action.ENCRYPT,) * 6 + (Action.PASS, Action.PASS, Action.DUMP, Action.DROP)
     )
     entry = entry_of(rng, action, frame, expected=0)
-    if action == ACTION_PASS:
+    if action == Action.PASS:
         frame.spans = []
         entry["clears"] = 0
     verdict, tags = None, []
-    if action != ACTION_PASS and rng.random() < 0.85:
+    if action != Action.PASS and rng.random() < 0.85:
         entry["expected"] = rng.randrange(1, 1000)
         verdict = {
             "stale": rng.random() < 0.07,
@@ -83,9 +74,9 @@ def random_item(rng):
         tags = [rng.getrandbits(128) for _ in range(rng.choice((0, 0, 1, 1, 2, 40)))]
     elif rng.random() < 0.1:
         entry["expected"] = 1
-    elif action == ACTION_PASS and rng.random() < 0.1:
+    elif action == Action.PASS and rng.random() < 0.1:
         verdict = {"written": 0}
-    if action == ACTION_DROP or rng.random() < 0.03:
+    if action == Action.DROP or rng.random() < 0.03:
         entry["reason"] = rng.choice([*range(1, 14), 0])
     entry.update(has_spans=verdict is not None, tags=len(tags))
     return entry, verdict, frame, tags
@@ -98,10 +89,10 @@ def judge(entry, verdict):
         blames += [TxReason.STALE_KEY * verdict.get("stale", 0)]
         blames += [TxReason.TAG_MISMATCH * verdict.get("mismatch", 0)]
     written = verdict["written"] if verdict else 0
-    misfit = entry["action"] == ACTION_DROP or (entry["action"] == ACTION_PASS and verdict)
+    misfit = entry["action"] == Action.DROP or (entry["action"] == Action.PASS and verdict)
     blames += [TxReason.DEVICE_ERROR * bool(written != entry.get("expected", 0) or misfit)]
     reason = next((int(blame) for blame in blames if blame), 0)
-    return reason, not reason and entry["action"] in (ACTION_PASS, ACTION_ENCRYPT)
+    return reason, not reason and entry["action"] in (Action.PASS, Action.ENCRYPT)
 
 
 def field_of(entry, verdict):
@@ -116,7 +107,7 @@ def expect(items):
     frames, completions, counts = [], [], Counter()
     for entry, verdict, frame, tags in items:
         if frame is None:
-            counts["tokens"] += entry["token"] != TX_TOKEN_MORE
+            counts["tokens"] += entry["token"] != TxTokenKind.MORE
             continue
         reason, leaves = judge(entry, verdict)
         names = ("op", "cookie", "context", "generation", "first_number")
@@ -128,7 +119,7 @@ def expect(items):
             counts["dropped"] += 1
             counts["orphans"] += reason == TxReason.ORPHAN
             counts["tag_mismatch"] += reason == TxReason.TAG_MISMATCH
-        elif entry["action"] == ACTION_PASS:
+        elif entry["action"] == Action.PASS:
             counts["wire" if entry["op"] == TxOp.WIRE else "passed"] += 1
             frames.append(frame.host)
         else:
@@ -238,7 +229,7 @@ def test_random_frames_match_the_reference(commit, seed, idle, stall):
 
 def encrypted_item(rng, frame, **verdict):
     """A frame without an error, all of it written."""
-    entry = entry_of(rng, ACTION_ENCRYPT, frame, expected=77, has_spans=1, tags=1)
+    entry = entry_of(rng, Action.ENCRYPT, frame, expected=77, has_spans=1, tags=1)
     return entry, {"written": 77} | verdict, frame, [rng.getrandbits(128)]
 
 
@@ -338,7 +329,7 @@ def sealed(rng, version, header, room):
     )
     entry = entry_of(
         rng,
-        ACTION_ENCRYPT,
+        Action.ENCRYPT,
         frame,
         expected=room,
         has_spans=1,

@@ -12,7 +12,7 @@ from rtl_tests.tx.bench import CONFIG, SIZE, Sink, Source, clear_spans, frames_o
 from sealane.hdl.abi.tx import TX_STATUS, TxReason
 from sealane.hdl.common.layouts import Word
 from sealane.hdl.common.ring import PacketRing
-from sealane.hdl.common.tx_layouts import ACTION_ENCRYPT, TxLayouts, tx_config
+from sealane.hdl.common.tx_layouts import Action, TxLayouts, tx_config
 from sealane.hdl.tx.commit import Beat, TxCommit
 from sealane.hdl.tx.ring import TextRing
 from sealane.sim.unit import build
@@ -82,7 +82,7 @@ class Host:
     """
 
     def __init__(self, rng, stall=0.0):
-        self.unit, self.rng = build(BackEnd(), "tx_back_end"), rng
+        self.unit, self.rng = build(BackEnd, name="tx_back_end"), rng
         ports = ("outcomes", "entries", "clear_spans", "tags")
         self.sources = {port: Source(self.unit, port, rng) for port in ports}
         self.sinks = {p: Sink(self.unit, p, rng, stall) for p in ("frames", "completions")}
@@ -153,7 +153,7 @@ class Host:
             self.offer("clear_spans", start=a, end=b)
         self.offer(
             "entries",
-            action=ACTION_ENCRYPT,
+            action=Action.ENCRYPT,
             op=2,
             cookie=number,
             has_spans=1,

@@ -14,7 +14,7 @@ CHECKSUM = 0xBEEF
 
 @pytest.fixture(scope="module")
 def reader():
-    return lambda: build(TxReader(CONFIG), "tx_reader")
+    return lambda: build(TxReader, CONFIG, name="tx_reader")
 
 
 def job_of(unit, frame, kind):

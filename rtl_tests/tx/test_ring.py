@@ -16,7 +16,7 @@ BYTES = WORDS * 16
 
 @pytest.fixture(scope="module")
 def ring():
-    return lambda: build(TextRing(CONFIG), "text_ring")
+    return lambda: build(TextRing, CONFIG, name="text_ring")
 
 
 class Reference:

@@ -8,10 +8,11 @@ import pytest
 from rtl_tests.tx.walker_bench import Bench, Expected, Item
 from rtl_tests.tx.walker_script import CONFIG, GENERATION, MARKER, Script, command, frame, record
 from rtl_tests.walker.bench import pack, unpack
-from sealane.driver.net.parser import ACK, FIN, SYN, Parsed
+from sealane.driver.net.parser import Parsed
 from sealane.hdl.abi.tx import TxCommand, TxOp, TxReason, TxTags
 from sealane.hdl.common import layouts as rx
 from sealane.hdl.common import tx_layouts as tx
+from tests.support.tcp_frames import ACK, FIN, SYN
 
 NONE = TxReason.NONE
 SIZE = 122  # of RECORD
@@ -32,7 +33,7 @@ def test_in_order_by_hand():
     }
     add_item = command(TxCommand.TX_ADD, seq=MARKER, number=7, key256=1)
     key = {
-        "kind": rx.SPAN_KEY_WRITE,
+        "kind": rx.SpanKind.KEY_WRITE,
         "context": 2,
         "generation": 1,
         "version": 1,
@@ -42,7 +43,7 @@ def test_in_order_by_hand():
     }
     token = {
         "is_token": 1,
-        "token": tx.TX_TOKEN_ADD,
+        "token": tx.TxTokenKind.ADD,
         "has_spans": 1,
         "context": 2,
         "generation": GENERATION,
@@ -65,7 +66,7 @@ def test_in_order_by_hand():
             "context": 2,
             "generation": GENERATION,
             "ring_word": 5,
-            "action": tx.ACTION_ENCRYPT,
+            "action": tx.Action.ENCRYPT,
             "op": TxOp.ENCRYPT,
             "cookie": seq & 0xFFFF,
             "has_spans": 1,
@@ -450,7 +451,10 @@ def test_keys():
     spans = script.give(frame(MARKER + 4 * SIZE, RECORD * 2)).spans
     assert [(s["key_row"], s["number"], s["generation"]) for s in spans] == [(9, 2, 1), (8, 0, 2)]
     token = script.give(command(TxCommand.TX_DELETE))
-    assert [entry["token"] for entry in token.entries] == [tx.TX_TOKEN_MORE, tx.TX_TOKEN_CLEAR]
+    assert [entry["token"] for entry in token.entries] == [
+        tx.TxTokenKind.MORE,
+        tx.TxTokenKind.CLEAR,
+    ]
     assert [span["key_row"] for span in token.spans] == [8, 9]
     assert script.reason(MARKER + 6 * SIZE, RECORD) == TxReason.NO_CONTEXT
     script.add()  # names go on
@@ -475,7 +479,7 @@ def test_key_of_the_newer_slot_is_cleared():
 def test_refused_commands():
     """TLS 1.2 has no second key; a command for another generation changes nothing."""
     script = Script()
-    done = [tx.TX_TOKEN_DONE]
+    done = [tx.TxTokenKind.DONE]
 
     def tokens(op, **fields):
         expected = script.give(command(op, **fields))
@@ -492,7 +496,7 @@ def test_refused_commands():
     assert tokens(TxCommand.TX_ADD, context=CONFIG.tx_flows) == done
     good = record(b"a", bytes(8), 21)
     assert script.reason(MARKER, good) == NONE
-    assert tokens(TxCommand.TX_DELETE) == [tx.TX_TOKEN_MORE, tx.TX_TOKEN_CLEAR]
+    assert tokens(TxCommand.TX_DELETE) == [tx.TxTokenKind.MORE, tx.TxTokenKind.CLEAR]
     assert tokens(TxCommand.TX_DELETE) == done
     script.check()
 

@@ -19,10 +19,10 @@ from sealane.sim.unit import build
 NOISE = bytes.fromhex("1703030020") * 8  # around the payload: would be headers
 LIMIT = 5_000  # clocks without an entry
 TOKENS = {
-    TxCommand.TX_ADD: [tx.TX_TOKEN_ADD],
-    TxCommand.TX_REKEY: [tx.TX_TOKEN_ADD],
-    TxCommand.TX_KEY_CLEAR: [tx.TX_TOKEN_CLEAR],
-    TxCommand.TX_DELETE: [tx.TX_TOKEN_MORE, tx.TX_TOKEN_CLEAR],
+    TxCommand.TX_ADD: [tx.TxTokenKind.ADD],
+    TxCommand.TX_REKEY: [tx.TxTokenKind.ADD],
+    TxCommand.TX_KEY_CLEAR: [tx.TxTokenKind.CLEAR],
+    TxCommand.TX_DELETE: [tx.TxTokenKind.MORE, tx.TxTokenKind.CLEAR],
 }
 
 
@@ -72,16 +72,16 @@ class Model:
         op, context = fields["op"], fields["context"]
         names = {"context": context, "generation": fields["generation"]}
         if not command(self.walker.rows, fields) or op == TxCommand.TX_RELEASE:
-            return Expected(entries=[{"is_token": 1, "token": tx.TX_TOKEN_DONE, **names}])
+            return Expected(entries=[{"is_token": 1, "token": tx.TxTokenKind.DONE, **names}])
         self.seen.add(TxCommand(op).name)
         row = self.walker.rows[context]
         slots = {TxCommand.TX_ADD: [0], TxCommand.TX_DELETE: [0, 1]}.get(op, [fields["epoch"] & 1])
         expected = Expected()
         for slot, token in zip(slots, TOKENS[op], strict=True):
-            span = {"kind": rx.SPAN_KEY_CLEAR}
+            span = {"kind": rx.SpanKind.KEY_CLEAR}
             if op in (TxCommand.TX_ADD, TxCommand.TX_REKEY):
                 span = {
-                    "kind": rx.SPAN_KEY_WRITE,
+                    "kind": rx.SpanKind.KEY_WRITE,
                     "version": row.version,
                     "key256": fields["key256"],
                 }
@@ -105,7 +105,7 @@ class Model:
             context = meta["context"]
             expected.spans.append(
                 {
-                    "kind": rx.SPAN_DATA,
+                    "kind": rx.SpanKind.DATA,
                     "context": context,
                     "generation": span.key_name,
                     "version": self.walker.rows[context].version,
@@ -165,7 +165,7 @@ class Model:
 
 def meant(fields):
     """A payload without the fields of an entry that mean nothing where the frame is dropped."""
-    if fields.get("action") == tx.ACTION_DROP:
+    if fields.get("action") == tx.Action.DROP:
         return fields | {"expected": 0, "payload_at": 0, "payload_end": 0}
     return fields
 
@@ -179,7 +179,7 @@ class Bench:
     def __init__(self, config, seed=0, stall=0.0):
         layouts = tx.TxLayouts(config)
         self.layouts = layouts
-        self.unit = build(TxWalker(config), "tx_walker")
+        self.unit = build(TxWalker, config, name="tx_walker")
         self.random = random.Random(seed)
         self.stall = stall
         self.ring = bytearray(config.tx_ring_words * WORD_BYTES)

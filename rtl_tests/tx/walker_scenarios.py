@@ -6,10 +6,11 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 
 from rtl_tests.tx.walker_bench import Item, Model
-from sealane.driver.net.parser import ACK, FIN, SYN, Parsed
-from sealane.driver.net.seq import add, delta
+from sealane.driver.net.parser import Parsed
 from sealane.hdl.abi.config import LENGTH_BOUNDS, TYPES, VERSION_TLS12, header_bytes
 from sealane.hdl.abi.tx import TX_COMMAND, TX_META, TxCommand, TxOp, TxTags
+from tests.support.sequence_numbers import distance
+from tests.support.tcp_frames import ACK, FIN, SYN
 
 TINY = (22, 23, 30, 37, 38, 45)
 MIXED = (*TINY, 60, 200, 700)
@@ -230,7 +231,7 @@ class Scenario:
                 (
                     replace(head, tcp_flags=SYN),
                     replace(head, seq=rng.getrandbits(32)),
-                    replace(head, seq=add(head.seq, rng.choice((-1, 1)))),
+                    replace(head, seq=(head.seq + rng.choice((-1, 1))) % 2**32),
                     Parsed(frame_bytes=head.frame_bytes, refused_tcp=bool(rng.getrandbits(1))),
                     Parsed(oversize=True),
                 )
@@ -256,7 +257,7 @@ class Scenario:
         if (self._row(context).broken and rng.random() < 0.8) or rng.random() < mood.sync:
             self._to_boundary(sender)
             meta = {"sync": 1, "number": sender.numbers[sender.find(sender.at)]}
-        seq = add(sender.marker, sender.at)
+        seq = (sender.marker + sender.at) % 2**32
         return self._frame(context, seq, sender.take(self._size(sender)), op, tags=tags, **meta)
 
     def _recover(self, context, sender):
@@ -264,7 +265,7 @@ class Scenario:
         rng, row = self.random, self._row(context)
         if rng.random() < 0.3:
             return
-        lost = delta(row.next, add(sender.marker, sender.at))
+        lost = distance(row.next, (sender.marker + sender.at) % 2**32)
         sender.find(sender.at)
         if row.valid and not row.deleted and (row.broken or -50_000 < lost < 50_000):
             sender.at = max(0, sender.at + lost) if not row.broken else sender.at
@@ -312,7 +313,7 @@ class Scenario:
             head = Parsed(frame_bytes=60, refused_tcp=bool(rng.getrandbits(1)))
             meta = {f.name: 0 for f in TX_META}
             return self._give(Item(payload=bytes(60), head=head, meta=meta))
-        return self._frame(context, add(sender.marker, at), payload, op)
+        return self._frame(context, (sender.marker + at) % 2**32, payload, op)
 
     def _side(self, context, sender):
         """A retransmission, or a record's beginning and then the rest."""
@@ -324,14 +325,14 @@ class Scenario:
         size = rng.choice((rng.randrange(1, 50), 1448, first + len(data) - start))
         end = max(start + 1, min(start + size, sender.at, start + self.config.max_frame - 100))
         tags = rng.choice(tuple(TxTags))
-        seq = add(sender.marker, start)
+        seq = (sender.marker + start) % 2**32
         if tags != TxTags.GIVEN and start > first and rng.random() < 0.8:
             at = first
             while at < start:
                 piece = sender.read(at, min(start, at + 1448))
                 self._frame(
                     context,
-                    add(sender.marker, at),
+                    (sender.marker + at) % 2**32,
                     piece,
                     TxOp.DUMP,
                     tags=rng.choice((TxTags.COMPUTE, tags)),

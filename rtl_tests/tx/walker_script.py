@@ -2,9 +2,10 @@
 """Frames and commands for the transmit walker by hand, on one context."""
 
 from rtl_tests.tx.walker_bench import Bench, Expected, Item, Model
-from sealane.driver.net.parser import ACK, Parsed
+from sealane.driver.net.parser import Parsed
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.tx import TX_COMMAND, TX_META, TxCommand, TxOp, TxReason
+from tests.support.tcp_frames import ACK
 
 CONFIG = Config(flows=4, ring_words=256, max_frame=2048, tx_flows=8, tx_ring_words=256)
 MARKER = 0xFFFFFF00

@@ -57,7 +57,7 @@ class Bench:
     def __init__(self, config, seed=0, stall=0.0):
         self.config = config
         self.layouts = Layouts(config)
-        self.unit = build(Walker(config), "walker")
+        self.unit = build(Walker, config, name="walker")
         self.random = random.Random(seed)
         self.stall = stall
         self.ring = bytearray(config.ring_words * WORD_BYTES)

@@ -7,11 +7,11 @@ from sealane.driver.model.walker import commands as walker_commands
 from sealane.driver.model.walker.row import Row, new_row
 from sealane.driver.model.walker.span import Probe, WalkerEvent
 from sealane.driver.model.walker.walk import Walk
-from sealane.driver.net.seq import delta
 from sealane.hdl.abi.commands import Op, Option
 from sealane.hdl.abi.config import WORD_BYTES, Config, header_bytes
 from sealane.hdl.abi.meta import ProvenBy, Reason
 from sealane.hdl.common import layouts as ports
+from tests.support.sequence_numbers import distance
 
 ACK, PSH, SYN, RST, URG, FIN = 0x10, 8, 2, 4, 0x20, 1
 
@@ -104,10 +104,10 @@ class ModelWalker:
     def _desync(self, fields, row):
         if row and row.generation == fields["generation"]:
             walker_commands.desync(row)
-        return self._token(ports.TOKEN_DESYNC, fields)
+        return self._token(ports.TokenKind.DESYNC, fields)
 
     def _proven(self, fields, row):
-        expected = self._token(ports.TOKEN_PROVEN, fields)
+        expected = self._token(ports.TokenKind.PROVEN, fields)
         if row and row.generation == fields["generation"]:
             probe = Probe(fields["guess"], fields["number"])
             event, expected.evicted = walker_commands.tag_proof(self.config, row, probe)
@@ -127,7 +127,7 @@ class ModelWalker:
                 command["number"],
                 Option(command["options"]),
             )
-            expected = self._token(ports.TOKEN_ADD, command, has_spans=1)
+            expected = self._token(ports.TokenKind.ADD, command, has_spans=1)
         elif op == Op.REKEY and row:
             row.version = command["version"]
             walker_commands.rekey(
@@ -138,16 +138,16 @@ class ModelWalker:
                 command["seq"],
                 command["number"],
             )
-            expected = self._token(ports.TOKEN_REKEY, command, has_spans=1)
+            expected = self._token(ports.TokenKind.REKEY, command, has_spans=1)
         elif op == Op.CONTEXT_DELETE:
             self.rows.pop(context, None)
-            expected = self._token(ports.TOKEN_DELETE, command, has_spans=1)
-            expected.spans.append({"kind": ports.SPAN_KEY_CLEAR, **key})
+            expected = self._token(ports.TokenKind.DELETE, command, has_spans=1)
+            expected.spans.append({"kind": ports.SpanKind.KEY_CLEAR, **key})
             return expected
         elif op == Op.GO_ON:
-            return self._token(ports.TOKEN_GO_ON, command, park=command["park"])
+            return self._token(ports.TokenKind.GO_ON, command, park=command["park"])
         else:
-            expected = self._token(ports.TOKEN_RESYNC, command)
+            expected = self._token(ports.TokenKind.RESYNC, command)
             if row and row.generation == command["generation"]:
                 event = None
                 if op == Op.RESYNC_ANSWER:
@@ -164,7 +164,7 @@ class ModelWalker:
             return expected
         expected.spans.append(
             {
-                "kind": ports.SPAN_KEY_WRITE,
+                "kind": ports.SpanKind.KEY_WRITE,
                 "version": command["version"],
                 "key256": command["key256"],
                 **key,
@@ -220,7 +220,7 @@ class ModelWalker:
         self._event(expected, row, context, walked.event)
         if walked.event and walked.event.proven_by is ProvenBy.WALK:
             header = header_bytes(row.version)
-            if delta(walked.event.seq, walked.event.guess) > header:
+            if distance(walked.event.seq, walked.event.guess) > header:
                 self.see("walk past the candidate")
         if sum(not span.first for span in walked.spans) > 1:
             self.see("two pieces of open records")
@@ -253,7 +253,7 @@ class ModelWalker:
         for span in walked.spans:
             expected.spans.append(
                 {
-                    "kind": ports.SPAN_DATA,
+                    "kind": ports.SpanKind.DATA,
                     "context": context,
                     "generation": row.generation,
                     "version": row.version,

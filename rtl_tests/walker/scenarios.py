@@ -5,10 +5,10 @@ import random
 from dataclasses import dataclass, field
 
 from rtl_tests.walker.model import ACK, FIN, PSH, RST, SYN, URG, Item, ModelWalker
-from sealane.driver.net.seq import add, delta
 from sealane.hdl.abi.commands import Op, Option
 from sealane.hdl.abi.config import LENGTH_BOUNDS, TYPES, VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EventKind
+from tests.support.sequence_numbers import distance
 
 TINY, SHORT, MIXED, LONG = "tiny", "short", "mixed", "long"
 
@@ -102,7 +102,7 @@ class Scenario:
         rng = self.rng
         version = rng.choice((VERSION_TLS12, VERSION_TLS13))
         content, headers = make_content(rng, version, size, self.mood)
-        base = rng.choice((rng.getrandbits(32), add(0, -rng.randrange(size))))
+        base = rng.choice((rng.getrandbits(32), -rng.randrange(size) % 2**32))
         number = rng.choice((0, 5, 2**32 - 3, 2**64 - 2))
         numbers = {at: (number + i) % 2**64 for i, at in enumerate(headers)}
         flow = Flow(context, version, base, content, numbers)
@@ -195,13 +195,13 @@ class Scenario:
             epoch=self.rng.randrange(256),
             key256=self.rng.randrange(2),
             options=OPTIONS[flow.context % len(OPTIONS)],
-            seq=add(flow.base, first),
+            seq=(flow.base + first) % 2**32,
             number=flow.headers[first],
         )
 
     def _answer_later(self, flow, guess):
         rng = self.rng
-        offset = delta(guess, flow.base)
+        offset = distance(guess, flow.base)
         true = flow.headers.get(offset)
         draw = rng.random()
         when = len(self.items) + int(rng.expovariate(0.2))
@@ -214,7 +214,7 @@ class Scenario:
         else:
             return
         for _ in range(rng.choice((1, 1, 1, 2))):
-            seq = guess if rng.random() < 0.95 else add(guess, 1)
+            seq = guess if rng.random() < 0.95 else (guess + 1) % 2**32
             flow.answers.append((when, {"seq": seq, **answer}))
             when += rng.randrange(1, 10)
 
@@ -223,7 +223,7 @@ class Scenario:
         rng = self.rng
         known = [h for h in flow.headers if abs(h - at) < 5000] or [0]
         header = rng.choice(known)
-        place = {"seq": add(flow.base, header), "number": flow.headers[header]}
+        place = {"seq": (flow.base + header) % 2**32, "number": flow.headers[header]}
         row = self.model.rows.get(flow.context)
         draw = rng.random()
         if draw < 0.3:
@@ -284,7 +284,7 @@ class Scenario:
             for _ in range(min(len(segments), rng.randrange(1, 4))):
                 self._give_proofs(flow)
                 _, start, end = segments.pop()
-                seq = add(flow.base, start)
+                seq = (flow.base + start) % 2**32
                 self._disturb(flow, seq, start)
                 self._packet(flow, seq, flow.content[start:end])
                 due = [answer for when, answer in flow.answers if when <= len(self.items)]
@@ -304,14 +304,14 @@ class Scenario:
         if rng.random() < mood.other:
             self._strange_packet(flow, seq)
         if rng.random() < mood.garbage:
-            near = add(seq, rng.randrange(-3000, 3000))
+            near = (seq + rng.randrange(-3000, 3000)) % 2**32
             self._packet(flow, near, rng.randbytes(rng.randrange(1, 1500)))
         if rng.random() < mood.far:
             window = self.config.window
             edge = rng.choice((-window - 2, -window, window, 2**31, rng.getrandbits(32)))
             start = rng.randrange(len(flow.content))
             payload = flow.content[start : start + rng.randrange(1, 1500)]
-            self._packet(flow, add(seq, edge + rng.randrange(3)), payload)
+            self._packet(flow, (seq + edge + rng.randrange(3)) % 2**32, payload)
         if rng.random() < mood.command:
             self._random_command(flow, at)
         if rng.random() < mood.desync:

@@ -34,6 +34,7 @@ from sealane.driver.tls.keylog import Keylog, KeylogError
 from sealane.hdl.abi.config import WORD_BYTES, Config
 
 from ..config_arguments import add_config_arguments, config_of
+from ..engines import open_simulator
 from .traffic import (
     HEADER_BYTES,
     SEGMENT_BYTES,
@@ -76,11 +77,9 @@ def measure(case: Case, config: Config, packets: int, direction: str = "rx") -> 
     Raises `BenchError` unless every packet of receive comes out decrypted and every one of transmit
     as it must be on the wire.
     """
-    from sealane.sim.transport import RtlTransport
-
     arriving: list[tuple[bytes, bytes]] = []
     leaving: list[Sent] = []
-    with RtlTransport(config) as transport:
+    with open_simulator(config) as transport:
         if direction != "tx":
             device = Device(transport, config)
             senders = [Sender(case, index) for index in range(case.flows)]
@@ -180,12 +179,10 @@ def own_captures() -> list[tuple[Path, Path]]:
 
 def replay_rate(config: Config, captures: list[tuple[Path, Path]], direction: str = "rx") -> int:
     """TCP payload bytes a second that replays of captures pass through the simulator."""
-    from sealane.sim.transport import RtlTransport
-
     payload, seconds = 0, 0.0
     for capture, keylog in captures:
         packets = read_capture(capture).packets
-        with RtlTransport(config) as transport:
+        with open_simulator(config) as transport:
             started = time.perf_counter()
             secrets = Keylog.read(keylog)
             replay: Replay | TxReplay | ReplayBoth

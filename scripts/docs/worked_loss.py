@@ -18,7 +18,8 @@ from sealane.driver.crypto.gcm import record_aad
 from sealane.driver.crypto.keys import CryptoInfo
 from sealane.driver.device.descriptors import DeviceEvent, RxMeta, RxPacket
 from sealane.driver.device.rx import Device, Flow
-from sealane.driver.ktls import KtlsRx, RecordAccepted, StreamRange
+from sealane.driver.ktls.rx.events import RecordAccepted
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.net.checksum import ones_complement_sum
 from sealane.hdl.abi.config import TAG_BYTES, VERSION_TLS13, Config

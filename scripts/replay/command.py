@@ -33,6 +33,7 @@ from sealane.driver.tls.keylog import Keylog, KeylogError
 from sealane.hdl.abi.config import Config
 
 from ..config_arguments import add_flow_options, flag, flow_options_of
+from ..engines import ENGINES, open_engine
 from ..outputs import UsageError, check_outputs
 from .tables import directions, heading, reasons, resync_table, resyncs, shares
 from .tx_tables import tx_tables
@@ -75,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=("rtl", "model"),
+        choices=ENGINES,
         default="rtl",
         help="the simulated gateware (default) or the behavioural model",
     )
@@ -144,21 +145,6 @@ def add_transmit_arguments(parser: argparse.ArgumentParser) -> None:
         "the sender, which then forgets records (default "
         f"{ACK_DELAY * 1000:g}, and as long as it sends them again)",
     )
-
-
-def open_transport(engine: str, waves: Path | None, config: Config) -> Transport:
-    """The device: the model, or the simulator, which is built if need be."""
-    if engine == "model":
-        if waves is not None:
-            raise UsageError("--waves needs --engine rtl")
-        from sealane.driver.model.device import ModelTransport
-
-        return ModelTransport(config)
-    # Not at the top: the model must work where no simulator can be built.
-    from sealane.sim.transport import RtlTransport
-
-    with waiting("starting the simulator, which is built the first time (one to three minutes)"):
-        return RtlTransport(config, waves)
 
 
 @contextlib.contextmanager
@@ -323,8 +309,10 @@ def _run(args: argparse.Namespace) -> int:
     config = Config()
     if args.direction != "rx":
         config = replace(config, tx_flows=config.flows)
-    transport = open_transport(args.engine, args.waves, config)
-    try:
+    starting = "starting the simulator, which is built the first time (one to three minutes)"
+    with waiting(starting) if args.engine == "rtl" else contextlib.nullcontext():
+        transport = open_engine(args.engine, config, args.waves)
+    with contextlib.closing(transport):
         receive, transmit = make_replay(args, transport, config, keylog)
         runner: Replay | TxReplay | ReplayBoth | None = receive or transmit
         if receive is not None and transmit is not None:
@@ -334,8 +322,6 @@ def _run(args: argparse.Namespace) -> int:
         with progress_bar(len(capture.packets)) as progress:
             runner.run(capture.packets, progress)
         seconds = time.perf_counter() - began
-    finally:
-        transport.close()
     # A name that is no text in this locale's encoding must not break the report.
     name = args.capture.name.encode(errors="replace").decode()
     report = runner.report(name, args.engine, capture.warnings)

@@ -27,7 +27,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sealane.driver.device.rx import Device
-from sealane.driver.device.transport import Transport
 from sealane.driver.sweep.lossy_path import (
     RECORDS_A_CONNECTION,
     Connection,
@@ -40,6 +39,7 @@ from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 
 from ..config_arguments import add_flow_options, flags_of, flow_options_of
+from ..engines import ENGINES, open_engine
 from ..outputs import check_outputs
 from ..replay.command import waiting
 from ..replay.tables import share
@@ -125,7 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=("model", "rtl"),
+        choices=ENGINES,
         default="model",
         help="the behavioural model (default) or the simulated gateware, which is "
         "built for every pair of slots and runs (one to three minutes each)",
@@ -218,24 +218,15 @@ def points_of(args: argparse.Namespace) -> list[Point]:
     ]
 
 
-@functools.cache
-def open_transport(engine: str, config: Config) -> Transport:
-    """The device with these parameters, one a process: connections come one after the other."""
-    if engine == "model":
-        from sealane.driver.model.device import ModelTransport
-
-        return ModelTransport(config)
-    # Not at the top: the model must work where no simulator can be built.
-    from sealane.sim.transport import RtlTransport
-
-    return RtlTransport(config)
+# One device a process for each of the parameters: connections come one after the other.
+kept_engine = functools.cache(open_engine)
 
 
 def work(task: Task) -> Counts:
     """Runs one connection."""
     if task.config is None:
         return in_order(task.traffic, task.connection, task.records)
-    device = Device(open_transport(task.engine, task.config), task.config)
+    device = Device(kept_engine(task.engine, task.config), task.config)
     return Connection(device, task.traffic, task.connection, task.records, task.options).run()
 
 
@@ -336,7 +327,7 @@ def run(args: argparse.Namespace) -> int:
                 f"starting simulator {i + 1} of {len(configs)}; building one takes one "
                 "to three minutes"
             ):
-                open_transport("rtl", config)
+                kept_engine("rtl", config)
     with progress_bar(sum(task.records for task in tasks_of(points))) as progress:
         entries = measure(points, args.jobs, progress)
     report = {"schema": SCHEMA, "points": entries}

@@ -3,16 +3,32 @@
 
 import functools
 import random
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sealane.driver.device.flowtable import FlowTable, FlowTableError, FlowTableFull
+from sealane.hdl.abi import flowhash
 from sealane.hdl.abi.commands import FLOW_KEY
-from sealane.hdl.abi.flowhash import row as hash_row
 
-row = functools.cache(hash_row)
+
+def crc32c(data):
+    """RFC 3720 appendix B.4: polynomial 0x1EDC6F41, bits reflected."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = (value >> 1) ^ 0x82F63B78 if value & 1 else value >> 1
+    return value ^ 0xFFFFFFFF
+
+
+@functools.cache
+def row(key, table, flows):
+    """Where an entry may lie in a table of half as many rows as flows."""
+    data = key.to_bytes(37, "little")
+    return (zlib.crc32(data), crc32c(data))[table] % (flows // 2)
 
 
 class Device:
@@ -46,6 +62,17 @@ def flow_key(number):
             "dport": 443,
         }
     )
+
+
+def test_hashes():
+    """Of the contract, which places entries for the gateware: those of IEEE 802.3 and RFC 3720."""
+    assert (zlib.crc32(b"123456789"), crc32c(b"123456789")) == (0xCBF43926, 0xE3069283)
+    rng = random.Random(0)
+    for flows in (4, 64, 1024):
+        assert flowhash.rows(flows) == flows // 2
+        for key in [0, (1 << FLOW_KEY.width) - 1, *(rng.getrandbits(289) for _ in range(50))]:
+            for table in range(2):
+                assert flowhash.row(key, table, flows) == row(key, table, flows)
 
 
 @pytest.mark.parametrize("flows", [64, 1024])

@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import random
-import struct
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 
 import pytest
 
-from sealane.driver.crypto.gcm import h_powers
 from sealane.driver.device.descriptors import Handle, RxMeta
 from sealane.driver.device.flowtable import FlowTableFull
 from sealane.driver.device.rx import Device, DeviceError, Flow, OffloadRefused, refusal
-from sealane.driver.ktls import How, KtlsRx, RecordAccepted, StreamRange
+from sealane.driver.ktls.rx.events import How, RecordAccepted
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net import seq as tcp
 from sealane.hdl.abi.commands import FLOW_KEY, STAGE_IV, STAGE_KEY, STAGE_POWERS, Op
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.events import EVENT, EventKind
@@ -23,21 +21,15 @@ from sealane.hdl.abi.meta import META
 from sealane.hdl.abi.registers import OFFSET
 from tests.support import tcp_frames
 from tests.support.colliding_flows import crowd
+from tests.support.flow_frames import FLOW, caller, flow, frame
+from tests.support.gf128 import powers_of_h
 from tests.support.ktls_actions import react
-from tests.support.marking_device import KEY_UPDATE, TICKET, Stream, info
+from tests.support.marking_device import TICKET, Stream, info
 from tests.support.register_file import Registers, staged
+from tests.support.sealed_streams import KEY_UPDATE
 
 CONFIG = Config(flows=4)
 CROWDED = Config(flows=16)
-FLOW = Flow(ip_address("10.9.0.1"), ip_address("10.9.0.2"), 443, 40000)
-
-
-def flow(port: int) -> Flow:
-    return Flow(FLOW.src, FLOW.dst, FLOW.sport, port)
-
-
-def caller(port: int) -> Flow:
-    return Flow(FLOW.dst, FLOW.src, port, 443)
 
 
 @pytest.mark.parametrize("version, bits", [(VERSION_TLS12, 128), (VERSION_TLS13, 256)])
@@ -54,7 +46,7 @@ def test_add_writes_context_then_flow(version, bits):
     assert (fields["CMD_NUMBER_HI"], fields["CMD_NUMBER_LO"]) == (1 << 8, 5)
     assert staged(stage, STAGE_KEY, bits // 8) == keys.key
     assert staged(stage, STAGE_IV, len(keys.iv)) == keys.iv
-    assert staged(stage, STAGE_POWERS, 128) == b"".join(h_powers(keys.key))
+    assert staged(stage, STAGE_POWERS, 128) == b"".join(powers_of_h(keys.key))
     _, fields, _ = registers.commands[1]
     assert fields["key"] == FLOW.key
     assert fields["CMD_CONTEXT"] & 0xFFFF == handle.context
@@ -251,27 +243,6 @@ def test_metadata_fields_are_the_contracts():
 # --- with the behavioural model -----------------------------------------------------------------
 
 
-def checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f">{len(data) // 2}H", data[: len(data) & ~1]))
-    total += data[-1] << 8 if len(data) & 1 else 0
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
-
-
-def frame(seq: int, payload: bytes) -> bytes:
-    """Ethernet, IPv4, TCP with ACK set, of `FLOW`."""
-    assert isinstance(FLOW.src, IPv4Address)
-    segment = struct.pack(">HHIIBBHHH", FLOW.sport, FLOW.dport, seq, 1, 0x50, 0x10, 9, 0, 0)
-    segment += payload
-    pseudo = FLOW.src.packed + FLOW.dst.packed + struct.pack(">HH", 6, len(segment))
-    segment = segment[:16] + checksum(pseudo + segment).to_bytes(2, "big") + segment[18:]
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0, 64, 6, 0)
-    ip += FLOW.src.packed + FLOW.dst.packed
-    ip = ip[:10] + checksum(ip).to_bytes(2, "big") + ip[12:]
-    return bytes(12) + b"\x08\0" + ip + segment
-
-
 class Connection:
     """One stream through a model device into `KtlsRx`, with TCP by way of sorted retransmission."""
 
@@ -289,11 +260,11 @@ class Connection:
         self.waiting: dict[int, StreamRange] = {}
 
     def arrive(self, low: int, high: int) -> None:
-        seq = tcp.add(self.stream.seq, low)
-        (packet,) = self.device.receive([frame(seq, self.stream.wire[low:high])])
+        at = (self.stream.seq + low) % 2**32
+        (packet,) = self.device.receive([frame(at, self.stream.wire[low:high])])
         for event in self.device.events():
             self.carry_out(self.rx.device_event(event))
-        self.waiting[seq] = StreamRange(seq, high - low, packet)
+        self.waiting[at] = StreamRange(at, high - low, packet)
         while self.rx.received in self.waiting:
             self.carry_out(self.rx.feed([self.waiting.pop(self.rx.received)]))
 
@@ -302,7 +273,7 @@ class Connection:
             if isinstance(event, RecordAccepted):
                 self.records.append(event)
                 continue
-            end = tcp.add(self.stream.seq, len(self.stream.wire))
+            end = (self.stream.seq + len(self.stream.wire)) % 2**32
             if not react(self.device, self.rx, event, end):
                 pytest.fail(f"{event}")
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import pytest
 
-from sealane.driver.crypto.gcm import h_powers
 from sealane.driver.device.contexts import OffloadRefused
 from sealane.driver.device.control import DeviceError
 from sealane.driver.device.descriptors import Handle
@@ -20,9 +19,10 @@ from sealane.hdl.abi.commands import STAGE_IV, STAGE_KEY, STAGE_POWERS, Op
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.registers import OFFSET
 from sealane.hdl.abi.tx import TX_META, TX_STATUS, TxCommand, TxOp, TxReason
-from tests.device.test_rx import FLOW, caller, flow
 from tests.support import tcp_frames
 from tests.support.colliding_flows import crowd
+from tests.support.flow_frames import FLOW, caller, flow
+from tests.support.gf128 import powers_of_h
 from tests.support.marking_device import info
 from tests.support.register_file import Registers, staged
 
@@ -70,7 +70,7 @@ def test_add_writes_context_then_flow(version, bits):
     assert first == (0x0102030405060708 if nonce else 0)
     assert staged(stage, STAGE_KEY, bits // 8) == keys.key
     assert staged(stage, STAGE_IV, len(keys.iv)) == keys.iv
-    assert staged(stage, STAGE_POWERS, 128) == b"".join(h_powers(keys.key))
+    assert staged(stage, STAGE_POWERS, 128) == b"".join(powers_of_h(keys.key))
     _, fields, _ = registers.commands[1]
     assert fields["key"] == FLOW.key
     assert fields["CMD_CONTEXT"] & 0xFFFF == handle.context

@@ -15,9 +15,8 @@ from sealane.driver.ktls.tx.frames import COOKIES, NOBODY
 from sealane.driver.ktls.tx.offload import KtlsTx
 from sealane.driver.ktls.tx.plan import Hold, Plan, TxMode, Way
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net.tx_frames import host_frame, split
 from sealane.hdl.abi.tx import TX_META
-from tests.support.tcp_frames import ACK, Segment, Side, Wire
+from tests.support.tcp_frames import ACK, Segment, Side, Wire, left_to_the_card
 from tests.support.tx_end_to_end import CONFIG, TxWorld
 
 TEXT = bytes(range(256)) * 4
@@ -110,10 +109,8 @@ def other_connection(w: TxWorld) -> tuple[KtlsTx, bytes]:
     """One for which the device had no context, and its first segment."""
     tx = KtlsTx(w.stream.keys(0), 777, None, device=w.device)
     plain = tx.push(23, TEXT)
-    segment = split(
-        Segment("c2s", 0, plain[:200], ACK).frame(Wire(client=Side("10.9.0.7", 41000, 776)))
-    )
-    return tx, host_frame(segment.head, segment.payload)
+    path = Wire(client=Side("10.9.0.7", 41000, 776))
+    return tx, left_to_the_card(Segment("c2s", 0, plain[:200], ACK).frame(path))
 
 
 def test_completions_of_a_connection_without_a_context_are_nobodys():

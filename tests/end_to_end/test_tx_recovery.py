@@ -15,7 +15,7 @@ from sealane.driver.ktls.tx.rekey import ClearKey, InstallKey, RekeyMode
 from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.tx import TxReason
-from tests.support.tx_by_hand import info
+from tests.support.marking_device import info
 from tests.support.tx_end_to_end import TxWorld
 
 TEXT = bytes(range(256)) * 4

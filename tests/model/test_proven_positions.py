@@ -10,13 +10,12 @@ import pytest
 
 from sealane.driver.device.rx import Device
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net import seq as tcp
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.meta import Reason
-from tests.device.test_rx import frame
-from tests.model.test_tag_proof import Card
-from tests.support.marking_device import KEY_UPDATE
+from tests.support.card import Card
+from tests.support.flow_frames import frame
+from tests.support.sealed_streams import KEY_UPDATE
 from tests.trials.divergence.attacks import Step
 from tests.trials.divergence.host import Habits, Host
 from tests.trials.divergence.plan import Sent
@@ -84,7 +83,7 @@ def test_a_packet_far_ahead_costs_the_records_of_its_own_loss_only(injected):
     records = card.records
     card.send(0, records[1].offset + 50)
     if injected:
-        card.device.receive([frame(tcp.add(card.stream.seq, 1 << 29), bytes(20))])
+        card.device.receive([frame((card.stream.seq + (1 << 29)) % 2**32, bytes(20))])
     card.send(records[1].offset + 50, records[3].end - 20)
     card.send(records[4].offset + 50, records[4].end - 40)
     card.send(records[3].end - 20, records[4].offset + 50)  # a header is late

@@ -11,13 +11,16 @@ from dataclasses import replace
 
 import pytest
 
-from sealane.driver.ktls import How, RecordRefused
+from sealane.driver.ktls.rx.events import How, RecordRefused
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.meta import Reason
-from tests.ktls.rx.test_attacks import Victim as Peer
-from tests.support.marking_device import KEY_UPDATE, Stream
-from tests.trials.divergence.test_divergence import Step, Victim
+from tests.support.card import model_device
+from tests.support.marking_device import Stream
+from tests.support.scenarios.man_in_the_middle import Victim as Peer
+from tests.support.sealed_streams import KEY_UPDATE
+from tests.trials.divergence.attacks import Step
+from tests.trials.divergence.victim import Victim
 
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)
 
@@ -130,7 +133,7 @@ def updated_with_the_old_key(padding: int) -> tuple[Peer, list]:
     stream.add(bytes(100))
     stream.add(KEY_UPDATE, 22, padding)
     stream.add(bytes(100))
-    return Peer(stream), stream.records
+    return Peer(stream, model_device()), stream.records
 
 
 def test_nothing_is_marked_behind_a_key_update_that_was_read():

@@ -7,55 +7,18 @@ honest traffic, in which it must prove early, and a peer and an attacker who lea
 
 import pytest
 
-from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx
 from sealane.driver.ktls.rx.events import How
-from sealane.driver.model.device import ModelTransport
-from sealane.driver.net import seq as tcp
+from sealane.driver.ktls.rx.offload import KtlsRx
 from sealane.hdl.abi.commands import Option
-from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config, header_bytes
+from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import ProvenBy, Reason
-from tests.device.test_rx import FLOW, frame
-from tests.ktls.rx.test_attacks import Victim
+from tests.support.card import Card, model_device
+from tests.support.flow_frames import FLOW, frame
 from tests.support.marking_device import Stream
+from tests.support.scenarios.man_in_the_middle import Victim
 
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)
-
-
-class Card:
-    """A model device with one flow, the records of given lengths of content and no host."""
-
-    def __init__(self, version, sizes, options=Option.TAG_PROOF, **parameters):
-        self.stream = Stream(version)
-        for i, size in enumerate(sizes):
-            self.stream.add(bytes([i]) * size)
-        self.records = self.stream.records
-        self.config = Config(flows=4, **parameters)
-        self.device = Device(ModelTransport(self.config), self.config)
-        self.handle = self.device.tls_dev_add(
-            FLOW, self.stream.keys(0), self.stream.seq, options=options
-        )
-
-    def send(self, low, high):
-        """The packet with stream bytes [low, high)."""
-        seq = tcp.add(self.stream.seq, low)
-        (packet,) = self.device.receive([frame(seq, self.stream.wire[low:high])])
-        return packet
-
-    def proofs(self):
-        """(proven by, number) of the positions that were proven since the last call."""
-        return [
-            (event.proven_by, event.number)
-            for event in self.device.events()
-            if event.kind == EventKind.RESUMED
-        ]
-
-    def lose(self, first, last):
-        """Sends all in front of record `first` but ten bytes of it, and loses what comes up to
-        the middle of record `last`; returns where that is."""
-        assert self.send(0, self.records[first].offset - 10).marked
-        return self.records[last].offset + 50
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -131,7 +94,7 @@ def test_the_guess_is_given_up_at_the_limit():
         at += 500
     assert not card.proofs()
     device = card.device
-    device.tls_dev_resync(card.handle, tcp.add(card.stream.seq, card.records[5].offset), 5)
+    device.tls_dev_resync(card.handle, (card.stream.seq + card.records[5].offset) % 2**32, 5)
     assert card.proofs() == [(ProvenBy.SOFTWARE, 14)]
 
 
@@ -154,7 +117,7 @@ class Host(Victim):
     """Card with the third proof, TCP and a host that applies rule H."""
 
     def __init__(self, stream: Stream) -> None:
-        super().__init__(stream)
+        super().__init__(stream, model_device())
         self.device.tls_dev_del(self.rx.handle)
         handle = self.device.tls_dev_add(FLOW, stream.keys(0), stream.seq, options=Option.TAG_PROOF)
         self.rx = KtlsRx(stream.keys(0), stream.seq, handle=handle)

@@ -8,12 +8,11 @@ behavioural model. The keys are constants and protect nothing.
 import pytest
 
 from sealane.driver.model.walker.row import State
-from sealane.driver.net import seq as tcp
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import ProvenBy, Reason
-from tests.device.test_rx import frame
-from tests.model.test_safety import Flow
+from tests.support.card import Flow, model_device
+from tests.support.flow_frames import frame
 from tests.support.marking_device import Stream
 
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)
@@ -24,7 +23,7 @@ def make(version, sizes):
     stream = Stream(version)
     for size in sizes:
         stream.add(bytes(size))
-    return Flow(stream), stream.records
+    return Flow(stream, model_device()), stream.records
 
 
 def proven_by_walk(flow, end=None):
@@ -137,7 +136,7 @@ def test_bytes_behind_the_hole_that_are_no_header_are_not_followed():
     flow.send(0, hole)
     forged = bytearray(flow.stream.wire[edge : records[2].offset + 50])
     forged[0] ^= 4  # the version
-    (packet,) = flow.device.receive([frame(tcp.add(flow.stream.seq, edge), bytes(forged))])
+    (packet,) = flow.device.receive([frame((flow.stream.seq + edge) % 2**32, bytes(forged))])
     assert not packet.marked
     assert flow.send(hole, edge).marked
     assert not proven_by_walk(flow)
@@ -274,7 +273,7 @@ def test_a_walk_that_arrives_somewhere_else_drops_a_false_candidate(version):
     record = stream.add(bytes(a ^ b for a, b in zip(false, key_stream, strict=False)))
     assert record.wire[header_bytes(version) :].startswith(false)
     last = stream.add(bytes(400))
-    flow = Flow(stream)
+    flow = Flow(stream, model_device())
     hole, edge = record.offset - 10, record.offset + header_bytes(version) + 3
     flow.send(0, hole)
     false_end = record.offset + header_bytes(version) + 200

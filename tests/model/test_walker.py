@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from sealane.driver.model.walker.commands import answer, desync, hint
 from sealane.driver.model.walker.row import State, new_row
 from sealane.driver.model.walker.walk import Walk
-from sealane.driver.net.seq import add, delta
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import (
     LENGTH_BOUNDS,
@@ -25,6 +24,7 @@ from sealane.hdl.abi.config import (
 )
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
+from tests.support.sequence_numbers import distance
 
 AMPLE = Config(record_slots=8, runs=32)
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)
@@ -60,7 +60,7 @@ def make_stream(rng, version, count, longest=600, chains=True):
         records.append((len(content), length, nonce))
         # Application data only, and nothing short enough in TLS 1.3 to hold marks back.
         content += bytes((23, 3, 3)) + length.to_bytes(2, "big") + body
-    base = rng.choice((rng.getrandbits(32), add(0, -rng.randrange(1, len(content)))))
+    base = rng.choice((rng.getrandbits(32), -rng.randrange(1, len(content)) % 2**32))
     return Stream(version, base, bytes(content), records)
 
 
@@ -84,7 +84,7 @@ class Judge:
     def walk(self, start, end, content=None):
         stream = self.stream
         payload = stream.content[start:end] if content is None else content
-        walked = Walk(self.config, self.row, add(stream.base, start), payload).run()
+        walked = Walk(self.config, self.row, (stream.base + start) % 2**32, payload).run()
         for span in walked.spans:
             self._judge(span, start, payload)
         self._check_row()
@@ -121,7 +121,7 @@ class Judge:
         row = self.row
         holes = sorted(
             (
-                (delta(hole.start, self.stream.base), delta(hole.end, self.stream.base))
+                (distance(hole.start, self.stream.base), distance(hole.end, self.stream.base))
                 for hole in row.holes
                 if hole
             ),
@@ -131,10 +131,12 @@ class Judge:
         for hole in row.holes:
             if hole:
                 slot = next(slot for slot in row.slots if slot and slot.holds(hole.start))
-                assert delta(hole.end, slot.end) <= 0
-                assert delta(hole.end, row.high) <= 0
+                assert distance(hole.end, slot.end) <= 0
+                assert distance(hole.end, row.high) <= 0
         if row.proven:
-            assert delta(row.walk, row.high) >= 0 or add(row.walk, len(row.hold)) == row.high
+            assert (
+                distance(row.walk, row.high) >= 0 or (row.walk + len(row.hold)) % 2**32 == row.high
+            )
         else:
             assert not row.hold and not any(row.slots) and not any(row.holes)
 
@@ -166,7 +168,7 @@ def test_in_order_completes_every_record(seed, version, longest):
         assert walked.records == last - first + 1
         assert walked.first[0] == first and walked.first[1] == start - stream.records[first][0]
         assert walked.last[0] == last
-        assert walked.last[1] == add(stream.base, stream.records[last][0])
+        assert walked.last[1] == (stream.base + stream.records[last][0]) % 2**32
     assert judge.complete == set(range(len(stream.records)))
     assert judge.row.slots == [None] * AMPLE.record_slots
     assert judge.row.holes == [None] * (AMPLE.runs - 1)
@@ -223,11 +225,11 @@ def test_any_segments_of_an_honest_stream(seed, version, small):
         if walked.reason is Reason.NONE:
             assert judge.row.proven
         if walked.event and walked.event.kind is EventKind.RESYNC_REQUEST and rng.random() < 0.7:
-            guess = delta(walked.event.guess, stream.base)
+            guess = distance(walked.event.guess, stream.base)
             number = starts.get(guess)
             answer(config, judge.row, walked.event.guess, number or 0, number is None)
         if judge.row.state is State.TRACKING and judge.row.proven and not judge.row.hold:
-            at = delta(judge.row.walk, stream.base)
+            at = distance(judge.row.walk, stream.base)
             assert at == stream.end or starts[at] == judge.row.number
 
 
@@ -259,7 +261,7 @@ def test_hostile_segments(seed, version):
         if draw < 0.03:
             desync(judge.row)
         elif draw < 0.06:
-            hint(judge.row, add(stream.base, start), rng.getrandbits(40) << 20)
+            hint(judge.row, (stream.base + start) % 2**32, rng.getrandbits(40) << 20)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -276,7 +278,7 @@ def test_a_closed_record_stays_closed(version):
     assert hint(judge.row, stream.base, 0)
     walked = judge.walk(0, stream.end)
     assert not walked.spans and walked.reason is Reason.NOT_OPEN
-    assert judge.row.walk == add(stream.base, stream.end)
+    assert judge.row.walk == (stream.base + stream.end) % 2**32
 
 
 @given(st.binary(min_size=0, max_size=5), st.sampled_from(VERSIONS))

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealane.driver.net.checksum import ones_complement_sum
 from sealane.driver.net.parser import Parsed, parse
 from sealane.hdl.abi.commands import FLOW_KEY
 from sealane.hdl.abi.config import Config
+from tests.support.internet_checksum import ones_complement_sum
 
 CONFIG = Config()
 MACS = bytes(range(12))

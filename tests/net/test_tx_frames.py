@@ -16,7 +16,8 @@ from sealane.driver.net.tx_frames import (
     wire_frame,
 )
 from tests.support import tcp_frames
-from tests.support.tcp_frames import ACK, FIN, PSH, Side, Wire, checksum
+from tests.support.internet_checksum import checksum
+from tests.support.tcp_frames import ACK, FIN, PSH, Side, Wire
 
 SIX = Wire(Side("2001:db8::2", 40000, 1000), Side("2001:db8::1", 443, 0xFFFF_F000))
 WIRES = [tcp_frames.DEFAULT, Wire(vlans=(5, 7), timestamps=False), SIX]

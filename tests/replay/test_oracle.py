@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from sealane.driver.replay.capture import Packet, read_capture
+from sealane.driver.replay.capture import read_capture
 from sealane.driver.replay.oracle import decode_capture
 from sealane.driver.tls.keylog import Keylog
 from sealane.driver.tls.records import Outcome
+from tests.support.replays import captured
 from tests.support.sealed_streams import Tls13
 from tests.support.tcp_frames import (
     DEFAULT,
@@ -20,14 +21,13 @@ from tests.support.tcp_frames import (
     random_cut,
     write_pcap,
 )
-from tests.support.tls_traffic import TlsRun
-from tests.tls.test_connection import talk
+from tests.support.tls_traffic import TlsRun, talk
 
 BOTH = ("c2s", "s2c")
 
 
 def decode(all_frames, keylog):
-    packets = [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(all_frames)]
+    packets = captured(all_frames)
     return decode_capture(packets, Keylog.parse(keylog))
 
 

@@ -18,11 +18,10 @@ import time
 import pytest
 
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.replay.capture import Packet
 from sealane.driver.replay.rx.replay import Replay
 from sealane.driver.tls.keylog import Keylog
 from tests.support import requirements
-from tests.support.replays import check_direction
+from tests.support.replays import captured, check_direction
 from tests.support.tcp_frames import conversation, frames, impair, random_cut
 from tests.support.tls_traffic import certificate
 
@@ -121,7 +120,7 @@ def check(flights, keylog: str, c2s_has: bytes, s2c_has: bytes) -> dict:
     reports = []
     clean = conversation(flights)
     for segments in (clean, impair(conversation(flights, cut=random_cut(4, 300)), seed=4)):
-        packets = [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(frames(segments))]
+        packets = captured(frames(segments))
         runner = Replay(ModelTransport(), Keylog.parse(keylog))
         runner.run(packets)
         report, plaintext = runner.report("made", "model"), runner.plaintext()

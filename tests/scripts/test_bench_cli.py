@@ -30,6 +30,9 @@ NAMES = ["direction", "version", "key_bits", "record_bytes", "segment_bytes", "f
 class Timed(ModelTransport):
     """The model with made-up clocks."""
 
+    def __init__(self, config, waves=None):
+        super().__init__(config)
+
     def __enter__(self):
         return self
 

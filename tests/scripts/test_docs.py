@@ -3,6 +3,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ import pytest
 from sealane.scripts.docs import registers as docgen
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+# A path from the top of the project, and a test where one is named in it.
+FOLDERS = r"\.ci|\.github|captures|docs|driver|formal|hdl|rtl_tests|scripts|sim|tests"
+NAMED = re.compile(rf"(?<![\w./-])((?:{FOLDERS})/[\w./-]*)(?:::(\w+))?")
 
 
 def test_registers_page_is_current(tmp_path):
@@ -21,16 +26,23 @@ def test_registers_page_is_current(tmp_path):
     assert docgen.main(["--check", "-o", str(stale)]) == 1
 
 
+@cache
+def names_in(path):
+    """What a file defines or imports: every test that pytest finds in it is among them."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    imported = [a for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names]
+    return defined | {alias.asname or alias.name for alias in imported}
+
+
 def missing(page):
-    """Tests and files of tests that a page names and that are not there."""
+    """Files, folders and tests that a page names and that are not there."""
     out = []
     for file, test in re.findall(
         r"`((?:tests|rtl_tests|formal)/[\w/]+\.py)(?:::(\w+))?`", page.read_text()
     ):
         path = ROOT / file
-        tree = ast.parse(path.read_text()) if path.exists() else ast.Module([], [])
-        names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-        if not path.exists() or (test and test not in names):
+        if not path.exists() or (test and test not in names_in(path)):
             out.append(f"{file}::{test}")
     return out
 
@@ -42,16 +54,17 @@ def test_every_test_in_the_plan_exists():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_test_that_a_page_names_exists(page):
+def test_everything_that_a_page_names_exists(page):
     assert not missing(page)
 
 
-def test_a_test_that_is_not_there_is_found(tmp_path):
+def test_a_name_that_is_not_there_is_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "`tests/scripts/test_docs.py::missing`, `tests/none.py`, `tests/scripts/test_docs.py::none`"
+        "`tests/scripts/test_docs.py::missing`, `tests/none.py` and hdl/none/. See `hdl/abi/`,\n"
+        "    pytest tests/scripts/test_docs.py::none captures/NAME.keys\n"
     )
-    assert missing(page) == ["tests/none.py::", "tests/scripts/test_docs.py::none"]
+    assert missing(page) == ["tests/none.py::", "hdl/none/::", "tests/scripts/test_docs.py::none"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -8,7 +8,7 @@ from enum import IntEnum
 import pytest
 
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx
+from sealane.driver.ktls.rx.offload import KtlsRx
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.replay.capture import read_capture
 from sealane.driver.replay.rx import host
@@ -134,7 +134,7 @@ def test_no_option_loses_anything(name, options):
 @pytest.mark.parametrize("options", [*FLOW_OPTIONS, CHOICES[-1]])
 def test_same_report_whatever_is_in_flight_together(options, monkeypatch):
     together = replay_named(ModelTransport(), LOSSY, options=options).report
-    monkeypatch.setattr("sealane.driver.replay.batches.BATCH", 1)
+    monkeypatch.setattr("sealane.driver.replay.rx.batches.BATCH", 1)
     assert replay_named(ModelTransport(), LOSSY, options=options).report == together
 
 

@@ -4,75 +4,16 @@
 import gzip
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from sealane.scripts.cli import main
 from sealane.scripts.replay import command as replay_command
+from tests.support.replay_command import EVENT, RX, refused, sealane
 from tests.support.replays import CAPTURES, WAYS, truth_of
 
 NAME = "c03_tls13_aes128_max"
 CAPTURE, KEYS = CAPTURES / f"{NAME}.pcap.gz", CAPTURES / f"{NAME}.keys"
-SEALANE = Path(sys.executable).parent / "sealane"
-
-# Every member of a direction's `rx` by the schema sealane.replay/1, with its type.
-RX = {
-    "app_bytes": int,
-    "app_sha256": str,
-    "app_records": int,
-    "other_records": int,
-    "refused_records": int,
-    "records_full": int,
-    "records_partial": int,
-    "records_none": int,
-    "closed_records": int,
-    "segments": int,
-    "segments_decrypted": int,
-    "reasons": dict,
-    "resync": dict,
-    "parks": int,
-    "key_updates": int,
-    "marks_undone": int,
-    "verdict_mismatch": int,
-    "wrong_marks": int,
-    "leftover_bytes": int,
-    "app_bytes_decrypted": int,
-    "app_bytes_full": int,
-}
-EVENT = [
-    "packet",
-    "time",
-    "connection",
-    "dir",
-    "kind",
-    "lost_at",
-    "guess",
-    "proven_by",
-    "resumed_at",
-]
-
-
-def sealane(*arguments):
-    """Runs the installed command."""
-    return subprocess.run(
-        [SEALANE, "replay", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def refused(*arguments):
-    """Runs the command, which must fail with one line and status 2; returns the line."""
-    done = sealane(*arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
-    return done.stderr
 
 
 def test_report_plaintext_and_picture(tmp_path):

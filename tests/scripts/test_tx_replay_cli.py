@@ -8,7 +8,7 @@ import json
 import pytest
 
 from sealane.scripts.cli import main
-from tests.scripts.test_replay_cli import EVENT, RX, refused, sealane
+from tests.support.replay_command import EVENT, RX, refused, sealane
 from tests.support.replays import CAPTURES, WAYS, truth_of
 
 NAME = "l3_tls12_aes128_loss3_cli"

@@ -2,7 +2,6 @@
 """What kTLS asks of the device, done at once: the part of a host that every bench needs."""
 
 from sealane.driver.ktls.rx.events import GoOn, Rekey, ResyncAnswer, ResyncHint
-from sealane.driver.net import seq as tcp
 
 
 def react(device, rx, event, received_end: int) -> bool:
@@ -19,7 +18,7 @@ def react(device, rx, event, received_end: int) -> bool:
         device.go_on(handle, event.park)
     elif isinstance(event, Rekey):
         new = device.rekey(handle, event.keys, event.seq, event.epoch, event.number)
-        rx.rekeyed(new, received_end & tcp.MASK)
+        rx.rekeyed(new, received_end % 2**32)
     else:
         return False
     return True

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from sealane.driver.device.descriptors import Handle
 from sealane.driver.ktls.tx.offload import KtlsTx
 from sealane.driver.ktls.tx.plan import Plan
-from sealane.driver.net import seq as tcp
-from sealane.driver.net.tx_frames import host_frame, split
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason, TxTags
-from tests.support.tcp_frames import ACK, Segment, Side, Wire
-from tests.support.tx_by_hand import content, info, sealed
+from tests.support.marking_device import info
+from tests.support.sequence_numbers import distance
+from tests.support.tcp_frames import ACK, Segment, Side, Wire, left_to_the_card, read
+from tests.support.tx_by_hand import content, sealed
 
 MARKER = 0xFFFFF800  # the stream wraps soon
 HANDLE = Handle(3, 0x107)
@@ -56,9 +56,7 @@ class Host:
         data = self.plain if data is None else data
         payload = (bytes(-start) if start < 0 else b"") + data[max(start, 0) : max(end, 0)]
         payload = payload[: end - start]
-        whole = Segment("c2s", start, payload, flags).frame(self.path)
-        segment = split(whole)
-        return host_frame(segment.head, segment.payload)
+        return left_to_the_card(Segment("c2s", start, payload, flags).frame(self.path))
 
     def send(self, start, end, encrypt=True, **kwargs):
         return self.tx.transmit(self.frame(start, end), encrypt, **kwargs)
@@ -71,9 +69,9 @@ class Host:
             why = last if last is not None and i + 1 == len(plan.posts) else reason
             tags = {}
             if why is TxReason.NONE and meta["op"] in (TxOp.ENCRYPT, TxOp.DUMP):
-                seq = meta["seq"] if meta["op"] == TxOp.DUMP else split(post.frame).seq
-                size = meta["length"] or len(split(post.frame).payload)
-                start = tcp.delta(seq, MARKER)
+                seq = meta["seq"] if meta["op"] == TxOp.DUMP else read(post.frame).seq
+                size = meta["length"] or len(read(post.frame).payload)
+                start = distance(seq, MARKER)
                 if meta["tags"] != TxTags.GIVEN:
                     tags = {
                         r.count: self.tag(r)
@@ -102,7 +100,7 @@ def metas(plan):
 
 
 def payload(post):
-    return split(post.frame).payload
+    return read(post.frame).payload
 
 
 CONTEXT = {"context": 3, "generation": 7}

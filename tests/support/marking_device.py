@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hand-made TLS streams and a card that marks any packet on demand, rightly or wrongly.
 
-The records are sealed with `cryptography`. The card decrypts under whatever framing it is told to
+The card decrypts under whatever framing it is told to
 believe in, which need not be the stream's: `Belief` says number, epoch, generation and start. Keys
 here protect nothing.
 """
@@ -11,18 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from sealane.driver.crypto.gcm import record_aad
 from sealane.driver.crypto.keys import CryptoInfo
 from sealane.driver.device.descriptors import Handle, RxMeta, RxPacket
-from sealane.driver.ktls import StreamRange
-from sealane.driver.net import seq as tcp
+from sealane.driver.ktls.rx.offload import StreamRange
 from sealane.hdl.abi.config import VERSION_TLS13, header_bytes
 from sealane.hdl.abi.meta import Reason
+from tests.support import tls_records
 
 HANDLE = Handle(3, 7)
-KEY_UPDATE = b"\x18\0\0\1\0"
 TICKET = b"\x04\0\0\x08ticketed"
 
 
@@ -64,10 +60,14 @@ def seal(
     else:
         text, outer = content, content_type
         explicit = explicit or (0xABCD000000000000 + number).to_bytes(8, "big")
-    length = len(explicit) + len(text) + 16
-    aad = record_aad(keys.version, number, outer, length)
-    body = explicit + AESGCM(keys.key).encrypt(keys.nonce(number, explicit), text, aad)
-    return bytes((outer, 3, 3)) + length.to_bytes(2, "big") + body, explicit
+    wire = tls_records.seal(keys.version, keys.key, keys.iv, number, outer, text, explicit)
+    return wire, explicit
+
+
+def crypt_text(keys: CryptoInfo, number: int, explicit: bytes, offset: int, text: bytes) -> bytes:
+    """`text`, which lies `offset` bytes into a record's text, encrypted or decrypted."""
+    nonce = tls_records.nonce(keys.version, keys.iv, number, explicit)
+    return tls_records.crypt(keys.key, nonce, offset, text)
 
 
 @dataclass
@@ -105,6 +105,13 @@ class Stream:
         return b"".join(r.content for r in self.records if r.content_type == 23)
 
 
+def stream_of(version: int, *sizes: int, **kwargs) -> Stream:
+    stream = Stream(version, **kwargs)
+    for i, size in enumerate(sizes):
+        stream.add(bytes((i + j) & 0xFF for j in range(size)))
+    return stream
+
+
 @dataclass(frozen=True)
 class Belief:
     """What the card believes beside the truth: differences, and whether it gives a verdict."""
@@ -129,7 +136,7 @@ def packet(
     is told as length 0, as the contract has it. With a belief that moves headers only packets
     inside one record can be made: the card has nothing to read headers from there.
     """
-    payload, seq = bytearray(stream.wire[low:high]), tcp.add(stream.seq, low)
+    payload, at = bytearray(stream.wire[low:high]), (stream.seq + low) % 2**32
     frame, prefix = bytes(54), header_bytes(stream.version)
     epoch = stream_epoch(stream, low)
     base = dict(
@@ -140,7 +147,7 @@ def packet(
         l4_verified=1,
         payload_offset=len(frame),
         payload_length=len(payload),
-        seq=seq,
+        seq=at,
     )
     if belief is None:
         return RxPacket(frame + bytes(payload), RxMeta(**base, reason=Reason.SEARCHING))
@@ -157,7 +164,8 @@ def packet(
         first = max(low, start + prefix)
         last = min(high, start + len(record.wire) - 16)
         if last > first:
-            payload[first - low : last - low] = keys.crypt_text(
+            payload[first - low : last - low] = crypt_text(
+                keys,
                 record.number + belief.number,
                 record.explicit,
                 first - start - prefix,
@@ -175,7 +183,7 @@ def packet(
         first_length=known[first_record.offset],
         first_nonce=int.from_bytes(first_record.explicit, "little"),
         last_number=last_record.number + belief.number,
-        last_start=tcp.add(stream.seq, last_record.offset + belief.start),
+        last_start=(stream.seq + last_record.offset + belief.start) % 2**32,
         last_length=known[last_record.offset],
     )
     return RxPacket(frame + bytes(payload), meta)
@@ -215,5 +223,5 @@ def ranges(
             return low < record.end <= high
 
         made = packet(stream, low, high, belief, completes)
-        out.append(StreamRange(tcp.add(stream.seq, low), high - low, made))
+        out.append(StreamRange((stream.seq + low) % 2**32, high - low, made))
     return out

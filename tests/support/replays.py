@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sealane.driver.replay.capture import read_capture
+from sealane.driver.replay.capture import Packet, read_capture
 from sealane.driver.replay.oracle import decode_capture
 from sealane.driver.replay.rx.replay import Replay
 from sealane.driver.replay.trace import Trace
@@ -26,6 +26,11 @@ class Result:
     report: dict
     trace: Trace
     plaintext: dict
+
+
+def captured(all_frames) -> list[Packet]:
+    """Frames as the packets of a capture, one a millisecond."""
+    return [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(all_frames)]
 
 
 def replay(transport, capture: Path, keylog: Keylog, engine="model", **options) -> Result:

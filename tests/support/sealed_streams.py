@@ -7,9 +7,11 @@ wrong tags, chosen nonces. The secrets are constants and protect nothing.
 
 import hashlib
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
+from tests.support import tls_records
 
 HASHES = {0x1301: SHA256(), 0x1302: SHA384()}
 KEY_LENGTHS = {0x1301: 16, 0x1302: 32}
@@ -85,10 +87,8 @@ class Sealer:
     def seal(self, content: bytes, inner_type: int = 23, padding: int = 0) -> bytes:
         """One record."""
         inner = content + bytes([inner_type]) * (inner_type > 0) + bytes(padding)
-        header = b"\x17\3\3" + (len(inner) + 16).to_bytes(2, "big")
-        nonce = (int.from_bytes(self.iv, "big") ^ self.number).to_bytes(12, "big")
         self.number += 1
-        return header + AESGCM(self.key).encrypt(nonce, inner, header)
+        return tls_records.seal(VERSION_TLS13, self.key, self.iv, self.number - 1, 23, inner)
 
     def rekey(self) -> None:
         """The next traffic secret, as behind a KeyUpdate."""
@@ -181,8 +181,7 @@ class Sealer12:
     def seal(self, content: bytes, kind: int = 23) -> bytes:
         """One record."""
         explicit = (self.nonce % (1 << 64)).to_bytes(8, "big")
-        aad = self.number.to_bytes(8, "big") + bytes([kind, 3, 3]) + len(content).to_bytes(2, "big")
-        text = AESGCM(self.key).encrypt(self.salt + explicit, content, aad)
         self.nonce += 1
         self.number += 1
-        return bytes([kind, 3, 3]) + vector(2, explicit + text)
+        number = self.number - 1
+        return tls_records.seal(VERSION_TLS12, self.key, self.salt, number, kind, content, explicit)

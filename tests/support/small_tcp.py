@@ -6,39 +6,7 @@ that the card has seen: old timestamps (PAWS, RFC 7323 section 5), bytes outside
 short of memory, the whole queue behind a hole.
 """
 
-import struct
-
-from sealane.driver.net import seq as tcp
-from sealane.driver.net.checksum import ones_complement_sum
-from tests.device.test_rx import FLOW
-
-ACK = 0x10
-_ADDRESSES = FLOW.src.packed + FLOW.dst.packed
-_PORTS = struct.pack(">HH", FLOW.sport, FLOW.dport)
-HEADERS = 14 + 20 + 32  # Ethernet, IPv4, TCP with timestamps
-
-
-def frame(seq: int, payload: bytes, timestamp: int, bad_checksum: bool = False) -> bytes:
-    """Ethernet, IPv4 and TCP with ACK set and timestamps, of `tests.device.test_rx.FLOW`."""
-    length = 32 + len(payload)
-    options = struct.pack(">BBBBII", 1, 1, 8, 10, timestamp, 0)
-    header = struct.pack(">IIBBHHH", seq, 1, 0x80, ACK, 9, 0, 0)
-    segment = b"".join((_PORTS, header, options, payload))
-    pseudo = _ADDRESSES + struct.pack(">HH", 6, length)
-    value = 0xFFFF - ones_complement_sum(pseudo + segment) ^ bad_checksum
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + length, 0, 0, 64, 6, 0) + _ADDRESSES
-    return b"".join(
-        (
-            bytes(12),
-            b"\x08\0",
-            ip[:10],
-            (0xFFFF - ones_complement_sum(ip)).to_bytes(2, "big"),
-            ip[12:],
-            segment[:16],
-            value.to_bytes(2, "big"),
-            segment[18:],
-        )
-    )
+from tests.support.sequence_numbers import distance
 
 
 class SmallTcp:
@@ -55,11 +23,11 @@ class SmallTcp:
         self.recent = 0  # TS.Recent
         self._queue: list[tuple[int, int, int]] = []  # start, end, packet; sorted, no overlap
 
-    def accept(self, seq: int, length: int, timestamp: int, packet: int):
+    def accept(self, sequence: int, length: int, timestamp: int, packet: int):
         """A segment; returns what is in order now: (start, end, packet), stream offsets."""
         if timestamp < self.recent:
             return []
-        start = self.next + tcp.delta(seq, tcp.add(self.base, self.next))
+        start = self.next + distance(sequence, self.base + self.next)
         end = min(start + length, self.next + self.window)
         if start <= self.next:
             self.recent = timestamp

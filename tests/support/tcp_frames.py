@@ -13,18 +13,10 @@ from pathlib import Path
 
 import dpkt
 
+from tests.support.internet_checksum import checksum, ones_complement_sum
+
 FIN, SYN, RST, PSH, ACK, URG = (1 << bit for bit in range(6))
 MODULUS = 1 << 32
-
-
-def checksum(data: bytes) -> int:
-    """The Internet checksum, RFC 1071."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
 
 
 @dataclass(frozen=True)
@@ -97,6 +89,88 @@ class Segment:
         tags = b"".join(b"\x81\0" + vlan.to_bytes(2, "big") for vlan in path.vlans)
         frame = target.mac + source.mac + tags + ethertype + packet
         return frame.ljust(60, b"\0")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A TCP segment as a peer reads it out of a frame. tcp_at, payload_at, end: places in it."""
+
+    frame: bytes
+    ip_at: int
+    tcp_at: int
+    payload_at: int
+    end: int
+
+    @property
+    def seq(self) -> int:
+        return int.from_bytes(self.frame[self.tcp_at + 4 : self.tcp_at + 8], "big")
+
+    @property
+    def flags(self) -> int:
+        return self.frame[self.tcp_at + 13]
+
+    @property
+    def payload(self) -> bytes:
+        return self.frame[self.payload_at : self.end]
+
+    @property
+    def whole(self) -> bytes:
+        """The frame without padding of the link."""
+        return self.frame[: self.end]
+
+    @property
+    def is_ipv4(self) -> bool:
+        return self.frame[self.ip_at] >> 4 == 4
+
+    @property
+    def checksum_field(self) -> bytes:
+        return self.frame[self.tcp_at + 16 : self.tcp_at + 18]
+
+    @property
+    def pseudo_header(self) -> bytes:
+        """RFC 9293 section 3.1, RFC 8200 section 8.1."""
+        first, last = (12, 20) if self.is_ipv4 else (8, 40)
+        addresses = self.frame[self.ip_at + first : self.ip_at + last]
+        return addresses + (self.end - self.tcp_at).to_bytes(4, "big") + b"\0\0\0\6"
+
+    @property
+    def ip_checksum_ok(self) -> bool:
+        """RFC 791; IPv6 has none."""
+        return not self.is_ipv4 or checksum(self.frame[self.ip_at : self.tcp_at]) == 0
+
+    @property
+    def tcp_checksum_ok(self) -> bool:
+        return checksum(self.pseudo_header + self.frame[self.tcp_at : self.end]) == 0
+
+
+def read(frame: bytes) -> Reading:
+    """Reads a frame by RFC 791, 8200 (without extension headers) and 9293. Raises `ValueError`
+    where there is no whole TCP segment."""
+    at = 12
+    while frame[at : at + 2] == b"\x81\0":
+        at += 4
+    kind, at = frame[at : at + 2], at + 2
+    if kind == b"\x08\0":
+        size = 4 * (frame[at] & 15)
+        end, protocol = at + int.from_bytes(frame[at + 2 : at + 4], "big"), frame[at + 9]
+    elif kind == b"\x86\xdd":
+        size = 40
+        end, protocol = at + size + int.from_bytes(frame[at + 4 : at + 6], "big"), frame[at + 6]
+    else:
+        raise ValueError("not IP")
+    tcp = at + size
+    if protocol != 6 or end > len(frame) or end - tcp < 20:
+        raise ValueError("not a whole TCP segment")
+    return Reading(frame, at, tcp, tcp + 4 * (frame[tcp + 12] >> 4), end)
+
+
+def left_to_the_card(frame: bytes) -> bytes:
+    """A finished frame as a host hands it to a card that fills in TCP checksums: the field holds
+    the pseudo-header's sum. Short frames are not padded."""
+    segment = read(frame)
+    field = ones_complement_sum(segment.pseudo_header).to_bytes(2, "big")
+    at = segment.tcp_at + 16
+    return frame[:at] + field + frame[at + 2 : segment.end]
 
 
 def conversation(flights, path=DEFAULT, cut=None, syn=True, fin=True):

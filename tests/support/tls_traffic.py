@@ -291,3 +291,8 @@ class TlsRun:
     def stream(self, direction: str) -> bytes:
         """All bytes that one side wrote."""
         return b"".join(data for d, data in self.flights if d == direction)
+
+
+def talk(run: TlsRun) -> TlsRun:
+    """Data both ways, and the end."""
+    return run.send("c2s", b"question" * 50).send("s2c", bytes(range(256)) * 150).close()

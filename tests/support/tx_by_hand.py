@@ -1,26 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record maps of transmit made by hand, and what their records are on the wire.
 
-Records are sealed with `cryptography`, straight from RFC 8446 and RFC 5288. Keys here protect
-nothing.
+Keys here protect nothing.
 """
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from sealane.driver.crypto.keys import CryptoInfo
 from sealane.driver.ktls.tx.records import RecordMap, TxEpoch, TxRecord
 from sealane.hdl.abi.config import VERSION_TLS13
+from tests.support import tls_records
 
 FIRST_NONCE = 0xFFFFFFFFFFFFFFFE  # counts over the end of 64 bits at once
-
-
-def info(version: int, epoch: int = 0, bits: int = 128) -> CryptoInfo:
-    """Keys of an epoch; fixed, for tests only."""
-    iv = bytes(range(0x40 + epoch, 0x4C + epoch))
-    key = bytes(range(epoch, epoch + bits // 8))
-    return CryptoInfo(version, key, iv if version == VERSION_TLS13 else iv[:4])
 
 
 def content(size: int, seed: int = 0) -> bytes:
@@ -49,11 +39,13 @@ def push(
 
 def sealed(record: TxRecord, keys: TxEpoch) -> bytes:
     """The record on the wire."""
-    number, text = record.count - keys.base, bytes(record.content) + record.inner
-    if keys.info.version == VERSION_TLS13:
-        nonce = (int.from_bytes(keys.info.iv, "big") ^ number).to_bytes(12, "big")
-        aad = record.header
-    else:
-        nonce = keys.info.iv + record.header[5:]
-        aad = number.to_bytes(8, "big") + record.header[:3] + len(text).to_bytes(2, "big")
-    return record.header + AESGCM(keys.info.key).encrypt(nonce, text, aad)
+    text, explicit, info = bytes(record.content) + record.inner, record.header[5:], keys.info
+    return tls_records.seal(
+        info.version,
+        info.key,
+        info.iv,
+        record.count - keys.base,
+        record.header[0],
+        text,
+        explicit,
+    )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One transmit direction end to end: a software TLS sender, kTLS, the driver, a device.
 
-The sender seals every record with `cryptography` before the device sees it, so what must be on the
+The sender seals every record (`tls_records`) before the device sees it, so what must be on the
 wire is known. Every frame that leaves is compared with the frame that this sender would have sent,
 to the last byte of the IP packet. Keys here protect nothing.
 """
@@ -20,12 +20,11 @@ from sealane.driver.device.tx import QueueFull, TxCompletion, TxDevice
 from sealane.driver.ktls.tx.offload import KtlsTx
 from sealane.driver.ktls.tx.plan import Drop, DropReason, Hold, Plan, Post, TxMode, Way
 from sealane.driver.ktls.tx.rekey import ClearKey, InstallKey, KeyAction, RekeyMode
-from sealane.driver.net import seq as tcp
-from sealane.driver.net.tx_frames import host_frame, place_tags, split
 from sealane.hdl.abi.config import NONCE_BYTES, VERSION_TLS12, VERSION_TLS13, Config, header_bytes
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason
 from tests.support.marking_device import Record, Stream
-from tests.support.tcp_frames import ACK, Segment, Side, Wire
+from tests.support.sequence_numbers import distance
+from tests.support.tcp_frames import ACK, Segment, Side, Wire, left_to_the_card, read
 
 CONFIG = Config(flows=4, tx_flows=4)
 ROOM = b"\xa5" * 16
@@ -88,8 +87,10 @@ class TxWorld:
         mtu: int = 1500,
         posts: int = 32,
     ) -> None:
-        config = config or CONFIG  # looked up late: a module may run the scenarios on another
-        self.path = Wire(client=Side("10.9.0.2", 40000, tcp.add(marker, -1)))
+        self.config = config = (
+            config or CONFIG
+        )  # looked up late: a module may run the scenarios on another
+        self.path = Wire(client=Side("10.9.0.2", 40000, (marker - 1) % 2**32))
         self.flow = Flow(ip_address("10.9.0.2"), ip_address("10.9.0.1"), 40000, 443)
         self.stream = Stream(version, marker, number=number, bits=bits)
         self.plain = b""
@@ -149,8 +150,7 @@ class TxWorld:
 
     def host_frame(self, start: int, end: int, flags: int = ACK) -> bytes:
         """The segment as TCP hands it to the driver: plaintext, checksum left to the card."""
-        segment = split(self.frame(start, end, self.plain, flags))
-        return host_frame(segment.head, segment.payload)
+        return left_to_the_card(self.frame(start, end, self.plain, flags))
 
     def send(
         self,
@@ -192,7 +192,7 @@ class TxWorld:
 
     def ack(self, offset: int) -> None:
         """Everything before `offset` is acknowledged."""
-        self._carry_out(self.ktls.acked(tcp.add(self.stream.seq, offset)))
+        self._carry_out(self.ktls.acked((self.stream.seq + offset) % 2**32))
 
     def rekey(self) -> None:
         """New keys for all records from the next one on."""
@@ -250,9 +250,10 @@ class TxWorld:
 
     def with_tags(self, start: int, end: int) -> bytes:
         """The host's frame with [start, end) and its tags in their room."""
-        room = [(r.end - 16 - start, r.wire[-16:]) for r in self.stream.records]
-        segment = split(self.host_frame(start, end))
-        return host_frame(segment.head, place_tags(segment.payload, room))
+        data = bytearray(self.plain)
+        for record in self.stream.records:
+            data[record.end - 16 : record.end] = record.wire[-16:]
+        return left_to_the_card(self.frame(start, end, bytes(data)))
 
     def post(self, frame: bytes, meta: int) -> Sent:
         """Posts a frame past kTLS, and waits for what comes of it."""
@@ -285,9 +286,9 @@ class TxWorld:
 
     def check(self, frame: bytes) -> None:
         """A frame on the wire: what the software sender would have sent."""
-        segment = split(frame)
-        start = tcp.delta(segment.seq, self.stream.seq)
-        whole = segment.head + segment.payload
+        segment = read(frame)
+        start = distance(segment.seq, self.stream.seq)
+        whole = segment.whole
         end = start + len(segment.payload)
         if self.strict:
             expected = self.frame(start, end, self.stream.wire, segment.flags)

@@ -2,20 +2,25 @@
 """Replays of transmit for tests: captures and made-up traffic, and what holds for any of them."""
 
 import json
+import random
 from dataclasses import dataclass, replace
 
 from sealane.driver.ktls.tx.plan import Way
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.replay.both import ReplayBoth
-from sealane.driver.replay.capture import Packet, read_capture
+from sealane.driver.replay.capture import read_capture
 from sealane.driver.replay.rx.replay import Replay
 from sealane.driver.replay.tx.replay import TxReplay, TxTrace
 from sealane.driver.tls.keylog import Keylog
 from sealane.hdl.abi.config import Config
-from tests.support.replays import CAPTURES
+from tests.support.replays import CAPTURES, captured
+from tests.support.tls_traffic import TlsRun
 
 WAYS = ("c2s", "s2c")
 CONFIG = replace(Config(), tx_flows=Config().flows)
+
+
+DATA = random.Random(11).randbytes(1 << 18)
 
 
 class StrictTransport(ModelTransport):
@@ -68,8 +73,7 @@ def tx_replay_named(name, **options):
 
 def tx_replay_frames(all_frames, keylog, **options):
     """Made-up frames, one a millisecond."""
-    packets = [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(all_frames)]
-    return tx_replay(packets, Keylog.parse(keylog), **options)
+    return tx_replay(captured(all_frames), Keylog.parse(keylog), **options)
 
 
 def both_named(name, **options):
@@ -109,3 +113,16 @@ def all_identical(result):
             tx = connection[way]["tx"]
             assert tx["identical"] == tx["segments"]
             assert tx["dropped"] == tx["clear_bytes"] == tx["tag_mismatch"] == 0
+
+
+def app_is(result, run, index=0):
+    """What the two ends gave to TLS went through transmit."""
+    for way in WAYS:
+        assert result.plaintext[index, way] == run.app[way]
+
+
+def long_run(version="1.3", suite="aes128"):
+    """A connection with much data both ways."""
+    run = TlsRun(version, suite).handshake()
+    run.send("c2s", DATA[:60_000]).send("s2c", DATA[:30_000]).send("c2s", DATA[:700])
+    return run.close()

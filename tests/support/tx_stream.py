@@ -2,24 +2,23 @@
 """One direction of a connection as a host sends it through transmit, for tests of the device.
 
 `TxStream` makes records as the kernel would (header, nonce, text, room for the tag), knows by
-`cryptography` what must be on the wire, and posts any cut of them with any metadata to any
+`tls_records` what must be on the wire, and posts any cut of them with any metadata to any
 transport. Keys are random and protect nothing.
 """
 
 import random
 from dataclasses import dataclass
+from ipaddress import ip_address
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from sealane.driver.crypto.gcm import h_powers, record_aad, record_nonce
 from sealane.driver.device.flowtable import FlowTable
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net.parser import parse
 from sealane.hdl.abi.commands import FLOW_KEY, STAGE_IV, STAGE_POWERS
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config, header_bytes
 from sealane.hdl.abi.registers import OFFSET
 from sealane.hdl.abi.tx import TX_COUNTERS, TX_META, TX_STATUS, TxCommand, TxOp, TxReason, TxTags
-from tests.support.tcp_frames import ACK, Segment, Side, Wire
+from tests.support import tls_records
+from tests.support.gf128 import powers_of_h
+from tests.support.tcp_frames import ACK, Segment, Side, Wire, read
 
 CONFIG = Config(tx_flows=4)
 ROOM = b"\xa5"
@@ -140,15 +139,22 @@ class TxStream:
         for word, data in (
             (0, key.key.ljust(32, b"\0")),
             (STAGE_IV, key.iv.ljust(12, b"\0")),
-            (STAGE_POWERS, b"".join(h_powers(key.key))),
+            (STAGE_POWERS, b"".join(powers_of_h(key.key))),
         ):
             for i in range(0, len(data), 4):
                 value = int.from_bytes(data[i : i + 4], "little")
                 self.transport.write(OFFSET["STAGE"] + 4 * word + i, value)
 
     def write_flow(self, table):
-        head = parse(self.frame(0, b"x"), CONFIG)
-        for write in table.insert(head.key, self.context):
+        client, server = self.path.client, self.path.server
+        ends = {
+            "src": int(ip_address(client.address)),
+            "dst": int(ip_address(server.address)),
+            "sport": client.port,
+            "dport": server.port,
+            "ipv6": int(":" in client.address),
+        }
+        for write in table.insert(FLOW_KEY.pack(ends), self.context):
             for i in range((FLOW_KEY.width + 31) // 32):
                 word = write.key >> 32 * i & 0xFFFFFFFF
                 self.transport.write(OFFSET["FLOW_KEY"] + 4 * i, word)
@@ -187,16 +193,11 @@ class TxStream:
         if self.version == VERSION_TLS12:
             nonce = ((self.nonce + self.number - self.first) % 2**64).to_bytes(8, "big")
         text = self.rng.randbytes(n_text)
-        length = n_text + 16 + len(nonce)
-        head = bytes((content_type, 3, 3)) + length.to_bytes(2, "big") + nonce
         key = max((k for k in self.keys if k.base <= self.number), key=lambda k: k.base)
         count = self.number - key.base
-        sealed = AESGCM(key.key).encrypt(
-            record_nonce(self.version, key.iv, count, nonce),
-            text,
-            record_aad(self.version, count, content_type, length),
-        )
-        made = Record(self.number, self.end, head + text + ROOM * 16, head + sealed)
+        wire = tls_records.seal(self.version, key.key, key.iv, count, content_type, text, nonce)
+        head = wire[: header_bytes(self.version)]
+        made = Record(self.number, self.end, head + text + ROOM * 16, wire)
         self.number += 1
         self.records.append(made)
         self._plain += made.plain
@@ -236,7 +237,7 @@ class TxStream:
     def host_frame(self, offset, payload, flags=ACK):
         """The frame of a host, which leaves anything in the checksum field."""
         frame = bytearray(self.frame(offset, payload, flags))
-        at = parse(bytes(frame), CONFIG).tcp_offset + 16
+        at = read(bytes(frame)).tcp_at + 16
         frame[at : at + 2] = self.rng.randbytes(2)
         return bytes(frame)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a peer and an eavesdropper make of one direction's frames: nothing twice, nothing in clear.
 
-Knows nothing of the driver, nor of the device: it reads frames by itself (RFC 791, 8200, 9293),
+Knows nothing of the driver, nor of the device: it reads frames by the RFCs (`tcp_frames.read`),
 opens records with the receiver's keys by `cryptography` (RFC 5288, RFC 8446 section 5), and keeps
 all that ever left. Of the application it knows what was written. A `Violation` is
 
@@ -20,8 +20,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tests.support import tls_records
+from tests.support.tcp_frames import read
 
 TAG = 16
 RUN = 6  # that many bytes in a row are equal by chance once in 2^48 places
@@ -60,47 +62,26 @@ class Sealed:
 
 
 def seal(version: int, key: bytes, iv: bytes, number: int, header: bytes, text: bytes) -> Sealed:
-    """A record at offset 0. version: 12 or 13. header: 5 bytes, in TLS 1.2 the explicit nonce too.
-    iv: in TLS 1.2 the salt. text: in TLS 1.3 with inner type and padding."""
-    if version == 12:
-        nonce = iv + header[5:]
-        aad = number.to_bytes(8, "big") + header[:3] + len(text).to_bytes(2, "big")
-    else:
-        nonce = (int.from_bytes(iv, "big") ^ number).to_bytes(12, "big")
-        aad = header
-    wire = header + AESGCM(key).encrypt(nonce, text, aad)
+    """A record at offset 0. header: 5 bytes, in TLS 1.2 the explicit nonce too. iv: in TLS 1.2 the
+    salt. text: in TLS 1.3 with inner type and padding."""
+    wire = tls_records.seal(version, key, iv, number, header[0], text, header[5:])
+    assert wire.startswith(header)
+    nonce = tls_records.nonce(version, iv, number, header[5:])
+    aad = tls_records.additional_data(version, number, header[0], len(text))
     return Sealed(0, len(header), wire, text, key, nonce, aad)
-
-
-def internet_sum(data: bytes) -> int:
-    """Sum of the 16-bit words modulo 0xFFFF (RFC 1071); 0 for a whole header that is right."""
-    return int.from_bytes(data + bytes(len(data) & 1), "big") % 0xFFFF
 
 
 def tcp_of(frame: bytes) -> tuple[int, bytes]:
     """Sequence number and payload of a TCP segment. Raises `Violation` on wrong checksums."""
-    at = 12
-    while frame[at : at + 2] == b"\x81\0":
-        at += 4
-    kind, at = frame[at : at + 2], at + 2
-    if kind == b"\x08\0":
-        size = 4 * (frame[at] & 15)
-        if internet_sum(frame[at : at + size]):
-            raise Violation("the IPv4 checksum is wrong")
-        end = at + int.from_bytes(frame[at + 2 : at + 4], "big")
-        addresses, protocol = frame[at + 12 : at + 20], frame[at + 9]
-    elif kind == b"\x86\xdd":
-        size = 40
-        end = at + size + int.from_bytes(frame[at + 4 : at + 6], "big")
-        addresses, protocol = frame[at + 8 : at + 40], frame[at + 6]
-    else:
-        raise Violation("not IP")
-    segment = frame[at + size : end]
-    if protocol != 6 or end > len(frame) or len(segment) < 20:
-        raise Violation("not a whole TCP segment")
-    if internet_sum(addresses + b"\0\6" + len(segment).to_bytes(2, "big") + segment):
+    try:
+        segment = read(frame)
+    except ValueError as error:
+        raise Violation(str(error)) from error
+    if not segment.ip_checksum_ok:
+        raise Violation("the IPv4 checksum is wrong")
+    if not segment.tcp_checksum_ok:
         raise Violation("the TCP checksum is wrong")
-    return int.from_bytes(segment[4:8], "big"), segment[4 * (segment[12] >> 4) :]
+    return segment.seq, segment.payload
 
 
 class WireChecker:
@@ -245,10 +226,7 @@ class WireChecker:
 
     @staticmethod
     def _receiver(record: Sealed, start: int, length: int) -> bytes:
-        block, skip = divmod(start - record.text_at, 16)
-        counter = record.nonce + (2 + block).to_bytes(4, "big")
-        cipher = Cipher(algorithms.AES(record.key), modes.CTR(counter)).encryptor()
-        return cipher.update(bytes(skip + length))[skip:]
+        return tls_records.crypt(record.key, record.nonce, start - record.text_at, bytes(length))
 
     def _open(self, record: Sealed) -> None:
         sealed = bytes(self._wire[record.text_at : record.end])

@@ -8,10 +8,11 @@ import pytest
 
 from sealane.driver.device.rx import Device
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.net.parser import parse
 from sealane.driver.sweep.in_order import InOrderDevice
 from sealane.driver.sweep.lossy_path import Connection, Path, Sender, SweepError, in_order
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
+from tests.support import tls_records
+from tests.support.tcp_frames import read
 
 FOUR_EIGHT = Config(record_slots=4, runs=8)
 
@@ -96,19 +97,24 @@ def test_paths_that_make_no_sense(wrong):
 def test_the_sender_cuts_and_frames(version):
     path = Path(version=version, record_bytes=3000, mss=1001)
     sender = Sender(path, 1, 20)
-    stream = b""
+    stream, flow = b"", sender.flow
     for seq, payload in sender.segments():
         assert seq == (sender.isn + len(stream)) % 2**32
-        parsed = parse(sender.frame(seq, payload), Config())
-        assert parsed.checksum_ok and parsed.seq == seq and parsed.key == sender.flow.key
-        assert parsed.payload_length == len(payload)
+        segment = read(sender.frame(seq, payload))
+        assert segment.ip_checksum_ok and segment.tcp_checksum_ok and segment.seq == seq
+        assert segment.pseudo_header[:8] == flow.src.packed + flow.dst.packed
+        ports = flow.sport.to_bytes(2, "big") + flow.dport.to_bytes(2, "big")
+        assert segment.frame[segment.tcp_at :][:4] == ports
+        assert segment.payload == payload
         stream += payload
     assert len(stream) == 20 * path.wire_bytes
     for number, plain in enumerate(sender.sealed):
         record = stream[number * path.wire_bytes :][: path.wire_bytes]
         assert int.from_bytes(record[3:5], "big") == path.wire_bytes - 5
-        text = sender.info.open(number, record[0], record[5:])
-        assert text == plain + b"\x17" * (version == VERSION_TLS13)
+        text = plain + b"\x17" * (version == VERSION_TLS13)
+        explicit = record[5:13] if version == VERSION_TLS12 else b""
+        key, iv = sender.info.key, sender.info.iv
+        assert record == tls_records.seal(version, key, iv, number, 23, text, explicit)
 
 
 # --- the in-order device --------------------------------------------------------------------------

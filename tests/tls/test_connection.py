@@ -10,7 +10,7 @@ from sealane.driver.tls.hello import CLIENT_HELLO, find_hello
 from sealane.driver.tls.keylog import Keylog
 from sealane.driver.tls.records import Outcome, Phase, Record, post_handshake_messages
 from tests.support.sealed_streams import KEY_UPDATE, TICKET, Sealer, Tls13, message, record
-from tests.support.tls_traffic import SUITES12, SUITES13, TlsRun
+from tests.support.tls_traffic import SUITES12, SUITES13, TlsRun, talk
 
 BOTH = ("c2s", "s2c")
 
@@ -48,10 +48,6 @@ def agree(run, reading):
         offsets = [(r.offset, r.end) for r in reading.records[direction]]
         assert offsets[0][0] == 0 and offsets[-1][1] == len(run.stream(direction))
         assert all(a[1] == b[0] for a, b in zip(offsets, offsets[1:], strict=False))
-
-
-def talk(run):
-    return run.send("c2s", b"question" * 50).send("s2c", bytes(range(256)) * 150).close()
 
 
 ALL = [("1.3", s) for s in SUITES13] + [("1.2", s) for s in SUITES12]

@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-ENGINES = ("model", "rtl")
+from sealane.scripts.engines import ENGINES
+
 BLOCK = 250  # trials that a process does in one go
 
 

@@ -15,7 +15,7 @@ from sealane.hdl.abi.config import HEADER_BYTES, TAG_BYTES, header_bytes
 from ...crypto.keys import CryptoInfo
 from ...device.counters import RxCounters
 from ...device.descriptors import Handle, RxPacket
-from ...net import seq as tcp
+from ...net import seq
 from .events import How
 from .framing import Framed, Mark
 from .software import SoftwareAes
@@ -76,7 +76,7 @@ class RuleH:
 
     def drop_passed(self, start: int) -> None:
         """Forgets packets that lie in front of sequence number `start`."""
-        passed = [key for key, m in self._marks.items() if tcp.delta(m.end, start) <= 0]
+        passed = [key for key, m in self._marks.items() if seq.delta(m.end, start) <= 0]
         for key in passed:
             del self._marks[key]
 
@@ -200,7 +200,7 @@ class OneBit:
 
     def drop_passed(self, start: int) -> None:
         """Nothing is kept of packets; ends the distrust that the stream has passed."""
-        if self._until is not None and tcp.delta(start, self._until) >= 0:
+        if self._until is not None and seq.delta(start, self._until) >= 0:
             self._distrusts, self._until = False, None
 
     def clear(self) -> None:

@@ -22,7 +22,7 @@ from sealane.hdl.abi.config import (
 
 from ...crypto.keys import CryptoInfo
 from ...device.descriptors import RxPacket
-from ...net import seq as tcp
+from ...net import seq
 from .software import SoftwareAes
 
 
@@ -71,7 +71,7 @@ class Mark:
     @property
     def end(self) -> int:
         """TCP sequence number behind the packet."""
-        return tcp.add(self.packet.meta.seq, len(self.payload))
+        return seq.add(self.packet.meta.seq, len(self.payload))
 
     def record_at(self, start: int) -> Framed | None:
         """The record whose header the device saw at sequence number `start`."""
@@ -82,8 +82,8 @@ class Mark:
         for record in self._records:
             if not record.completed or record.length is None:
                 continue
-            behind = tcp.add(record.start, HEADER_BYTES + record.length)
-            if tcp.delta(record.start, end) < 0 < tcp.delta(behind, start):
+            behind = seq.add(record.start, HEADER_BYTES + record.length)
+            if seq.delta(record.start, end) < 0 < seq.delta(behind, start):
                 return True
         return False
 
@@ -137,7 +137,7 @@ class Mark:
             records.append(
                 Framed(
                     number=number,
-                    start=tcp.add(meta.seq, at),
+                    start=seq.add(meta.seq, at),
                     length=length,
                     nonce=nonce,
                     text_low=low,

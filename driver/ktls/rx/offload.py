@@ -31,7 +31,7 @@ from sealane.hdl.abi.meta import Reason
 from ...crypto.keys import CryptoInfo
 from ...device.counters import NetdevCounters, RxCounters, TlsStat
 from ...device.descriptors import DeviceEvent, Handle, RxPacket
-from ...net import seq as tcp
+from ...net import seq
 from .acceptance import OneBit, Part, Place, RuleH, Share
 from .events import (
     GoOn,
@@ -178,7 +178,7 @@ class KtlsRx:
             if self.closed:
                 self._note(out, [ResyncAnswer(event.guess, None)])
             elif self.resync.mode is ResyncMode.DRIVER_REQ_ASYNC:
-                length = max(0, tcp.delta(event.guess, event.lost_at))
+                length = max(0, seq.delta(event.guess, event.lost_at))
                 self.async_start(event.lost_at, length)
             else:
                 self._note(out, self.resync.request(event.guess, self._parsed))
@@ -256,14 +256,14 @@ class KtlsRx:
         """Sequence number in front of which every header is known."""
         if self._header is None:
             return self.start
-        return tcp.add(self.start, HEADER_BYTES + self._header[1])
+        return seq.add(self.start, HEADER_BYTES + self._header[1])
 
     def _take(self, piece: StreamRange) -> None:
         packet = piece.packet
-        low = tcp.delta(piece.seq, packet.meta.seq)
+        low = seq.delta(piece.seq, packet.meta.seq)
         if low < 0 or piece.length < 0 or low + piece.length > packet.meta.payload_length:
             raise ValueError("range outside its packet")
-        self.received = tcp.add(self.received, piece.length)
+        self.received = seq.add(self.received, piece.length)
         self.bytes_in += piece.length
         if self.closed or not piece.length:
             return
@@ -279,7 +279,7 @@ class KtlsRx:
         """Frames and finishes what is here."""
         try:
             while not (self.closed or self.waiting_for_keys):
-                here = tcp.delta(self.received, self.start)
+                here = seq.delta(self.received, self.start)
                 if self._header is None:
                     if here < HEADER_BYTES:
                         return
@@ -299,10 +299,10 @@ class KtlsRx:
         """Parts of [start, end) with the bounds of their share in the payload."""
         shares = []
         for part in self._parts:
-            left = tcp.delta(end, part.seq)
+            left = seq.delta(end, part.seq)
             if left <= 0:
                 break
-            skip = max(0, tcp.delta(self.start, part.seq))
+            skip = max(0, seq.delta(self.start, part.seq))
             shares.append((part, part.low + skip, part.low + min(part.length, left)))
         return shares
 
@@ -311,7 +311,7 @@ class KtlsRx:
         return Place(self.handle, self.epoch, self.number, self.start, self._info)
 
     def _read_header(self) -> bytes:
-        return self._accept.front(self._place, self._parts_of(tcp.add(self.start, HEADER_BYTES)))
+        return self._accept.front(self._place, self._parts_of(seq.add(self.start, HEADER_BYTES)))
 
     # --- records ----------------------------------------------------------------------------
 
@@ -422,14 +422,14 @@ class KtlsRx:
     def _drop_consumed(self) -> None:
         while self._parts:
             part = self._parts[0]
-            if tcp.delta(tcp.add(part.seq, part.length), self.start) > 0:
+            if seq.delta(seq.add(part.seq, part.length), self.start) > 0:
                 break
             self._parts.popleft()
         self._accept.drop_passed(self.start)
         self._retire()
 
     def _retire(self) -> None:
-        done = [epoch for epoch, end in self._retiring if tcp.delta(end, self.start) <= 0]
+        done = [epoch for epoch, end in self._retiring if seq.delta(end, self.start) <= 0]
         self._retiring = [pair for pair in self._retiring if pair[0] not in done]
         for epoch in done:
             self._epochs.pop(epoch, None)

@@ -13,7 +13,7 @@ from sealane.hdl.abi.config import (
     VERSION_TLS13,
 )
 
-MAX_PLAINTEXT = 1 << 14  # RFC 8446 section 5.1, RFC 5246 section 6.2.1
+from ...crypto.gcm import MAX_PLAINTEXT
 
 _KEY_UPDATE = 24
 _MESSAGE_HEADER = 4  # type and 24-bit length

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum
 
-from ...net import seq as tcp
+from ...net import seq
 from .events import ResyncAnswer, ResyncHint
 
 ASYNC_LOGMAX = 13  # TLS_DEVICE_RESYNC_ASYNC_LOGMAX
@@ -70,7 +70,7 @@ class Resync:
     def request(self, guess: int, parsed: int) -> list[ResyncAnswer]:
         """The device asks for the record at `guess`; headers in front of `parsed` are known."""
         self._guess = guess
-        if tcp.delta(guess, parsed) >= 0:
+        if seq.delta(guess, parsed) >= 0:
             return []
         return [self._answer(dict(self._history).get(guess))]
 
@@ -83,10 +83,10 @@ class Resync:
         """
         out: list[ResyncAnswer | ResyncHint] = []
         self._history.append((start, number))
-        if self._guess is not None and tcp.delta(self._guess, end) < 0:
+        if self._guess is not None and seq.delta(self._guess, end) < 0:
             out.append(self._answer(number if self._guess == start else None))
         self._log_header(start, number)
-        if self._hint_due and tcp.delta(received, end) <= 0:
+        if self._hint_due and seq.delta(received, end) <= 0:
             self._hint_due = False
             out.append(ResyncHint(end, number + 1))
         return out
@@ -103,7 +103,7 @@ class Resync:
         if self._failed < self._target:
             return []
         self._target += min(self._target, NH_MAX_IVAL)
-        if tcp.delta(received, end) > 0:
+        if seq.delta(received, end) > 0:
             # The next header is already here, so a hint to it would come too late for the device;
             # the first record that is not here to its end names the one behind it.
             self._hint_due = True
@@ -131,7 +131,7 @@ class Resync:
         logged = dict(self._log)
         self.async_cancel()
         self._guess = guess
-        if tcp.delta(guess, parsed) >= 0:
+        if seq.delta(guess, parsed) >= 0:
             return []
         return [self._answer(logged.get(guess))]
 
@@ -149,7 +149,7 @@ class Resync:
         if self._range is None:
             return
         first, length = self._range
-        at = tcp.delta(start, first)
+        at = seq.delta(start, first)
         if at < 0:
             return
         if at <= length and len(self._log) < ASYNC_LOGMAX:

@@ -11,7 +11,7 @@ from sealane.hdl.abi.config import HEADER_BYTES
 from sealane.hdl.abi.tx import TX_META, TxOp, TxTags
 
 from ...device.descriptors import Handle
-from ...net import seq as tcp
+from ...net import seq
 from ...net.tx_frames import Segment, dump_pieces, host_frame, place_tags
 from .plan import Way
 from .records import RecordMap, TxRecord
@@ -75,8 +75,8 @@ class Builder:
         if decision.dump is not None:
             low, high = decision.dump
             host = self.records.plain(low, high)
-            for seq, piece in dump_pieces(tcp.add(self.seq, low), host, self.mtu):
-                yield self._dump(decision, seq, piece, low, sync)
+            for at, piece in dump_pieces(seq.add(self.seq, low), host, self.mtu):
+                yield self._dump(decision, at, piece, low, sync)
                 low += len(piece)
                 sync = False
         yield self._frame(decision, segment, start, sync)

@@ -25,12 +25,12 @@ from sealane.hdl.abi.config import (
 )
 from sealane.hdl.abi.tx import TxOp, TxReason
 
+from ...crypto.gcm import MAX_PLAINTEXT
 from ...crypto.keys import CryptoInfo
 from ...device.counters import NetdevCounters, TlsStat, TxCounters
 from ...device.descriptors import Handle
-from ...net import seq as tcp
+from ...net import seq
 from ...net.tx_frames import Segment, split, wire_frame
-from ..rx.records import MAX_PLAINTEXT
 from .frames import COOKIES, Builder, Flight, context_of
 from .journal import Journal
 from .plan import Completed, Drop, DropReason, Hold, Plan, Post, SequenceExhausted, TxMode, Way
@@ -186,9 +186,9 @@ class KtlsTx:
             return self.resync
         return 0 if self.high == 0 else None
 
-    def offset(self, seq: int) -> int:
+    def offset(self, sequence: int) -> int:
         """Stream offset of a TCP sequence number."""
-        return self.una + tcp.delta(seq, tcp.add(self.seq, self.una))
+        return self.una + seq.delta(sequence, seq.add(self.seq, self.una))
 
     def transmit(
         self, frame: bytes, encrypt: bool = True, device: object = None, final: bool = False

@@ -4,21 +4,19 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from sealane.hdl.abi.commands import Option
 
 from ...device.rx import Flow
-from ...net.tcp import DIRECTIONS, Endpoint, TcpConnection
-from ...tls.connection import Connection, InstallKeys, State
+from ...net.tcp import DIRECTIONS, TcpConnection
+from ...tls.connection import InstallKeys, State
 from ...tls.keylog import Keylog
 from ...tls.records import Record
+from ..hosts import NO_SYN, Hosts
 from ..oracle import ConnectionTruth
 from ..trace import Trace
 from .host import HostDirection, Reaction
-
-NO_SYN = "no SYN in the capture"
 
 
 @dataclass
@@ -37,8 +35,8 @@ class Way:
     due: deque[tuple[int, Reaction]] = field(default_factory=deque)
 
 
-class HostConnection:
-    """A connection. refusal: why it has no context, or not two; offloaded: it had one."""
+class HostConnection(Hosts):
+    """The receiving hosts. refusal: why the connection has no context, or not two."""
 
     def __init__(
         self,
@@ -49,19 +47,14 @@ class HostConnection:
         trace: Trace,
         options: Option = Option.NONE,
     ) -> None:
-        self.tcp = tcp
-        self.tls = Connection(keylog, sessions, hand_over=tcp.has_syn)
+        super().__init__(tcp, keylog, sessions)
         self.refusal: str | None = None if tcp.has_syn else NO_SYN
-        self.offloaded = False
         self.ways: dict[str, Way] = {}
         for way in DIRECTIONS:
-            source, target = tcp.client, tcp.server
-            if way == "s2c":
-                source, target = target, source
             host = HostDirection(
                 tcp.index, way, tcp.streams[way], truth[way], self.deliver, trace, options
             )
-            self.ways[way] = Way(host, flow_of(source, target))
+            self.ways[way] = Way(host, self.flow(way))
 
     def late_syn(self) -> None:
         """The SYN may have been captured behind the SYN-ACK; nothing is lost before any payload."""
@@ -110,25 +103,7 @@ class HostConnection:
 
     def report(self) -> dict[str, Any]:
         """The connection's member of the report."""
-        tcp, tls = self.tcp, self.tls
-        return {
-            "index": tcp.index,
-            "client": tcp.client.host,
-            "client_port": tcp.client.port,
-            "server": tcp.server.host,
-            "server_port": tcp.server.port,
-            "version": tls.version,
-            "cipher": tls.cipher,
-            "offloaded": self.offloaded,
-            "reason": self.reason,
-            **{
-                name: {"rx": way.host.report(tls.key_updates(name), tls.leftover(name))}
-                for name, way in self.ways.items()
-            },
+        return super().report() | {
+            name: {"rx": way.host.report(self.tls.key_updates(name), self.tls.leftover(name))}
+            for name, way in self.ways.items()
         }
-
-
-def flow_of(source: Endpoint, target: Endpoint) -> Flow:
-    """The flow of what `source` sends to `target`."""
-    address = IPv6Address if source.ipv6 else IPv4Address
-    return Flow(address(source.address), address(target.address), source.port, target.port)

@@ -14,31 +14,29 @@ from dataclasses import dataclass, field
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import (
     CONTENT_APPLICATION_DATA,
-    VERSION_TLS12,
-    VERSION_TLS13,
     header_bytes,
 )
 from sealane.hdl.abi.meta import ProvenBy, Reason
 
 from ...crypto.keys import CryptoInfo
 from ...device.descriptors import Handle, RxPacket
-from ...ktls import (
+from ...ktls.rx.events import (
     GoOn,
     How,
     KeysNeeded,
     KtlsEvent,
-    KtlsRx,
     RecordAccepted,
     RecordRefused,
     Rekey,
     ResyncAnswer,
     ResyncHint,
-    StreamRange,
 )
-from ...net import seq as tcp_seq
+from ...ktls.rx.offload import KtlsRx, StreamRange
+from ...net import seq
 from ...net.tcp import Piece, Stream
 from ...tls.connection import InstallKeys
 from ...tls.records import APPLICATION_DATA, Outcome, Record
+from ..hosts import crypto_info
 from ..oracle import DirectionTruth
 from ..trace import RecordTrace, Trace
 
@@ -133,8 +131,8 @@ class HostDirection:
         else:
             self.counts.reasons[Reason(packet.meta.reason)] += 1
         self._packets[index] = packet
-        behind = tcp_seq.add(packet.meta.seq, length)
-        if self.highest is None or tcp_seq.delta(behind, self.highest) > 0:
+        behind = seq.add(packet.meta.seq, length)
+        if self.highest is None or seq.delta(behind, self.highest) > 0:
             self.highest = behind
 
     def to_library(self, pieces: Iterable[Piece]) -> None:
@@ -325,9 +323,3 @@ class HostDirection:
             for by in ProvenBy
             if by and (by in USUAL_PROOFS or proofs[by] or more)
         }
-
-
-def crypto_info(keys: InstallKeys) -> CryptoInfo:
-    """The kernel's form of a direction's keys."""
-    version = VERSION_TLS13 if keys.tls13 else VERSION_TLS12
-    return CryptoInfo(version, keys.keys.key, keys.keys.iv)

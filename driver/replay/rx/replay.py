@@ -20,24 +20,21 @@ from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import ProvenBy, Reason
 
 from ...device.descriptors import DeviceEvent, RxMeta, RxPacket
-from ...device.flowtable import FlowTableError
-from ...device.rx import Device, OffloadRefused
+from ...device.rx import Device
 from ...device.transport import Transport
-from ...ktls import GoOn, Rekey, ResyncAnswer, ResyncHint
-from ...net import seq as sequence
+from ...ktls.rx.events import GoOn, Rekey, ResyncAnswer, ResyncHint
+from ...net import seq
 from ...net.parser import Parsed, parse
-from ...net.tcp import ConnectionTable, Endpoint, Segment, TcpConnection
+from ...net.tcp import Segment, TcpConnection, ends, pair
 from ...tls.keylog import Keylog
-from ..batches import Batches, ends, pair_of
 from ..capture import Packet
+from ..hosts import IDLE, NO_SYN, SCHEMA, Connections, offload, report_event
 from ..oracle import HOST, ConnectionTruth, decode_capture
 from ..trace import PacketTrace, SegmentTrace, Trace
 from ..wire import as_on_wire
-from .connection import NO_SYN, HostConnection, Way
+from .batches import Batches
+from .connection import HostConnection, Way
 from .host import Reaction
-
-SCHEMA = "sealane.replay/1"
-IDLE = 60.0  # seconds of silence after which a context may be given to another connection
 
 
 class Replay:
@@ -61,9 +58,8 @@ class Replay:
         self._keylog = keylog
         self._delay = confirm_delay
         self._options = options
-        self._table = ConnectionTable()
-        self._connections: list[HostConnection] = []
-        self._by_pair: dict[tuple[Endpoint, Endpoint], HostConnection] = {}
+        self._truths: list[ConnectionTruth] = []
+        self._connections = Connections(self._hosts, self._release_both)
         self._by_context: dict[int, tuple[HostConnection, Way]] = {}
         self._sessions: dict[bytes, bytes] = {}
         self._events: list[dict[str, Any]] = []
@@ -86,8 +82,8 @@ class Replay:
         """
         packets, parsed, notes = as_on_wire(packets, HOST, self._device.config)
         self.errors += notes
-        truths = decode_capture(packets, self._keylog, parsed)
-        batches = Batches(parsed, truths, self._by_pair.get)
+        self._truths = decode_capture(packets, self._keylog, parsed)
+        batches = Batches(parsed, self._truths, self._connections.current)
         at = 0
         while at < len(packets):
             end = batches.end(at)
@@ -96,7 +92,7 @@ class Replay:
             events = _by_packet(self._device.events(), delivered)
             for i, (packet, head) in enumerate(zip(packets[at:end], parsed[at:end], strict=True)):
                 self._packet, self._time = packet.index, packet.time - packets[0].time
-                self._receive(packet, head, delivered[i], events.get(i, []), truths)
+                self._receive(packet, head, delivered[i], events.get(i, []))
             at = end
             progress(at)
 
@@ -109,17 +105,11 @@ class Replay:
     # --- one packet -------------------------------------------------------------------------
 
     def _receive(
-        self,
-        packet: Packet,
-        head: Parsed,
-        out: RxPacket,
-        events: list[DeviceEvent],
-        truths: list[ConnectionTruth],
+        self, packet: Packet, head: Parsed, out: RxPacket, events: list[DeviceEvent]
     ) -> None:
         if not out.marked and out.frame != packet.frame:
             self.errors.append(f"packet {packet.index} came back changed and not marked")
             head = parse(out.frame, HOST)
-        known = len(self._table.connections)
         segment = None
         if head.is_tcp and not out.marked and out.meta.payload_length != head.payload_length:
             # The device examined no frame of that length; the host does.
@@ -134,7 +124,7 @@ class Replay:
             )
         if head.is_tcp and head.checksum_ok:
             source, target = ends(head)
-            segment = self._table.segment(
+            segment = self._connections.table.segment(
                 packet.index,
                 source,
                 target,
@@ -144,8 +134,7 @@ class Replay:
                 if out.marked
                 else out.frame[head.payload_offset :][: head.payload_length],
             )
-        for tcp in self._table.connections[known:]:
-            self._open(tcp, truths[tcp.index])
+        self._connections.open_new()
         if segment is None:
             self._trace_packet(head, out, *self._dropped(head, out))
             self._take_events(events)
@@ -173,7 +162,7 @@ class Replay:
         """
         if not head.is_tcp or head.checksum_ok:
             return None, None
-        connection = self._by_pair.get(pair_of(head))
+        connection = self._connections.current(pair(*ends(head)))
         self._strangers += connection is None
         if connection is None:
             return None, None
@@ -217,17 +206,9 @@ class Replay:
             )
         )
 
-    def _open(self, tcp: TcpConnection, truth: ConnectionTruth) -> None:
-        connection = HostConnection(
-            tcp, truth, self._keylog, self._sessions, self.trace, self._options
-        )
-        self._connections.append(connection)
-        pair = (min(tcp.client, tcp.server), max(tcp.client, tcp.server))
-        former = self._by_pair.get(pair)
-        if former is not None:
-            for way in former.ways.values():
-                self._release(way)
-        self._by_pair[pair] = connection
+    def _hosts(self, tcp: TcpConnection) -> HostConnection:
+        truth = self._truths[tcp.index]
+        return HostConnection(tcp, truth, self._keylog, self._sessions, self.trace, self._options)
 
     def _deliver(self, connection: HostConnection, way: Way, segment: Segment) -> None:
         """In-order bytes to whoever reads the direction's stream."""
@@ -256,25 +237,21 @@ class Replay:
         assert kernel is not None
         if kernel.closed or way.host.stream.end is not None:
             return
-        seq, number = kernel.boundary
-        while True:
-            try:
-                handle = self._device.tls_dev_add(
-                    way.flow, kernel.info, seq, number, kernel.epoch, self._options
-                )
-                break
-            except OffloadRefused as error:
-                connection.refusal = str(error)
-                return
-            except FlowTableError as error:
-                if not self._release_idle():
-                    connection.refusal = f"flow table full: {error}"
-                    return
+        start, number = kernel.boundary
+        handle = offload(
+            lambda: self._device.tls_dev_add(
+                way.flow, kernel.info, start, number, kernel.epoch, self._options
+            ),
+            self._release_idle,
+        )
+        if isinstance(handle, str):
+            connection.refusal = handle
+            return
         kernel.installed(handle)
         way.host.handle = handle
         connection.offloaded = True
         self._by_context[handle.context] = connection, way
-        self._event(way, "installed", resumed_at=seq)
+        self._event(way, "installed", resumed_at=start)
 
     def _release_idle(self) -> bool:
         """Ends the offload of the direction that needs it least, if there is one.
@@ -289,6 +266,10 @@ class Replay:
                 self._release(way)
                 return True
         return False
+
+    def _release_both(self, connection: HostConnection) -> None:
+        for way in connection.ways.values():
+            self._release(way)
 
     def _release(self, way: Way) -> None:
         """Ends the offload of a direction."""
@@ -372,21 +353,13 @@ class Replay:
             kernel.rekeyed(host.handle, host.highest)
 
     def _event(self, way: Way, kind: str, proven_by: str | None = None, **where: int) -> None:
-        stream = way.host.stream
+        """where: TCP sequence numbers."""
+        host = way.host
+        offsets = {name: host.stream.offset(sequence) for name, sequence in where.items()}
         self._events.append(
-            {
-                "packet": self._packet,
-                "time": round(self._time, 6),
-                "connection": way.host.connection,
-                "dir": way.host.way,
-                "kind": kind,
-                **{
-                    name: stream.offset(where[name]) if name in where else None
-                    for name in ("lost_at", "guess")
-                },
-                "proven_by": proven_by,
-                "resumed_at": stream.offset(where["resumed_at"]) if "resumed_at" in where else None,
-            }
+            report_event(
+                self._packet, self._time, host.connection, host.way, kind, proven_by, **offsets
+            )
         )
 
     # --- results ----------------------------------------------------------------------------
@@ -411,8 +384,8 @@ class Replay:
     @property
     def offloaded_payload(self) -> int:
         """Bytes of payload, duplicates included, in the segments of offloaded connections."""
-        offloaded = {c.tcp.index for c in self._connections if c.offloaded}
-        return sum(s.length for s in self.trace.segments if s.connection in offloaded)
+        segments = self.trace.segments
+        return sum(s.length for s in segments if self._connections[s.connection].offloaded)
 
     def plaintext(self) -> dict[tuple[int, str], bytes]:
         """The recovered application bytes by connection and direction."""
@@ -438,7 +411,7 @@ def _by_packet(
             if not (meta.context_valid and meta.payload_length and meta.context == event.context):
                 continue
             at = i
-            if sequence.add(meta.seq, meta.payload_length) == event.seq:
+            if seq.add(meta.seq, meta.payload_length) == event.seq:
                 break
         found.setdefault(at, []).append(event)
     return found

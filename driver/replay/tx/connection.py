@@ -4,16 +4,15 @@
 from typing import Any
 
 from ...net.tcp import DIRECTIONS, TcpConnection
-from ...tls.connection import Connection
 from ...tls.keylog import Keylog
+from ..hosts import NO_SYN, Hosts
 from ..oracle import ConnectionTruth
-from ..rx.connection import NO_SYN, flow_of
 from .plain import PlainDirection
 from .sender import Sender
 
 
-class SendingConnection:
-    """A connection with its two senders. offloaded: one of them had a context."""
+class SendingConnection(Hosts):
+    """The two senders of a connection."""
 
     def __init__(
         self,
@@ -22,16 +21,13 @@ class SendingConnection:
         keylog: Keylog,
         sessions: dict[bytes, bytes],
     ) -> None:
-        self.tcp = tcp
-        self.tls = Connection(keylog, sessions, hand_over=tcp.has_syn)
-        self.offloaded = False
+        super().__init__(tcp, keylog, sessions)
         self.senders: dict[str, Sender] = {}
         for way in DIRECTIONS:
-            ends = (tcp.client, tcp.server) if way == "c2s" else (tcp.server, tcp.client)
             installs, plain = truth[way].installs, None
             if installs and installs[0].suite.offloadable:
                 plain = PlainDirection(truth[way])
-            self.senders[way] = Sender(way, flow_of(*ends), tcp.streams[way], plain)
+            self.senders[way] = Sender(way, self.flow(way), tcp.streams[way], plain)
 
     @property
     def heard(self) -> float:
@@ -53,16 +49,6 @@ class SendingConnection:
 
     def report(self) -> dict[str, Any]:
         """The connection's member of the report."""
-        tcp, tls = self.tcp, self.tls
-        return {
-            "index": tcp.index,
-            "client": tcp.client.host,
-            "client_port": tcp.client.port,
-            "server": tcp.server.host,
-            "server_port": tcp.server.port,
-            "version": tls.version,
-            "cipher": tls.cipher,
-            "offloaded": self.offloaded,
-            "reason": self.reason,
-            **{way: {"tx": sender.report()} for way, sender in self.senders.items()},
+        return super().report() | {
+            way: {"tx": sender.report()} for way, sender in self.senders.items()
         }

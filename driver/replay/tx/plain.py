@@ -19,10 +19,10 @@ from sealane.hdl.abi.config import HEADER_BYTES, NONCE_BYTES, TAG_BYTES, VERSION
 from ...crypto.gcm import record_aad
 from ...crypto.keys import CryptoInfo
 from ...ktls.tx.records import ROOM
-from ...tls.direction_state import InstallKeys
+from ...tls.connection import InstallKeys
 from ...tls.records import Outcome, Record
+from ..hosts import crypto_info
 from ..oracle import DirectionTruth
-from ..rx.host import crypto_info
 
 
 @dataclass(frozen=True)

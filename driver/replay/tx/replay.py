@@ -19,24 +19,19 @@ from typing import Any
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason
 
-from ...crypto.keys import CryptoInfo
-from ...device.contexts import OffloadRefused
 from ...device.control import DeviceError
-from ...device.descriptors import Handle
-from ...device.flowtable import FlowTableError
 from ...device.transport import Transport
 from ...device.tx import TxCompletion, TxDevice
 from ...ktls.tx.offload import KtlsTx
 from ...ktls.tx.plan import Drop, DropReason, Plan, Post, TxMode
 from ...ktls.tx.rekey import InstallKey, KeyAction, RekeyMode
 from ...net.parser import RST, Parsed
-from ...net.tcp import ACK, ConnectionTable, TcpConnection, peer
+from ...net.tcp import ACK, TcpConnection, ends, pair, peer
 from ...tls.connection import InstallKeys
 from ...tls.keylog import Keylog
-from ..batches import Pair, ends, pair_of
 from ..capture import Packet
+from ..hosts import IDLE, SCHEMA, Connections, crypto_info, offload, report_event
 from ..oracle import HOST, ConnectionTruth, decode_capture
-from ..rx.host import crypto_info
 from ..segmentation import MTU, cut_long
 from ..wire import as_on_wire, without_trailer
 from .connection import SendingConnection
@@ -44,10 +39,8 @@ from .needed import StillNeeded
 from .plain import PlainRecord
 from .sender import BAD_CHECKSUM, BEFORE_MARKER, OVERSIZE, RANDOM_NONCES, Outgoing, Sender
 
-SCHEMA = "sealane.replay/1"
 ACK_DELAY = 0.05  # seconds
 BATCH = 32  # frames in the device together
-IDLE = 60.0  # seconds of silence after which a context may be given to another connection
 
 
 @dataclass(frozen=True)
@@ -119,9 +112,7 @@ class TxReplay:
         self._foresees = ack_delay is None
         self._needed: StillNeeded | None = None
         self._completion_delay = completion_delay
-        self._table = ConnectionTable()
-        self._connections: list[SendingConnection] = []
-        self._by_pair: dict[Pair, SendingConnection] = {}
+        self._connections = Connections(self._hosts, self._release)
         self._posted: deque[_Posted] = deque()
         self._late: deque[tuple[int, Sender, TxCompletion]] = deque()
         self._segments = 0  # that were handed over
@@ -180,10 +171,9 @@ class TxReplay:
     # --- one packet -------------------------------------------------------------------------
 
     def _one(self, packet: Packet, head: Parsed) -> None:
-        segment = self._table.accept(packet.index, head, packet.frame)
-        for tcp in self._table.connections[len(self._connections) :]:
-            self._open(tcp)
-        connection = self._by_pair.get(pair_of(head)) if head.is_tcp else None
+        segment = self._connections.table.accept(packet.index, head, packet.frame)
+        self._connections.open_new()
+        connection = self._connections.current(pair(*ends(head))) if head.is_tcp else None
         if segment is not None:
             connection = self._connections[segment.connection.index]
         if connection is None:
@@ -369,14 +359,8 @@ class TxReplay:
 
     # --- contexts and keys ------------------------------------------------------------------
 
-    def _open(self, tcp: TcpConnection) -> None:
-        connection = SendingConnection(tcp, self._truths[tcp.index], self._keylog, self._sessions)
-        self._connections.append(connection)
-        pair = (min(tcp.client, tcp.server), max(tcp.client, tcp.server))
-        former = self._by_pair.get(pair)
-        if former is not None:
-            self._release(former)
-        self._by_pair[pair] = connection
+    def _hosts(self, tcp: TcpConnection) -> SendingConnection:
+        return SendingConnection(tcp, self._truths[tcp.index], self._keylog, self._sessions)
 
     def _install(self, connection: SendingConnection, sender: Sender) -> None:
         """The direction's keys are known from here on: its kernel begins, and the device."""
@@ -387,7 +371,16 @@ class TxReplay:
             return
         first, info = plain.first_keys, crypto_info(plain.first_keys)
         if plain.nonces_count_up:
-            sender.handle = self._add(sender, info)
+            got = offload(
+                lambda: self.device.add(
+                    sender.flow, info, sender.marker_seq, first.number, plain.first_nonce
+                ),
+                self._release_idle,
+            )
+            if isinstance(got, str):
+                sender.refusal = got
+            else:
+                sender.handle = got
         else:
             sender.refusal = RANDOM_NONCES
         sender.kernel = KtlsTx(
@@ -403,27 +396,10 @@ class TxReplay:
         )
         if sender.handle is not None:
             connection.offloaded = True
-            self._event(connection.tcp.index, sender, "tx_installed", plain.start)
-
-    def _add(self, sender: Sender, info: CryptoInfo) -> Handle | None:
-        plain = sender.plain
-        assert plain is not None
-        while True:
-            try:
-                return self.device.add(
-                    sender.flow,
-                    info,
-                    sender.marker_seq,
-                    plain.first_keys.number,
-                    plain.first_nonce,
-                )
-            except OffloadRefused as error:
-                sender.refusal = str(error)
-                return None
-            except FlowTableError as error:
-                if not self._release_idle():
-                    sender.refusal = f"flow table full: {error}"
-                    return None
+            where = connection.tcp.index, sender.way, "tx_installed"
+            self._events.append(
+                report_event(self._packet, self._time, *where, resumed_at=plain.start)
+            )
 
     def _release_idle(self) -> bool:
         """Ends the offload of the connection that needs it least, if there is one: a capture need
@@ -476,21 +452,6 @@ class TxReplay:
             else:
                 self.device.key_clear(sender.handle, action.slot)
 
-    def _event(self, connection: int, sender: Sender, kind: str, offset: int) -> None:
-        self._events.append(
-            {
-                "packet": self._packet,
-                "time": round(self._time, 6),
-                "connection": connection,
-                "dir": sender.way,
-                "kind": kind,
-                "lost_at": None,
-                "guess": None,
-                "proven_by": None,
-                "resumed_at": offset,
-            }
-        )
-
     # --- results ----------------------------------------------------------------------------
 
     def report(self, capture: str, engine: str, warnings: Iterable[str] = ()) -> dict[str, Any]:
@@ -517,8 +478,7 @@ class TxReplay:
     @property
     def offloaded_payload(self) -> int:
         """Bytes of payload, retransmissions included, of the segments of offloaded connections."""
-        offloaded = {c.tcp.index for c in self._connections if c.offloaded}
-        return sum(s.length for s in self.trace if s.connection in offloaded)
+        return sum(s.length for s in self.trace if self._connections[s.connection].offloaded)
 
     def plaintext(self) -> dict[tuple[int, str], bytes]:
         """The application bytes that went through transmit by connection and direction."""

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sealane.driver.crypto import keys
-from sealane.driver.ktls import RecordRefused
+from sealane.driver.ktls.rx.events import RecordRefused
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
-from tests.ktls.rx.test_offload import Host, stream_of
-from tests.support.marking_device import TRUTH, Belief, ranges
+from tests.support.ktls_rx_host import Host
+from tests.support.marking_device import TRUTH, Belief, ranges, stream_of
 
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)
 CUTS = (300, 600)

@@ -8,79 +8,38 @@ from cryptography.exceptions import InvalidTag
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealane.driver.crypto.gcm import record_aad
 from sealane.driver.device.descriptors import DeviceEvent, Handle, RxMeta, RxPacket
-from sealane.driver.ktls import (
+from sealane.driver.ktls.rx.events import (
     GoOn,
     How,
     KeysNeeded,
-    KtlsRx,
     RecordAccepted,
     RecordRefused,
     Rekey,
     StreamClosed,
-    StreamRange,
 )
 from sealane.driver.ktls.rx.framing import Mark
-from sealane.driver.net import seq as tcp
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
+from tests.support import tls_records
+from tests.support.ktls_rx_host import Host
 from tests.support.marking_device import (
     HANDLE,
-    KEY_UPDATE,
     TICKET,
     TRUTH,
     Belief,
     Stream,
+    crypt_text,
     info,
     ranges,
     seal,
+    stream_of,
 )
+from tests.support.sealed_streams import KEY_UPDATE
+from tests.support.sequence_numbers import distance
 
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)
-
-
-class Host:
-    """A `KtlsRx` with a device that does what it is asked."""
-
-    def __init__(self, stream: Stream, **kwargs) -> None:
-        self.stream = stream
-        self.rx = KtlsRx(
-            stream.keys(0), stream.seq, handle=HANDLE, next_keys=self._next_keys, **kwargs
-        )
-        self.events = []
-
-    def _next_keys(self):
-        return self.stream.keys(self.rx.epoch + 1)
-
-    def feed(self, *pieces: StreamRange) -> None:
-        for piece in pieces:
-            self.take(self.rx.feed([piece]), tcp.add(piece.packet.meta.seq, 1 << 16))
-
-    def take(self, events, received_end: int = 0) -> None:
-        for event in events:
-            self.events.append(event)
-            if isinstance(event, Rekey):
-                old = self.rx.handle
-                self.rx.rekeyed(Handle(old.context, old.generation + 1 & 0xFF), received_end)
-
-    def of(self, kind):
-        return [event for event in self.events if isinstance(event, kind)]
-
-    @property
-    def app_data(self) -> bytes:
-        return b"".join(e.plaintext for e in self.of(RecordAccepted) if e.content_type == 23)
-
-    @property
-    def hows(self) -> list[str]:
-        return [event.how.value for event in self.of(RecordAccepted)]
-
-
-def stream_of(version: int, *sizes: int, **kwargs) -> Stream:
-    stream = Stream(version, **kwargs)
-    for i, size in enumerate(sizes):
-        stream.add(bytes((i + j) & 0xFF for j in range(size)))
-    return stream
 
 
 def run(stream: Stream, cuts, beliefs) -> Host:
@@ -175,20 +134,20 @@ def test_header_inside_foreign_text_is_restored_before_it_is_read():
     stream = stream_of(VERSION_TLS13, 500, 500)
     low, high = 100, stream.records[1].offset + 200
     length = high - low + 300  # the embedded record's, whose header lies in front of the packet
-    text = stream.keys(0).crypt_text(77, b"", 0, stream.wire[low:high])
+    text = crypt_text(stream.keys(0), 77, b"", 0, stream.wire[low:high])
     meta = RxMeta(
         context=HANDLE.context,
         context_valid=1,
         generation=HANDLE.generation,
         decrypted=1,
         payload_length=high - low,
-        seq=tcp.add(stream.seq, low),
+        seq=(stream.seq + low) % 2**32,
         records=1,
         first_number=77,
         first_offset=5,
         first_length=length,
         last_number=77,
-        last_start=tcp.add(stream.seq, low - 5),
+        last_start=(stream.seq + low - 5) % 2**32,
         last_length=length,
     )
     before, _, behind = ranges(stream, [low, high], [None] * 3)
@@ -264,9 +223,7 @@ def test_bad_header_ends_the_connection(version, header, alert):
 
 def raw13(text: bytes) -> bytes:
     keys = info(VERSION_TLS13)
-    length = len(text) + 16
-    sealed = keys._aead.encrypt(keys.nonce(0), text, record_aad(VERSION_TLS13, 0, 23, length))
-    return b"\x17\x03\x03" + length.to_bytes(2, "big") + sealed
+    return tls_records.seal(VERSION_TLS13, keys.key, keys.iv, 0, 23, text)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +263,7 @@ def test_close_notify_ends_reading(version):
     stream.add(b"ignored")
     host = run(stream, [], [None])
     assert host.app_data == stream.records[0].content
-    assert host.of(StreamClosed) == [StreamClosed(tcp.add(stream.seq, stream.records[1].end))]
+    assert host.of(StreamClosed) == [StreamClosed((stream.seq + stream.records[1].end) % 2**32)]
     assert host.of(RecordRefused) == []
     assert host.rx.leftover_bytes == len(stream.records[2].wire)
 
@@ -327,7 +284,7 @@ def test_key_update_in_the_same_packet():
     stream = updated_stream()
     host = run(stream, [], [None])
     assert host.app_data == stream.app_data
-    at = tcp.add(stream.seq, stream.records[1].end)
+    at = (stream.seq + stream.records[1].end) % 2**32
     assert host.of(Rekey) == [Rekey(at, 1, stream.keys(1), 2)]
     assert [e.number for e in host.of(RecordAccepted)] == [0, 1, 0, 1]
     assert host.rx.handle == Handle(HANDLE.context, HANDLE.generation + 1)
@@ -356,7 +313,7 @@ def test_old_keys_are_dropped_when_the_stream_has_passed():
     stream = updated_stream()
     host = Host(stream)
     pieces = ranges(stream, [stream.records[2].end], [None] * 2)
-    host.take(host.rx.feed(pieces[:1]), tcp.add(stream.seq, stream.records[2].end + 1))
+    host.take(host.rx.feed(pieces[:1]), (stream.seq + stream.records[2].end + 1) % 2**32)
     assert set(host.rx._epochs) == {0, 1}
     host.take(host.rx.feed(pieces[1:]))
     assert set(host.rx._epochs) == {1}
@@ -388,7 +345,7 @@ def test_renegotiation_waits_for_keys():
     stream.add(b"\x14\0\0\x0c" + bytes(12), content_type=22)
     stream.add(b"renegotiated")
     host = run(stream, [], [None])
-    at = tcp.add(stream.seq, stream.records[1].end)
+    at = (stream.seq + stream.records[1].end) % 2**32
     assert host.of(KeysNeeded) == [KeysNeeded(at)]
     assert host.app_data == stream.records[0].content
     host.take(host.rx.install_next(stream.keys(1)))
@@ -476,8 +433,8 @@ def test_any_cuts_any_marks(data):
         covering = [
             p
             for p in pieces
-            if tcp.delta(p.seq, event.start) < len(record.wire)
-            and tcp.delta(tcp.add(p.seq, p.length), event.start) > 0
+            if distance(p.seq, event.start) < len(record.wire)
+            and distance((p.seq + p.length) % 2**32, event.start) > 0
         ]
         honest = [p.packet.marked and _honest(p, stream) for p in covering]
         if event.how is How.FULL:
@@ -490,13 +447,13 @@ def _honest(piece: StreamRange, stream: Stream) -> bool:
     """Whether the packet's framing of every record in it is the true one."""
     meta = piece.packet.meta
     mark = Mark(piece.packet, stream.version)
-    at = tcp.delta(piece.seq, stream.seq)
+    at = distance(piece.seq, stream.seq)
     true = [r for r in stream.records if r.offset < at + piece.length and r.end > at]
     return (
         mark.consistent
         and meta.context == HANDLE.context
         and all(
-            (framed := mark.record_at(tcp.add(stream.seq, r.offset))) is not None
+            (framed := mark.record_at((stream.seq + r.offset) % 2**32)) is not None
             and framed.number == r.number
             and meta.epoch == r.epoch
             and meta.generation == HANDLE.generation + r.epoch

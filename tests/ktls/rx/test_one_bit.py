@@ -16,62 +16,18 @@ from functools import partial
 import pytest
 
 from sealane.driver.device.descriptors import Handle, RxMeta, RxPacket
-from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx, RecordAccepted, RecordRefused, Rekey, StreamRange
-from sealane.driver.model.device import ModelTransport
-from sealane.driver.net import seq as tcp
+from sealane.driver.ktls.rx.events import RecordAccepted, RecordRefused, Rekey
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.hdl.abi.commands import Option
-from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config, header_bytes
-from tests.device.test_rx import FLOW
-from tests.support.marking_device import HANDLE, KEY_UPDATE, TICKET, TRUTH, Belief, ranges
+from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
+from tests.support.marking_device import HANDLE, TICKET, TRUTH, Belief, ranges
+from tests.support.sealed_streams import KEY_UPDATE
 from tests.trials.divergence import trial as divergence
-from tests.trials.divergence.host import Break, Habits, Host, draw_habits
+from tests.trials.divergence.host import Break, draw_habits
+from tests.trials.divergence.one_bit import FORGED, Attacked, OneBitHost, Telling
 from tests.trials.divergence.plan import Sent, Step
 
-CONFIG = Config(flows=4)
 VERSIONS = (VERSION_TLS12, VERSION_TLS13)
-FORGED = b"attacker's"
-
-
-class Telling(Host):
-    """Tells `KtlsRx` how far packets of the old context reach when it is added again."""
-
-    def _add_again(self) -> None:
-        rx = self.rx
-        if rx.closed or rx.waiting_for_keys or not rx.handle:
-            return
-        self.device.tls_dev_del(rx.handle)
-        seq, number = rx.boundary
-        rx.installed(
-            self.device.tls_dev_add(FLOW, rx.info, seq, number, rx.epoch, self.habits.options),
-            self._received_end,
-        )
-        self._installation += 1
-
-
-class OneBitHost(Telling):
-    """TCP, driver and `KtlsRx` over a device of its own; `one_bit` False: rule H instead."""
-
-    def __init__(
-        self, stream: Sent, options=Option.ONE_BIT, one_bit=True, rng=None, **habits
-    ) -> None:
-        device = Device(ModelTransport(CONFIG), CONFIG)
-        settings = Habits(window=1 << 20, options=options, knows_keys=True, **habits)
-        kind = partial(KtlsRx, one_bit=one_bit)
-        super().__init__(device, stream, rng or random.Random(0), settings, kind)
-
-    def wire(self, low: int, high: int, card: bool = True, host: bool = True):
-        """The stream's bytes [low, high)."""
-        return self.step(Step("packet", low, self.stream.wire[low:high], card, host))
-
-    def false(self, low: int, payload: bytes, card: bool = True, host: bool = True):
-        """Other bytes at that place."""
-        return self.step(Step("packet", low, payload, card, host))
-
-    @property
-    def hows(self) -> Counter[str]:
-        """How the accepted records came."""
-        return Counter(record.how.value for record in self.records)
 
 
 # --- honest traffic ---------------------------------------------------------------------------
@@ -170,44 +126,6 @@ def test_random_trials_forge_nothing(monkeypatch):
 # --- what is refused ----------------------------------------------------------------------------
 
 
-class Attacked(OneBitHost):
-    """Six records of 400 bytes of application data, but number 3 has 40."""
-
-    def __init__(self, version: int, options=Option.ONE_BIT, one_bit=True) -> None:
-        stream = Sent(version)
-        for i in range(6):
-            stream.add(bytes([i]) * (40 if i == 3 else 400))
-        super().__init__(stream, options, one_bit)
-        self.prefix = header_bytes(version)
-        self.records_at = [record.offset for record in stream.records]
-
-    def changed(self, low: int, high: int) -> bytes:
-        """The stream's bytes with the last one changed."""
-        payload = self.stream.wire[low:high]
-        return payload[:-1] + bytes([payload[-1] ^ 1])
-
-    def header(self, length: int, nonce_of: int = 0) -> bytes:
-        """Header for a record that ends `length` bytes behind its start, TLS 1.2 with a nonce."""
-        header = b"\x17\3\3" + (length - 5).to_bytes(2, "big")
-        return header + self.stream.records[nonce_of].explicit
-
-    def disguised(self, low: int, start: int, number: int) -> bytes:
-        """What the card turns into a record at `low` when it takes the bytes there for text of the
-        record `number` that starts at `start`. Its keystream is that of known plaintext."""
-        nonce = self.stream.records[number].explicit
-        text = FORGED + b"\x17" * (self.stream.version == VERSION_TLS13)
-        record = self.header(self.prefix + len(text) + 16, number) + text + bytes(16)
-        offset = low - start - self.prefix
-        assert offset + len(record) - 16 <= 400, "more of the keystream is not known"
-        return self.stream.keys(0).crypt_text(number, nonce, offset, record)
-
-    def judge_refused(self, accepted: int) -> None:
-        """The first `accepted` records were given out, nothing forged, and then the end."""
-        self.judge()
-        assert len(self.records) == accepted
-        assert isinstance(self.refused, RecordRefused)
-
-
 def shown_and_dropped(victim: Attacked) -> None:
     """The card alone sees a record's true beginning, marks it, and verifies the record with the
     rest, which TCP gets too. TCP gets another beginning."""
@@ -284,7 +202,7 @@ def test_marks_of_an_earlier_installation_are_not_used():
     pieces = ranges(stream, cuts, [TRUTH] * 5)
     for handle, told, hows in (
         (None, None, ["full"] * 4),  # there was no device before: no mark is older
-        (HANDLE, tcp.add(stream.seq, cuts[1]), ["partial", "partial", "full", "full"]),
+        (HANDLE, (stream.seq + cuts[1]) % 2**32, ["partial", "partial", "full", "full"]),
         (HANDLE, stream.records[2].offset + stream.seq, ["partial", "partial", "full", "full"]),
         (HANDLE, stream.seq, ["full"] * 4),
         (HANDLE, None, ["partial"] * 4),
@@ -314,7 +232,7 @@ def test_marks_from_before_new_keys_are_not_used(belief):
         assert fed(rx, [early]) == ["bad_record_mac"]
         return
     assert fed(rx, [early]) == ["partial"]
-    rx.rekeyed(NEXT, tcp.add(stream.seq, at[2] + 1))
+    rx.rekeyed(NEXT, (stream.seq + at[2] + 1) % 2**32)
     assert fed(rx, [other]) == ["partial"]  # it starts in front of what had come by then
     assert fed(rx, [last]) == ["full"]
 

@@ -5,11 +5,11 @@ proven. In each case the card alone is shown a false chain of headers that begin
 
 import pytest
 
-from sealane.driver.ktls import ResyncMode
+from sealane.driver.ktls.rx.resync import ResyncMode
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
 from sealane.hdl.abi.meta import Reason
-from tests.ktls.rx.test_one_bit import Attacked, OneBitHost
+from tests.trials.divergence.one_bit import Attacked, OneBitHost
 from tests.trials.divergence.plan import Sent
 
 

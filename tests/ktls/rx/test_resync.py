@@ -8,21 +8,20 @@ from dataclasses import replace
 import pytest
 
 from sealane.driver.device.descriptors import DeviceEvent, Handle, RxPacket
-from sealane.driver.ktls import (
-    KtlsRx,
+from sealane.driver.ktls.rx.events import (
     RecordAccepted,
     RecordRefused,
     Rekey,
     ResyncAnswer,
     ResyncHint,
-    ResyncMode,
 )
-from sealane.driver.ktls.rx.resync import ASYNC_LOGMAX, Resync
-from sealane.driver.net import seq as tcp
+from sealane.driver.ktls.rx.offload import KtlsRx
+from sealane.driver.ktls.rx.resync import ASYNC_LOGMAX, Resync, ResyncMode
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
-from tests.support.marking_device import HANDLE, KEY_UPDATE, TRUTH, Stream, ranges
+from tests.support.marking_device import HANDLE, TRUTH, Stream, ranges
+from tests.support.sealed_streams import KEY_UPDATE
 
 
 def event(kind: EventKind, **fields: int) -> DeviceEvent:
@@ -41,7 +40,7 @@ def setup(records: int = 6, mode: ResyncMode = ResyncMode.DRIVER_REQ, seq: int =
 
 
 def starts(stream: Stream) -> list[int]:
-    return [tcp.add(stream.seq, r.offset) for r in stream.records]
+    return [(stream.seq + r.offset) % 2**32 for r in stream.records]
 
 
 def resyncs(events):
@@ -69,7 +68,7 @@ def test_answer_needs_no_more_than_the_header():
 
 def test_candidate_in_a_record_is_refused_as_soon_as_that_is_sure():
     stream, rx, pieces = setup()
-    guess = tcp.add(starts(stream)[2], 1)
+    guess = (starts(stream)[2] + 1) % 2**32
     rx.device_event(event(EventKind.RESYNC_REQUEST, guess=guess))
     assert resyncs(rx.feed(pieces[:2])) == []
     assert resyncs(rx.feed(pieces[2:3])) == [ResyncAnswer(guess, None)]
@@ -79,7 +78,7 @@ def test_candidate_in_a_record_is_refused_as_soon_as_that_is_sure():
 def test_candidates_that_were_parsed_before_are_answered_at_once():
     stream, rx, pieces = setup()
     rx.feed(pieces[:4])
-    good, bad = starts(stream)[2], tcp.add(starts(stream)[2], 7)
+    good, bad = starts(stream)[2], (starts(stream)[2] + 7) % 2**32
     assert rx.device_event(event(EventKind.RESYNC_REQUEST, guess=good)) == [ResyncAnswer(good, 2)]
     assert rx.device_event(event(EventKind.RESYNC_REQUEST, guess=bad)) == [ResyncAnswer(bad, None)]
 
@@ -99,7 +98,7 @@ def test_requests_of_another_generation_are_ignored():
 
 def test_refused_at_the_end_of_the_connection_and_behind_it():
     stream, rx, pieces = setup()
-    guess = tcp.add(stream.seq, 10_000)
+    guess = (stream.seq + 10_000) % 2**32
     rx.device_event(event(EventKind.RESYNC_REQUEST, guess=guess))
     stream.wire = stream.wire[:200] + b"?" + stream.wire[201:]
     (broken,) = ranges(stream, [], [None])
@@ -137,7 +136,7 @@ def test_hints_back_off():
     hinted = []
     for i, piece in enumerate(pieces):
         for hint in resyncs(rx.feed([piece])):
-            assert hint == ResyncHint(tcp.add(piece.seq, piece.length), i + 1)
+            assert hint == ResyncHint((piece.seq + piece.length) % 2**32, i + 1)
             hinted.append(i + 1)
     assert hinted == [2, 4, 8, 16, 32, 64, 128, 256, 384, 512]
 
@@ -195,7 +194,7 @@ def test_asynchronous_request_out_of_the_log_and_ahead():
     at = starts(stream)
     rx.async_start(at[1], 2 * 122)
     rx.feed(pieces[:5])
-    assert rx.async_end(tcp.add(at[2], 3)) == [ResyncAnswer(tcp.add(at[2], 3), None)]
+    assert rx.async_end((at[2] + 3) % 2**32) == [ResyncAnswer((at[2] + 3) % 2**32, None)]
     rx.async_start(at[4], 500)
     assert rx.async_end(at[5]) == []
     assert resyncs(rx.feed(pieces[5:])) == [ResyncAnswer(at[5], 5)]

@@ -9,13 +9,12 @@ from sealane.driver.ktls.tx.frames import NOBODY
 from sealane.driver.ktls.tx.offload import KtlsTx
 from sealane.driver.ktls.tx.plan import Drop, DropReason, Post, SequenceExhausted, TxMode, Way
 from sealane.driver.ktls.tx.records import ROOM
-from sealane.driver.net import seq as tcp
-from sealane.driver.net.tx_frames import split
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason, TxTags
 from tests.support.ktls_tx_host import CONTEXT, HANDLE, MARKER, NONCE, NUMBER, Host, metas, payload
-from tests.support.tcp_frames import ACK, FIN
-from tests.support.tx_by_hand import content, info
+from tests.support.marking_device import info
+from tests.support.tcp_frames import ACK, FIN, read
+from tests.support.tx_by_hand import content
 
 # --- records --------------------------------------------------------------------------------
 
@@ -177,7 +176,7 @@ def test_rebuild_replays_the_records_beginning_in_pieces_and_compares():
     where = {"record_length": first.length, "record_type": 23}
     assert metas(plan) == [
         dump | {"seq": MARKER, "length": 500},
-        dump | where | {"seq": tcp.add(MARKER, 500), "length": 400, "offset": 500},
+        dump | where | {"seq": (MARKER + 500) % 2**32, "length": 400, "offset": 500},
         CONTEXT
         | where
         | {"op": TxOp.ENCRYPT, "side": 1, "tags": TxTags.COMPARE, "number": NUMBER, "offset": 900},
@@ -205,11 +204,11 @@ def test_a_jump_is_replayed_in_order_and_a_long_one_moves_the_stream():
     plan = host.send(at, at + 100)
     sync = {"sync": 1, "number": NUMBER + 3}
     assert metas(plan) == [
-        CONTEXT | sync | {"op": TxOp.DUMP, "seq": tcp.add(MARKER, third.start), "length": 500},
-        CONTEXT | {"op": TxOp.DUMP, "seq": tcp.add(MARKER, third.start + 500), "length": 100},
+        CONTEXT | sync | {"op": TxOp.DUMP, "seq": (MARKER + third.start) % 2**32, "length": 500},
+        CONTEXT | {"op": TxOp.DUMP, "seq": (MARKER + third.start + 500) % 2**32, "length": 100},
         CONTEXT | {"op": TxOp.ENCRYPT},
     ]
-    assert tcp.add(MARKER, third.start) < MARKER  # behind the wrap
+    assert (MARKER + third.start) % 2**32 < MARKER  # behind the wrap
     plan.undo()
     plan = host.send(third.start, at)
     assert metas(plan) == [CONTEXT | sync | {"op": TxOp.ENCRYPT}]
@@ -224,7 +223,7 @@ def test_software_finishes_the_frame_and_keeps_its_tags(version):
     plan = host.send(100, second.start + 100)
     assert (plan.way, metas(plan)) == (Way.SOFTWARE, [CONTEXT | {"op": TxOp.WIRE}])
     whole = host.frame(100, second.start + 100, host.wire)
-    assert payload(plan.posts[0]) == split(whole).payload
+    assert payload(plan.posts[0]) == read(whole).payload
     assert plan.posts[0].frame[:-1][-9:] == whole[:-1][-9:]
     assert first.tag == host.tag(first)
     assert host.tx.counters.cpu_bytes == {"software": first.text_bytes + 95 - 8 * (not version)}
@@ -257,9 +256,9 @@ def test_before_and_across_the_marker():
     for _ in range(3):
         host.push()
     host.sent(0, host.tx.records.end)
-    assert host.tx.offset(tcp.add(MARKER, -1)) == -1
+    assert host.tx.offset((MARKER - 1) % 2**32) == -1
     host.tx.una = (1 << 31) + 5
-    assert host.tx.offset(tcp.add(MARKER, -1)) == (1 << 32) - 1
+    assert host.tx.offset((MARKER - 1) % 2**32) == (1 << 32) - 1
 
 
 def test_orphans_are_posted_for_the_device_to_drop():
@@ -293,7 +292,7 @@ def test_fin_with_data_goes_in_order_with_its_flags():
     frame = host.frame(0, end, flags=ACK | FIN)
     plan = host.tx.transmit(frame)
     assert (plan.way, plan.posts[0].frame, host.tx.expected) == (Way.IN_ORDER, frame, end)
-    host.tx.acked(tcp.add(MARKER, end + 1))
+    host.tx.acked((MARKER + end + 1) % 2**32)
     assert (len(host.tx.records), host.tx.una) == (0, end + 1)
 
 
@@ -338,11 +337,11 @@ def test_released_records_are_dropped_and_partly_acknowledged_ones_kept():
     first, second = host.push(), host.push()
     host.sent(0, host.tx.records.end)
     ooo = host.tx.netdev.tx_tls_ooo
-    host.tx.acked(tcp.add(MARKER, second.start + 10))
+    host.tx.acked((MARKER + second.start + 10) % 2**32)
     for start, end in ((0, 10), (first.end - 1, first.end), (first.end - 1, second.end)):
         assert host.send(start, end) == Drop(DropReason.NO_SYNC_DATA)
     assert host.tx.netdev.tx_tls_drop_no_sync_data == 3
     assert host.tx.netdev.tx_tls_ooo == ooo + 3
     assert host.send(second.start, second.start + 20).way is Way.SEEK
-    host.tx.acked(tcp.add(MARKER, 5))  # an old one
+    host.tx.acked((MARKER + 5) % 2**32)  # an old one
     assert host.tx.una == second.start + 10

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sealane.driver.ktls.tx.rekey import ClearKey, InstallKey, RekeyMode, TxRekey
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
-from tests.support.tx_by_hand import info
+from tests.support.marking_device import info
 
 IDLE: frozenset[int] = frozenset()
 

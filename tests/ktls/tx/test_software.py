@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sealane.driver.ktls.tx.records import RecordMap, TxEpoch
 from sealane.driver.ktls.tx.software import TagMismatch, encrypt
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
-from tests.support.tx_by_hand import content, info, push, sealed
+from tests.support.marking_device import info
+from tests.support.tx_by_hand import content, push, sealed
 
 KINDS = [(version, bits) for version in (VERSION_TLS12, VERSION_TLS13) for bits in (128, 256)]
 

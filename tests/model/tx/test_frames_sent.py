@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from sealane.driver.model.device import ModelTransport
 from sealane.driver.model.tx.engine import TxVerdict, lanes, leave
 from sealane.driver.model.tx.span import Action, TxWalked
-from sealane.driver.net.checksum import ones_complement_sum
-from sealane.driver.net.parser import parse
+from sealane.driver.net.parser import Parsed
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.registers import OFFSET
 from sealane.hdl.abi.tx import TX_COUNTERS, TxCommand, TxOp, TxReason, TxTags
+from tests.support.internet_checksum import ones_complement_sum
+from tests.support.tcp_frames import read
 from tests.support.tx_stream import CONFIG, ROOM, V4, V6, counters, given, stream
 
 VERSIONS = pytest.mark.parametrize("version", [VERSION_TLS12, VERSION_TLS13])
@@ -30,8 +31,9 @@ def test_tcp_checksum_of_every_length_and_offset(version, ends):
         if a + length > tx.end:
             break
         result = tx.send(a, a + length)
-        head = parse(result.left, CONFIG)
-        assert head.checksum_ok and head.tcp_checksum != 0xFFFF
+        segment = read(result.left)
+        assert segment.ip_checksum_ok and segment.tcp_checksum_ok
+        assert segment.checksum_field != b"\xff\xff"
         a += length
 
 
@@ -41,13 +43,13 @@ def test_checksum_of_a_sum_of_zero():
     tx.record(64)
     right = bytearray(tx.frame(0, tx.wire(0, tx.end)))
     # The urgent pointer is of no concern to anybody here and makes the sum come out as wished.
-    at = parse(bytes(right), CONFIG).tcp_offset
+    at = read(bytes(right)).tcp_at
     right[at + 18 : at + 20] = right[at + 16 : at + 18]
     right[at + 16 : at + 18] = b"\0\0"
     host = bytearray(tx.host_frame(0, tx.plain(0, tx.end)))
     host[at + 18 : at + 20] = right[at + 18 : at + 20]
     result = tx.post(bytes(host))
-    assert result.left == bytes(right) and parse(bytes(right), CONFIG).checksum_ok
+    assert result.left == bytes(right) and read(bytes(right)).tcp_checksum_ok
 
 
 def test_link_padding_leaves_as_zeros():
@@ -81,20 +83,22 @@ def test_bytes_that_were_not_written_leave_as_zeros(seed, data):
     tx = stream(seed)
     tx.random_records(3)
     frame = tx.frame(0, tx.plain(0, tx.end))
-    head = parse(frame, CONFIG)
-    start, end = head.payload_offset, head.payload_offset + head.payload_length
+    segment = read(frame)
+    start, end = segment.payload_at, segment.end
     bounds = st.integers(start, end)
     clear = sorted(data.draw(st.tuples(bounds, bounds)))
     write = sorted(data.draw(st.tuples(bounds, bounds)))
     walked = TxWalked(Action.ENCRYPT, payload_at=start, payload_end=end, clears=[tuple(clear)])
     verdict = TxVerdict(writes=[(write[0], b"\x5a" * (write[1] - write[0]))])
+    field = int.from_bytes(segment.checksum_field, "little")
+    head = Parsed(tcp_offset=segment.tcp_at, tcp_checksum=field, segment_sum=0xFFFF)
     left = leave(frame, head, walked, verdict)
     for at in range(start, end):
         if write[0] <= at < write[1]:
             assert left[at] == 0x5A
         else:
             assert left[at] == (frame[at] if clear[0] <= at < clear[1] else 0)
-    assert left[: head.tcp_offset + 16] == frame[: head.tcp_offset + 16]
+    assert left[: segment.tcp_at + 16] == frame[: segment.tcp_at + 16]
 
 
 def test_wire_and_foreign_frames_leave_unchanged():

@@ -16,8 +16,9 @@ from sealane.driver.replay.oracle import HOST
 from sealane.driver.replay.rx.replay import Replay
 from sealane.driver.tls.keylog import Keylog
 from sealane.hdl.abi.config import Config
-from tests.support.replays import WAYS, check_direction
-from tests.support.tcp_frames import ACK, RST, Segment, Side, Wire, checksum, conversation, frames
+from tests.support.internet_checksum import ones_complement_sum
+from tests.support.replays import WAYS, captured, check_direction
+from tests.support.tcp_frames import ACK, RST, Segment, Side, Wire, conversation, frames, read
 from tests.support.tls_traffic import TlsRun
 
 DATA = random.Random(7).randbytes(1 << 20)
@@ -33,7 +34,7 @@ class StrictTransport(ModelTransport):
 
 def run_frames(all_frames, keylog, config=None, **options):
     """Frames through a model; returns the report's connections and the plaintext."""
-    packets = [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(all_frames)]
+    packets = captured(all_frames)
     runner = Replay(StrictTransport(config), Keylog.parse(keylog), config=config, **options)
     runner.run(packets)
     report, plaintext = runner.report("made", "model"), runner.plaintext()
@@ -86,7 +87,7 @@ def test_checksums_that_the_sender_left_to_its_card(path):
     whole = frames(conversation(run.close().flights), path)
     left = [without_checksums(frame) for frame in whole]
     assert [fill_in(f, parse(f, HOST)) for f in left] == whole
-    packets = [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(left)]
+    packets = captured(left)
     runner = Replay(ModelTransport(), Keylog.parse(run.keylog))
     runner.run(packets)
     check_app(runner.plaintext(), run)
@@ -121,22 +122,11 @@ def test_what_a_capture_lacks_is_said():
 
 def without_checksums(frame):
     """The frame as a stack gives it to a card that fills in checksums."""
-    head = parse(frame, HOST)
-    width = 16 if head.ipv6 else 4
-    start = frame.index(head.sport.to_bytes(2, "big") + head.dport.to_bytes(2, "big"), 14)
-    length = head.payload_offset + head.payload_length - start
-    pseudo = b"".join(
-        (
-            head.src.to_bytes(width, "big"),
-            head.dst.to_bytes(width, "big"),
-            length.to_bytes(4, "big"),
-            b"\0\0\0\6",
-        )
-    )
-    out = bytearray(frame)
-    out[start + 16 : start + 18] = (checksum(pseudo) ^ 0xFFFF).to_bytes(2, "big")
-    if not head.ipv6:
-        out[start - 10 : start - 8] = b"\0\0"
+    segment, out = read(frame), bytearray(frame)
+    field = ones_complement_sum(segment.pseudo_header)
+    out[segment.tcp_at + 16 : segment.tcp_at + 18] = field.to_bytes(2, "big")
+    if segment.is_ipv4:
+        out[segment.ip_at + 10 : segment.ip_at + 12] = b"\0\0"
     return bytes(out)
 
 

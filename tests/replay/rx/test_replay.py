@@ -9,7 +9,7 @@ import dpkt
 import pytest
 
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.replay.capture import Packet, read_capture
+from sealane.driver.replay.capture import read_capture
 from sealane.driver.replay.rx.replay import Replay
 from sealane.driver.tls.keylog import Keylog
 from sealane.hdl.abi.config import Config
@@ -18,6 +18,7 @@ from tests.support.replays import (
     LOSSLESS,
     NAMES,
     WAYS,
+    captured,
     check_direction,
     check_truth,
     must_be_whole,
@@ -46,7 +47,7 @@ def keys_of(name):
 
 def run_frames(all_frames, keylog, config=None, **options):
     """Frames through a model; returns the report, with every direction checked."""
-    packets = [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(all_frames)]
+    packets = captured(all_frames)
     runner = Replay(ModelTransport(config), Keylog.parse(keylog), config=config, **options)
     runner.run(packets)
     report, plaintext = runner.report("made", "model"), runner.plaintext()
@@ -107,7 +108,7 @@ def test_go_on_is_late_by_the_delay():
 def test_same_report_whatever_is_in_flight_together(monkeypatch):
     """The order of packets and commands must not depend on how many packets are posted at once."""
     together = replay_named(ModelTransport(), "l3_tls13_aes256_loss3_srv").report
-    monkeypatch.setattr("sealane.driver.replay.batches.BATCH", 1)
+    monkeypatch.setattr("sealane.driver.replay.rx.batches.BATCH", 1)
     alone = replay_named(ModelTransport(), "l3_tls13_aes256_loss3_srv").report
     assert together == alone
 

@@ -7,9 +7,8 @@ import pytest
 
 from sealane.driver.replay.capture import Packet
 from sealane.driver.tls.keylog import Keylog
-from tests.replay.tx.test_traffic import app_is, long_run
 from tests.support.tcp_frames import ACK, DEFAULT, SYN, conversation, frames
-from tests.support.tx_replays import all_identical, tx_replay, tx_replay_frames
+from tests.support.tx_replays import all_identical, app_is, long_run, tx_replay, tx_replay_frames
 
 
 @pytest.mark.parametrize("vlans, size", [((), 4), ((), 40), ((7,), 1)])

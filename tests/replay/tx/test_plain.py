@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sealane.driver.ktls.tx.records import ROOM
 from sealane.driver.net.parser import parse
 from sealane.driver.net.tcp import ConnectionTable
-from sealane.driver.replay.capture import Packet, read_capture
+from sealane.driver.replay.capture import read_capture
 from sealane.driver.replay.oracle import HOST, DirectionTruth, decode_capture
 from sealane.driver.replay.tx.plain import PlainDirection
 from sealane.driver.tls.keylog import Keylog
 from sealane.driver.tls.records import Outcome
-from tests.support.replays import CAPTURES, NAMES
+from tests.support.replays import CAPTURES, NAMES, captured
 from tests.support.sealed_streams import Tls13
 from tests.support.tcp_frames import conversation, frames
 from tests.support.tls_traffic import TlsRun
@@ -35,7 +35,7 @@ def streams_of(packets):
 
 
 def packets_of(flights):
-    return [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(frames(conversation(flights)))]
+    return captured(frames(conversation(flights)))
 
 
 def directions_of(flights, keylog):

@@ -9,11 +9,10 @@ import pytest
 from sealane.driver.device.control import DeviceError
 from sealane.driver.device.transport import TxOutput
 from sealane.driver.ktls.tx.plan import TxMode
-from sealane.driver.net.parser import parse
 from sealane.driver.replay.capture import Packet
-from sealane.driver.replay.oracle import HOST, decode_capture
+from sealane.driver.replay.oracle import decode_capture
 from sealane.driver.tls.keylog import Keylog
-from tests.replay.tx.test_plain import packets_of
+from tests.support.replays import captured
 from tests.support.sealed_streams import Sealer12, Tls13
 from tests.support.tcp_frames import (
     ACK,
@@ -27,32 +26,22 @@ from tests.support.tcp_frames import (
     frames,
     impair,
     random_cut,
+    read,
 )
-from tests.support.tls_traffic import TlsRun
+from tests.support.tls_traffic import TlsRun, talk
 from tests.support.tx_replays import (
     CONFIG,
+    DATA,
     WAYS,
     StrictTransport,
     all_identical,
+    app_is,
+    long_run,
     tx_replay,
     tx_replay_frames,
 )
-from tests.tls.test_connection import talk
 
-DATA = random.Random(11).randbytes(1 << 18)
 SMALL = replace(CONFIG, flows=4, tx_flows=4)
-
-
-def app_is(result, run, index=0):
-    """What the two ends gave to TLS went through transmit."""
-    for way in WAYS:
-        assert result.plaintext[index, way] == run.app[way]
-
-
-def long_run(version="1.3", suite="aes128"):
-    run = TlsRun(version, suite).handshake()
-    run.send("c2s", DATA[:60_000]).send("s2c", DATA[:30_000]).send("c2s", DATA[:700])
-    return run.close()
 
 
 @pytest.mark.parametrize("mode", list(TxMode))
@@ -145,7 +134,7 @@ def test_explicit_nonces_that_stop_counting_up(third, start):
 def _with_nonces(run, step, start=7, steps=()):
     """The run's flights, and records of the client whose nonce, first `start`, grows by `step`, or
     by what `steps` says for the number of the record behind."""
-    (truth,) = decode_capture(packets_of(run.flights), Keylog.parse(run.keylog))
+    (truth,) = decode_capture(captured(frames(conversation(run.flights))), Keylog.parse(run.keylog))
     install = truth["c2s"].installs[0]
     sealer = Sealer12(install.keys.key, install.keys.iv, start, install.number)
     data = b""
@@ -404,7 +393,7 @@ class Spoilt(StrictTransport):
         out = super().poll_tx(wait)
         frames_ = [
             f[: -self.at] + bytes([f[-self.at] ^ 1]) + f[len(f) - self.at + 1 :]
-            if parse(f, HOST).payload_length > 1000
+            if len(read(f).payload) > 1000
             else f
             for f in out.frames
         ]
@@ -430,7 +419,7 @@ def test_a_device_error_drops_and_is_counted():
     post = transport.post_tx
 
     def failing(frame, meta):
-        if parse(frame, HOST).payload_length > 1000:
+        if len(read(frame).payload) > 1000:
             seen.append(frame)
             if len(seen) == 8:
                 transport.tx.fail_next(3)

@@ -70,7 +70,7 @@ class Spoils(ModelTransport):
 
 @pytest.mark.parametrize(("transport", "says"), [(Withholds, "allowed by the rules"), (Spoils, "")])
 def test_a_device_that_does_otherwise_is_caught(transport, says, monkeypatch, capsys):
-    monkeypatch.setattr(brute_force, "make_transport", lambda engine, config: transport(config))
+    monkeypatch.setattr(brute_force, "open_engine", lambda engine, config: transport(config))
     assert brute_force.main(["--trials", "40"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("seed ") and says in line for line in lines)

@@ -22,12 +22,12 @@ from dataclasses import dataclass, field, replace
 
 from sealane.driver.device.rx import Device
 from sealane.driver.ktls.rx.events import GoOn, How, RecordAccepted, Rekey, ResyncAnswer, ResyncHint
-from sealane.driver.model.device import ModelTransport
-from sealane.driver.net.checksum import ones_complement_sum
-from sealane.driver.net.seq import add, delta
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import TYPES, VERSION_TLS13, Config, header_bytes
+from sealane.scripts.engines import open_engine
+from tests.support.internet_checksum import checksum
 from tests.support.sealed_streams import KEY_UPDATE, TICKET, Sealer, Sealer12
+from tests.support.sequence_numbers import distance
 from tests.support.tcp_frames import Segment
 from tests.trials.brute_force.rules import Rules, TrueRecord
 from tests.trials.transfers import Plan, Sealed, Transfer
@@ -101,7 +101,7 @@ class Told:
         return getattr(self._device, name)
 
     def _offset(self, seq: int) -> int:
-        return delta(seq, self.isn)
+        return distance(seq, self.isn)
 
     def tls_dev_add(self, *args):
         self.handle = self._device.tls_dev_add(*args, options=self.options)
@@ -264,13 +264,13 @@ class Judged(Transfer):
         else:
             head[ether + 2 : ether + 4] = (40 + len(data)).to_bytes(2, "big")
             head[ether + 10 : ether + 12] = b"\0\0"
-            value = 0xFFFF - ones_complement_sum(bytes(head[ether : ether + 20]))
+            value = checksum(bytes(head[ether : ether + 20]))
             head[ether + 10 : ether + 12] = value.to_bytes(2, "big")
             addresses = head[ether + 12 : ether + 20]
-        head[tcp + 4 : tcp + 8] = add(self.isn, offset).to_bytes(4, "big")
+        head[tcp + 4 : tcp + 8] = ((self.isn + offset) % 2**32).to_bytes(4, "big")
         head[tcp + 16 : tcp + 18] = b"\0\0"
         pseudo = addresses + (20 + len(data)).to_bytes(4, "big") + b"\0\0\0\6"
-        value = 0xFFFF - ones_complement_sum(bytes(pseudo + head[tcp:] + data))
+        value = checksum(bytes(pseudo + head[tcp:] + data))
         head[tcp + 16 : tcp + 18] = value.to_bytes(2, "big")
         return (bytes(head) + data).ljust(60, b"\0")
 
@@ -458,7 +458,7 @@ def run_trials(seeds, engine: str = "model", config_name: str | None = None) -> 
         chosen = config_name or list(CONFIGS)[seed % len(CONFIGS)]
         config = CONFIGS[chosen]
         if chosen not in devices:
-            devices[chosen] = Device(make_transport(engine, config), config)
+            devices[chosen] = Device(open_engine(engine, config), config)
         try:
             total.add(run_trial(devices[chosen], config, seed))
         except Exception as error:  # a trial that raises is a break with a seed too
@@ -466,15 +466,6 @@ def run_trials(seeds, engine: str = "model", config_name: str | None = None) -> 
             total.breaks.append(f"seed {seed}: {type(error).__name__}: {error}")
             devices.pop(chosen)
     return total
-
-
-def make_transport(engine: str, config: Config):
-    """The device's ports: behavioural model or simulated gateware."""
-    if engine == "model":
-        return ModelTransport(config)
-    from sealane.sim.transport import RtlTransport
-
-    return RtlTransport(config)
 
 
 def _chunk(args) -> Tally:

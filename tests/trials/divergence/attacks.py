@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from sealane.hdl.abi.config import header_bytes
-from tests.support.marking_device import KEY_UPDATE, Record, Stream
+from tests.support.marking_device import Record, Stream
+from tests.support.sealed_streams import KEY_UPDATE
 
 CLOSE_NOTIFY = b"\1\0"
 

@@ -10,24 +10,23 @@ from dataclasses import dataclass
 
 from sealane.driver.device.descriptors import DeviceEvent, Handle, RxMeta, RxPacket
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import (
+from sealane.driver.ktls.rx.events import (
     GoOn,
     KeysNeeded,
-    KtlsRx,
     RecordAccepted,
     RecordRefused,
     Rekey,
     ResyncAnswer,
     ResyncHint,
-    ResyncMode,
-    StreamRange,
 )
-from sealane.driver.net import seq as tcp
+from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
+from sealane.driver.ktls.rx.resync import ResyncMode
 from sealane.hdl.abi.commands import OPTION_BITS, Option
 from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.events import EventKind
-from tests.device.test_rx import FLOW
-from tests.support.small_tcp import HEADERS, SmallTcp, frame
+from tests.support.flow_frames import FLOW, HEADERS, TIMESTAMPS, frame
+from tests.support.sequence_numbers import distance
+from tests.support.small_tcp import SmallTcp
 from tests.trials.divergence.attacks import Step
 from tests.trials.divergence.plan import Sent
 
@@ -160,24 +159,24 @@ class Host:
     def _packets(self, steps) -> RxPacket:
         frames = []
         for i, step in enumerate(steps):
-            seq = tcp.add(self.stream.seq, step.offset)
+            at = (self.stream.seq + step.offset) % 2**32
             timestamp = OLD if step.old else SETTLED + self.clock + i
-            frames.append((seq, timestamp, frame(seq, step.payload, timestamp, step.bad)))
+            frames.append((at, timestamp, frame(at, step.payload, timestamp, step.bad)))
         shown = [raw for step, (_, _, raw) in zip(steps, frames, strict=True) if step.card]
         received = iter(self.device.receive(shown) if shown else ())
         for event in self.device.events() if shown else ():
             self._take(self.rx.device_event(event))
             if self.rx.resync.async_open and event.kind == EventKind.RESYNC_REQUEST:
                 self._plan_reaction(event)
-        for step, (seq, timestamp, raw) in zip(steps, frames, strict=True):
+        for step, (at, timestamp, raw) in zip(steps, frames, strict=True):
             if step.card:
                 packet = next(received)
                 if not packet.marked and packet.frame != raw:
                     raise Break("error", "an unmarked packet was changed")
             else:
                 meta = RxMeta(
-                    seq=seq,
-                    payload_offset=HEADERS,
+                    seq=at,
+                    payload_offset=HEADERS + TIMESTAMPS,
                     payload_length=len(step.payload),
                     l4_verified=1,
                 )
@@ -198,8 +197,8 @@ class Host:
             ranges = []
             for start, end, index in pieces:
                 source = self.packets[index]
-                at = tcp.add(self.stream.seq, start)
-                low = tcp.delta(at, source.meta.seq)
+                at = (self.stream.seq + start) % 2**32
+                low = distance(at, source.meta.seq)
                 self.delivered.append(self._raw[index][low : low + end - start])
                 ranges.append(StreamRange(at, end - start, source))
             self._take(self.rx.feed(ranges))
@@ -209,9 +208,9 @@ class Host:
         """Behind everything that the device has passed on and TCP may still take."""
         end = self.tcp.highest
         for packet, payload, _ in self._ring:
-            ahead = tcp.delta(packet.meta.seq, tcp.add(self.stream.seq, end)) + len(payload)
+            ahead = distance(packet.meta.seq, (self.stream.seq + end) % 2**32) + len(payload)
             end += ahead if 0 < ahead < 1 << 20 else 0
-        return tcp.add(self.stream.seq, end)
+        return (self.stream.seq + end) % 2**32
 
     def _add_again(self) -> None:
         rx = self.rx

@@ -15,7 +15,8 @@ from itertools import pairwise
 
 from sealane.driver.crypto.keys import CryptoInfo
 from sealane.hdl.abi.config import TAG_BYTES, VERSION_TLS12, VERSION_TLS13
-from tests.support.marking_device import KEY_UPDATE, TICKET, Record, Stream, info, seal
+from tests.support.marking_device import TICKET, Record, Stream, crypt_text, info, seal
+from tests.support.sealed_streams import KEY_UPDATE
 from tests.trials.divergence.attacks import CLOSE_NOTIFY, Step, card_alone, forge, scheme, seen
 
 CHANGE_CIPHER_SPEC = b"\1"
@@ -38,7 +39,7 @@ class Sent(Stream):
         """Adds a record whose sealed text is `wanted`, as a peer can do who knows its own key."""
         keys = self.keys(self.epoch)
         explicit = seal(keys, self.number, 23, b"")[1]
-        self.embeds.append(self.add(keys.crypt_text(self.number, explicit, 0, wanted)))
+        self.embeds.append(self.add(crypt_text(keys, self.number, explicit, 0, wanted)))
 
 
 def sender(rng: random.Random) -> Sent:

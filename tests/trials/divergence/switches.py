@@ -15,8 +15,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sealane.driver.device.descriptors import Handle
-from sealane.driver.ktls import How, KtlsRx
 from sealane.driver.ktls.rx.acceptance import RuleH
+from sealane.driver.ktls.rx.events import How
+from sealane.driver.ktls.rx.offload import KtlsRx
 from sealane.driver.model.walker import resync as walker_search
 from sealane.driver.model.walker import tracking as walker_proven
 from sealane.driver.model.walker.row import Row, State

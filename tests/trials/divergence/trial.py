@@ -26,9 +26,10 @@ from itertools import groupby
 
 from sealane.driver.device import flowtable
 from sealane.driver.device.rx import Device
-from sealane.driver.ktls import KtlsRx
+from sealane.driver.ktls.rx.offload import KtlsRx
 from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.config import Config
+from sealane.scripts.engines import ENGINES, open_engine
 from tests.trials.divergence.host import Break, Host, draw_habits
 from tests.trials.divergence.plan import plan, sender
 from tests.trials.divergence.switches import RULES, SOUND, receiver, without
@@ -92,9 +93,7 @@ def _start(engine: str, rule: str | None) -> None:
     without(rule)
     flowtable.row = lru_cache(flowtable.row)  # all trials have one flow: the same few rows
     if engine == "rtl":
-        from sealane.sim.transport import RtlTransport
-
-        _device = Device(RtlTransport(Config()), Config())
+        _device = Device(open_engine(engine, Config()), Config())
 
 
 def _block(task) -> tuple[Counter[str], list[tuple[int, str]]]:
@@ -135,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m tests.trials.divergence.trial", description=__doc__
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--engine", choices=("model", "rtl"), default="model")
+    parser.add_argument("--engine", choices=ENGINES, default="model")
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the first trial")
     parser.add_argument("--jobs", type=int, default=1)

@@ -18,11 +18,11 @@ from sealane.driver.device.tx import TxDevice
 from sealane.driver.ktls.tx.offload import KtlsTx
 from sealane.driver.ktls.tx.plan import Post, TxMode
 from sealane.driver.ktls.tx.rekey import RekeyMode
-from sealane.driver.net.tx_frames import place_tags
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.tx import TX_META, TxOp
+from tests.support.internet_checksum import checksum
 from tests.support.tcp_frames import ACK, FIN, PSH, Segment, Side, Wire
-from tests.support.wire_checker import Sealed, WireChecker, internet_sum, seal
+from tests.support.wire_checker import Sealed, WireChecker, seal
 
 BEFORE = bytes(251 * i >> 3 & 255 for i in range(600))  # what software sent before the offload
 ERRANT = 0xFFFF  # cookie of frames that kTLS knows nothing of
@@ -136,7 +136,7 @@ class RandomFlow:
         length = len(nonce) + size + len(inner) + 16
         header = bytes((23 if tls13 else kind, 3, 3)) + length.to_bytes(2, "big") + nonce
         sealed = seal(
-            13 if tls13 else 12,
+            self.version,
             self.info.key,
             self.info.iv,
             self.number - self.offset,
@@ -194,13 +194,14 @@ class RandomFlow:
         else:
             head[ip + 2 : ip + 4] = (20 + size).to_bytes(2, "big")
             head[ip + 10 : ip + 12] = b"\0\0"
-            head[ip + 10 : ip + 12] = _checksum(bytes(head[ip:tcp]))
+            head[ip + 10 : ip + 12] = checksum(bytes(head[ip:tcp])).to_bytes(2, "big")
             addresses = head[ip + 12 : ip + 20]
         head[tcp + 4 : tcp + 8] = (self.seq + start & 0xFFFFFFFF).to_bytes(4, "big")
         head[tcp + 13] = flags
         head[tcp + 16 : tcp + 18] = b"\0\0"
         pseudo = bytes(addresses) + b"\0\6" + size.to_bytes(2, "big")
-        head[tcp + 16 : tcp + 18] = _checksum(pseudo + bytes(head[tcp:]) + payload)
+        whole = pseudo + bytes(head[tcp:]) + payload
+        head[tcp + 16 : tcp + 18] = checksum(whole).to_bytes(2, "big")
         return bytes(head) + payload
 
     def stream(self, data: bytes | bytearray, start: int, end: int) -> bytes:
@@ -276,14 +277,12 @@ class RandomFlow:
 
     def with_tags(self, post: Post, start: int, end: int) -> Post:
         """The same frame with the right tags in their room."""
-        tags = [(r.sealed.tag_at - start, r.sealed.wire[-16:]) for r in self.covering(start, end)]
-        at = len(post.frame) - (end - start)
-        return Post(post.frame[:at] + place_tags(post.frame[at:], tags), post.meta)
-
-
-def _checksum(data: bytes) -> bytes:
-    total = internet_sum(data) or 0xFFFF
-    return (0xFFFF - total).to_bytes(2, "big")
+        frame, shift = bytearray(post.frame), len(post.frame) - end
+        for written in self.covering(start, end):
+            sealed = written.sealed
+            for at in range(max(start, sealed.tag_at), min(end, sealed.end)):
+                frame[shift + at] = sealed.wire[at - sealed.start]
+        return Post(bytes(frame), post.meta)
 
 
 FLAGS = (ACK, ACK, ACK, ACK | PSH, ACK | FIN)

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from sealane.driver.ktls.tx.plan import DropReason, Way
+from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.tx import TxReason
 from tests.support.wire_checker import Violation, WireChecker, seal
 from tests.trials.tx import transfers as tx_transfers
@@ -116,7 +117,7 @@ def checker():
     wire = b""
     for number, text in enumerate(TEXTS):
         header = b"\x17\3\3" + (len(text) + 16).to_bytes(2, "big")
-        record = seal(13, KEY, IV, number, header, text)
+        record = seal(VERSION_TLS13, KEY, IV, number, header, text)
         made.wrote(record)
         wire += record.wire
     return made, wire

@@ -26,9 +26,9 @@ from dataclasses import dataclass, field, replace
 from sealane.driver.device.tx import TxDevice
 from sealane.driver.ktls.tx.plan import Drop, DropReason, Plan, Post, TxMode
 from sealane.driver.ktls.tx.rekey import RekeyMode
-from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason
+from sealane.scripts.engines import open_engine
 from tests.support.tcp_frames import ACK
 from tests.trials.trial_command import run_blocks, trial_parser
 from tests.trials.tx.judge import Broken, Judge
@@ -408,11 +408,7 @@ def run_trial(device: TxDevice, seed: int, plan: str | None = None) -> Tally:
 def make_device(engine: str) -> TxDevice:
     """The driver of a behavioural model, or of simulated gateware."""
     config = CONFIGS[engine]
-    if engine == "model":
-        return TxDevice(ModelTransport(config), config)
-    from sealane.sim.transport import RtlTransport
-
-    return TxDevice(RtlTransport(config), config)
+    return TxDevice(open_engine(engine, config), config)
 
 
 def run_trials(seeds, engine: str = "model", plan: str | None = None) -> Tally:

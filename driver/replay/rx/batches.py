@@ -9,28 +9,15 @@ same order of packets and commands.
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
-from ..net import seq as sequence
-from ..net.parser import FIN, RST, SYN, Parsed
-from ..net.tcp import Endpoint
-from ..tls.records import APPLICATION_DATA, Outcome
-from .oracle import ConnectionTruth, DirectionTruth
-from .rx.connection import HostConnection
+from ...net import seq
+from ...net.parser import FIN, RST, SYN, Parsed
+from ...net.tcp import Pair, ends, pair
+from ...tls.records import APPLICATION_DATA, Outcome
+from ..oracle import ConnectionTruth, DirectionTruth
+from .connection import HostConnection
 
 BATCH = 32  # packets in the device together
 LOUD = 12  # of them that may bring events, so that the event queue holds all
-
-Pair = tuple[Endpoint, Endpoint]
-
-
-def ends(head: Parsed) -> Pair:
-    """Sender and receiver of a segment."""
-    return (Endpoint(head.ipv6, head.src, head.sport), Endpoint(head.ipv6, head.dst, head.dport))
-
-
-def pair_of(head: Parsed) -> Pair:
-    """The two in an order that both directions share."""
-    source, target = ends(head)
-    return min(source, target), max(source, target)
 
 
 class Quiet:
@@ -88,12 +75,12 @@ class Batches:
             opens_or_ends = bool(head.tcp_flags & (SYN | RST | FIN))
             if not head.payload_length and not opens_or_ends:
                 continue
-            pair = pair_of(head)
-            keys = busy.setdefault(pair, set())
-            connection = self._find(pair)
+            both = pair(*ends(head))
+            keys = busy.setdefault(both, set())
+            connection = self._find(both)
             if keys and (opens_or_ends or connection is None or not connection.settled):
                 return at
-            behind = sequence.add(head.seq, head.payload_length)
+            behind = seq.add(head.seq, head.payload_length)
             if head.key in loud:
                 return at
             if self._is_quiet(connection, head, behind_quiet.get(head.key)):
