@@ -16,7 +16,7 @@ from amaranth.hdl import Array, Cat, Const, Mux, Signal, Value
 
 from sealane.hdl.abi.commands import Op
 from sealane.hdl.abi.meta import Reason
-from sealane.hdl.common.sequence import delta
+from sealane.hdl.common.sequence import distance
 from sealane.hdl.walker import commands as walker_commands
 from sealane.hdl.walker import coverage as coverage_file
 from sealane.hdl.walker import tracking as walker_proven
@@ -30,8 +30,8 @@ from .mark import SMALL
 
 NEAR = 30  # the byte and all holes lie within 2^30 bytes of `high`, as window and STALE have it
 
-ADOPTION = ("ADOPT_PROBE", "ADOPT_PICK", "ADOPT", "OPEN_LAST")
-HOPS = ("AFTER_FEED", "FETCH", "WAIT", "CHECK", "STEP", "EDGE", "JOIN")
+ADOPTION = ("ADOPT_LOOKUP", "ADOPT_PICK", "ADOPT", "OPEN_LAST")
+HOPS = ("AFTER_FEED", "FETCH", "WAIT", "CHECK", "STEP", "SPLIT_HEADER", "MATCH_CANDIDATE")
 SEARCH = ("CONTINUE", "PROBE", "ADDRESS", "SCANNING", "FOUND", "CHAIN", "CHAINED", "SCANNED")
 
 _BASIS = ("rows", "front", "packets", "adoption")
@@ -53,7 +53,7 @@ CASES = {
         "load": ("LOAD",),
         "front": ("FRONTIER",),
         "cut": ("CUT",),
-        "rest": ("REST",),
+        "rest": ("SPLIT_HOLE",),
         "adopt": ("ADOPT",),
         "else": (),
     },
@@ -128,10 +128,10 @@ class Scene:
             return cores[0]
 
         proven, commands = Recorder(), Recorder()
-        compare = (lambda a, b: delta(a, b) + 1) if wrong == "late" else delta
+        compare = (lambda a, b: distance(a, b) + 1) if wrong == "late" else distance
         with (
             mock.patch.object(walker, "Core", core_of),
-            mock.patch.object(walker_proven, "delta", compare),
+            mock.patch.object(walker_proven, "distance", compare),
             mock.patch.object(walker_proven, "Signal", proven),
             mock.patch.object(walker_commands, "Signal", commands),
         ):
@@ -179,7 +179,7 @@ class Scene:
         )
         self.hits = inside(self.byte, self.packet.seq, core.end)
         # No reason applies yet; bit 0 stands for no reason.
-        self.clean = ~core.blamed[1:].any()
+        self.clean = ~core.reasons[1:].any()
         self.filling = self.proven["filling"]
 
     def state(self, *names):
@@ -216,9 +216,9 @@ def fresh_bench(stage=None, *, wrong=None, case=None, at=None):
     given = state("COMMAND") & (
         (op == Op.CONTEXT_ADD) | ((op == Op.RESYNC_HINT) & core.coverage.clear)
     )
-    behind_walk = scene.commands["since_base"][64] | (core.one_bit & row.suspect)
+    behind_walk = scene.commands["since_base"][64] | (core.one_bit & row.barrier)
     given |= state("REKEY") & row.proven & behind_walk
-    given |= state("HINT_SHUT") & core.coverage.clear
+    given |= state("HINT_CLOSE") & core.coverage.clear
     # So does a candidate that software or a tag proves while nothing is proven.
     answered = state(*ADOPTION[:3]) & (core.is_command | core.is_feedback)
     given |= answered & ~row.proven
@@ -295,7 +295,7 @@ def _packets(scene, now):
     bench, core, state, clean = scene.bench, scene.core, scene.state, scene.clean
     packet, walking, evicting_for = scene.packet, scene.walking, scene.evicting_for
     of_packet = ~state("IDLE") & ~core.is_command & ~core.is_feedback
-    commanding = state("COMMAND", "REKEY", "KEY_SPAN", "HINT", "HINT_SHUT")
+    commanding = state("COMMAND", "REKEY", "KEY_SPAN", "HINT", "HINT_CLOSE")
     adopting = state("TOKEN", *ADOPTION) | evicting_for(Return.OPEN_LAST)
     between = state("IDLE", "LOAD")
     bench.claim(~(of_packet & ~between) | core.dirty | state("FINISH"))
@@ -312,9 +312,9 @@ def _packets(scene, now):
 
     # While headers are followed that are not proven, the packet is blamed in the end.
     bench.claim(~(walking & state(*SEARCH)) | core.searching)
-    chained = state("DECIDE", "FIND", "CUT", "REST", "FEED", "FRONTIER")
-    chained |= state("AFTER_FEED", "STEP", "EDGE", "JOIN")
-    chained |= evicting_for(Return.FRONTIER, Return.REST, Return.STEP)
+    chained = state("DECIDE", "FIND", "CUT", "SPLIT_HOLE", "FEED", "FRONTIER")
+    chained |= state("AFTER_FEED", "STEP", "SPLIT_HEADER", "MATCH_CANDIDATE")
+    chained |= evicting_for(Return.FRONTIER, Return.SPLIT_HOLE, Return.STEP)
     bench.claim(~(walking & chained) | ~core.searching)
     unproven = state("FETCH", "WAIT", "CHECK") & core.searching
     done = (state(*HOPS) & ~unproven) | (state("FEED") & ~scene.filling)
@@ -334,7 +334,7 @@ def _front(scene):
     in_window = edge.all() | ~edge.any()
     decide = walking & state("DECIDE")
     front = walking & (state("FRONTIER") | scene.evicting_for(Return.FRONTIER))
-    filling = walking & (state("FIND", "CUT", "REST") | scene.evicting_for(Return.REST))
+    filling = walking & (state("FIND", "CUT", "SPLIT_HOLE") | scene.evicting_for(Return.SPLIT_HOLE))
     filling |= walking & state("FEED") & scene.filling
     early = decide | front | filling
     bench.claim(~early | (proven["seq_lt_high"] == ahead[31]))
@@ -356,7 +356,7 @@ def _filling(scene, seen, now):
     byte, hole, walking, regs = scene.byte, core.coverage.hole, scene.walking, scene.regs
     seq, filled, clean = scene.packet.seq, proven["filled"], scene.clean
     find, cut = walking & state("FIND"), walking & state("CUT")
-    rest = walking & (state("REST") | scene.evicting_for(Return.REST))
+    rest = walking & (state("SPLIT_HOLE") | scene.evicting_for(Return.SPLIT_HOLE))
     feed = walking & state("FEED") & scene.filling
     loop = find | cut | rest | feed
     bench.claim(~(walking & state("DECIDE")) | (filled == seq))

@@ -15,7 +15,7 @@ from sealane.hdl.cipher import tx_tags
 from sealane.hdl.cipher.arbiter import SpanArbiter
 from sealane.hdl.cipher.issue import Issue, SharedIssue
 from sealane.hdl.cipher.prepare import Prep
-from sealane.hdl.cipher.tail_weight import Fold, SharedFold
+from sealane.hdl.cipher.tail_weight import SharedTailWeight, TailWeight
 from sealane.hdl.cipher.tx_tags import TxTags
 from sealane.hdl.cipher.verdict import Verdicts
 from sealane.hdl.commit.commit import Commit
@@ -78,13 +78,13 @@ COMPONENTS = {
     "span_maker": SpanMaker,
     "prep": Prep,
     "issue": Issue,
-    "fold": Fold,
+    "fold": TailWeight,
     "verdicts": Verdicts,
     "commit": Commit,
     "frame_reader": FrameReader,
     "span_arbiter": lambda _: SpanArbiter(TX_SMALL),
     "shared_issue": lambda _: SharedIssue(TX_SMALL),
-    "shared_fold": lambda _: SharedFold(TX_SMALL),
+    "shared_fold": lambda _: SharedTailWeight(TX_SMALL),
     "tx_tags": lambda _: TxTags(TX_SMALL),
     "tx_walker": lambda _: TxWalker(TX_SMALL),
     "text_ring": lambda _: TextRing(TX_SMALL),
@@ -126,13 +126,13 @@ def stream_bench(name, *, wrong=False):
         bench.holds_until_taken(stream, assume=True, name=port)
     if name == "fold":
         # Prep folds only what has slots, and a sum comes for each span that has.
-        folds = _folds(bench, dut.retires, dut.sums)
+        folds = _weighed(bench, dut.retires, dut.sums)
         bench.claim(opened.state("PASS") | folds)
     if name == "shared_fold":
         inner = opened.signals
         folds = (
-            _folds(bench, dut.retires, dut.sums),
-            _folds(bench, dut.tx_retires, dut.tx_sums, dut.tx_deltas),
+            _weighed(bench, dut.retires, dut.sums),
+            _weighed(bench, dut.tx_retires, dut.tx_sums, dut.tx_deltas),
         )
         for i, (way, fold_of) in enumerate(zip(("rx", "tx"), folds, strict=True)):
             due = ~opened.state("CHOOSE") & (inner["before"] == i)
@@ -155,11 +155,11 @@ def stream_bench(name, *, wrong=False):
     return bench
 
 
-def _folds(bench, retires, *behind):
+def _weighed(bench, retires, *behind):
     """Whether a span is there that is to be folded, with all that comes behind it."""
     span = retires.payload
-    bench.assume(~retires.valid | ~span.fold | span.has_slots)
-    return retires.valid & span.fold & Cat(part.valid for part in behind).all()
+    bench.assume(~retires.valid | ~span.needs_weight | span.has_slots)
+    return retires.valid & span.needs_weight & Cat(part.valid for part in behind).all()
 
 
 def axi_bench(*, wrong=False):

@@ -96,7 +96,7 @@ def span_bench(blocks, *, wrong=0):
     return bench
 
 
-def fold_bench(*, wrong=0):
+def tail_weight_bench(*, wrong=0):
     """Prep: the exponent e of a span's fold and the block m behind its last one give e + m = n.
 
     n: text blocks of the record, from the length in its header.
@@ -129,5 +129,5 @@ def fold_bench(*, wrong=0):
     bench.claim(~at_hand | (early.issue.text_block == first))
     bench.claim(~at_hand | (early.issue.blocks != 0))
     bench.claim(~at_hand | (e + behind + wrong == n))
-    bench.claim(~at_hand | (early.retire.fold == (e != 0)))
+    bench.claim(~at_hand | (early.retire.needs_weight == (e != 0)))
     return bench

@@ -10,7 +10,7 @@ from .abi import registers as abi
 from .abi.commands import FLOW_KEY, STAGE_WORDS, Op
 from .abi.config import Config
 from .abi.events import EVENT, EVENT_WORDS
-from .abi.flowhash import rows
+from .abi.flowhash import buckets
 from .abi.tx import TX_COUNTERS, TxCommand
 from .common.counts import ReceiveCounts, TransmitCounts
 from .common.fifo import StreamFIFO
@@ -235,18 +235,18 @@ class Registers(Component):
             Cat(command.valid, command.table, command.slot).eq(flags[3:]),
             command.options.eq(fields["CMD_OPTIONS"]),
             command.park.eq(flags[8:]),
-            command.row.eq(flags[16:]),
+            command.bucket.eq(flags[16:]),
             command.seq.eq(fields["CMD_SEQ"]),
             command.number.eq(Cat(fields["CMD_NUMBER_LO"], fields["CMD_NUMBER_HI"])),
         ]
         new_op = access.write_data[:4]
         has_context = command.context < self._config.flows
-        has_row = command.row < rows(self._config.flows)
+        has_bucket = command.bucket < buckets(self._config.flows)
         exists = (
             (new_op != Op.NONE)
             & (new_op <= max(Op))
             & has_context
-            & (has_row | (new_op != Op.FLOW_WRITE))
+            & (has_bucket | (new_op != Op.FLOW_WRITE))
         )
         done = self.token_done | self.flow_write_done
         for_receive = 1
@@ -368,10 +368,10 @@ class Registers(Component):
             tx_command.nonce.eq(Cat(fields[name] for name in _NONCE)),
         ]
         has_context = command.context < self._config.tx_flows
-        has_row = command.row < rows(self._config.tx_flows)
+        has_bucket = command.bucket < buckets(self._config.tx_flows)
         return (
             _is_transmit(new_op)
             & (new_op <= max(TxCommand))
             & has_context
-            & (has_row | (new_op != TxCommand.TX_FLOW_WRITE))
+            & (has_bucket | (new_op != TxCommand.TX_FLOW_WRITE))
         )

@@ -81,7 +81,7 @@ class Control:
             valid=write.valid,
             table=write.table,
             slot=write.slot,
-            row=write.row,
+            bucket=write.bucket,
         )
 
     def set_seq(self, seq: int, number: int) -> None:
@@ -107,13 +107,13 @@ class Control:
         table: int = 0,
         slot: int = 0,
         park: int = 0,
-        row: int = 0,
+        bucket: int = 0,
     ) -> None:
         """Rings one command and waits until it has passed the pipeline."""
         generation = handle.generation & 0xFF
         self.write("CMD_CONTEXT", handle.context | generation << 16 | epoch << 24)
         flags = version | key256 << 1 | refused << 2 | valid << 3 | table << 4 | slot << 5
-        self.write("CMD_FLAGS", flags | park << 8 | row << 16)
+        self.write("CMD_FLAGS", flags | park << 8 | bucket << 16)
         self.write("COMMAND", op)
         for _ in range(STATUS_POLLS):
             if not self.read("STATUS") & STATUS_BUSY:

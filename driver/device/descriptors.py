@@ -84,7 +84,7 @@ class DeviceEvent:
     generation: int = 0
     context: int = 0
     lost_at: int = 0
-    guess: int = 0
+    candidate_seq: int = 0
     resumed_at: int = 0
     proven_by: int = 0
     park: int = 0

@@ -11,7 +11,7 @@ from collections import deque
 from typing import NamedTuple
 
 from sealane.hdl.abi.config import Config
-from sealane.hdl.abi.flowhash import POLYNOMIALS, SLOTS, row
+from sealane.hdl.abi.flowhash import BUCKET_SLOTS, POLYNOMIALS, bucket
 
 
 class FlowTableError(ValueError):
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     """One slot of one row of one table."""
 
     table: int
-    row: int
+    bucket: int
     slot: int
 
 
@@ -34,7 +34,7 @@ class FlowWrite(NamedTuple):
     """One FLOW_WRITE command. Key and context are 0 if `valid` is false."""
 
     table: int
-    row: int
+    bucket: int
     slot: int
     valid: bool
     key: int
@@ -98,9 +98,9 @@ class FlowTable:
 
     def _candidates(self, key: int) -> list[Place]:
         return [
-            Place(table, row(key, table, self.flows), slot)
+            Place(table, bucket(key, table, self.flows), slot)
             for table in range(len(POLYNOMIALS))
-            for slot in range(SLOTS)
+            for slot in range(BUCKET_SLOTS)
         ]
 
     def _path(self, key: int) -> list[Place] | None:

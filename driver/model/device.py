@@ -230,7 +230,7 @@ class ModelTransport:
                 "generation": generation,
                 "context": context,
                 "lost_at": event.lost_at,
-                "guess": event.guess,
+                "candidate_seq": event.candidate_seq,
                 "resumed_at": event.resumed_at,
                 "proven_by": event.proven_by,
                 "seq": event.seq,
@@ -322,7 +322,7 @@ class ModelTransport:
             "nonce": nonce[1] << 32 | nonce[0],
             "table": flags >> 4 & 1,
             "slot": flags >> 5 & 1,
-            "row": flags >> 16,
+            "bucket": flags >> 16,
             "valid": flags >> 3 & 1,
         }
         if self.tx.command(fields, self._flow_key(), self._staged()):

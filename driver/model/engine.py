@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import Reason
 
-from ..net.seq import delta
+from ..net.seq import distance
 from .gcm import inner_type, may_change_keys, open_piece
 from .walker.span import Span
 
@@ -151,10 +151,10 @@ class Commit:
     ) -> Decision:
         """`end`: TCP sequence number behind the packet. `reason`: the front's."""
         row = self.rows[context]
-        blames = [reason] if reason else []
-        behind = row.parked and delta(end, row.park_end) > 0
+        reasons = [reason] if reason else []
+        behind = row.parked and distance(end, row.park_end) > 0
         if behind:
-            blames.append(Reason.PARKED)
+            reasons.append(Reason.PARKED)
         events: list[dict[str, int]] = []
         desync = False
         common = {
@@ -164,24 +164,24 @@ class Commit:
             "number": verdict.number,
         }
         if verdict.stale:
-            blames.append(Reason.STALE_GENERATION)
+            reasons.append(Reason.STALE_GENERATION)
         elif verdict.bad:
             # Behind a park the record may be sealed with a key that is not here yet.
             if not behind:
-                blames.append(Reason.TAG_MISMATCH)
+                reasons.append(Reason.TAG_MISMATCH)
                 events.append({"kind": EventKind.TAG_MISMATCH, **common})
                 desync = True
         elif verdict.park:
             if not (verdict.park_last and last_completes):
-                blames.append(Reason.PARKED)
+                reasons.append(Reason.PARKED)
             row.park = row.park + 1 & 0xFF
             # The driver reads in order: what parks already stays parked until the highest record
             # that may change keys has been read, and marks end at the lowest.
-            if not row.parked or delta(verdict.number, row.park_number) >= 0:
+            if not row.parked or distance(verdict.number, row.park_number) >= 0:
                 row.awaited = row.park
                 row.park_number = verdict.number & 0xFFFFFFFF
-            if not row.parked or delta(end, row.park_end) < 0:
+            if not row.parked or distance(end, row.park_end) < 0:
                 row.park_end = end
             row.parked = True
             events.append({"kind": EventKind.PARKED, "park": row.park, **common})
-        return Decision(min(blames, default=Reason.NONE), events, desync)
+        return Decision(min(reasons, default=Reason.NONE), events, desync)

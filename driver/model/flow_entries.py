@@ -3,9 +3,9 @@
 
 from functools import lru_cache
 
-from sealane.hdl.abi.flowhash import POLYNOMIALS, SLOTS, row
+from sealane.hdl.abi.flowhash import BUCKET_SLOTS, POLYNOMIALS, bucket
 
-_row = lru_cache(1 << 14)(row)  # a packet's rows depend on its flow only
+_bucket = lru_cache(1 << 14)(bucket)  # a packet's rows depend on its flow only
 
 
 class FlowEntries:
@@ -25,8 +25,8 @@ class FlowEntries:
     def lookup(self, key: int) -> int | None:
         """The context of a packed flow key; of the first place that has it."""
         for table in range(len(POLYNOMIALS)):
-            for slot in range(SLOTS):
-                entry = self._entries.get((table, _row(key, table, self._flows), slot))
+            for slot in range(BUCKET_SLOTS):
+                entry = self._entries.get((table, _bucket(key, table, self._flows), slot))
                 if entry and entry[0] == key:
                     return entry[1]
         return None

@@ -11,6 +11,6 @@ def add(seq: int, count: int) -> int:
     return (seq + count) & MASK
 
 
-def delta(a: int, b: int) -> int:
+def distance(a: int, b: int) -> int:
     """`a - b` as a signed distance, -2^31 to 2^31 - 1."""
     return ((a - b + (1 << 31)) & MASK) - (1 << 31)

@@ -76,7 +76,7 @@ class Stream:
 
     def offset(self, sequence: int) -> int:
         """The stream offset, nearest to `next`, of a sequence number; may be negative."""
-        return self.next + seq.delta(sequence, self.sequence(self.next))
+        return self.next + seq.distance(sequence, self.sequence(self.next))
 
     def accept(self, seq: int, payload: bytes, flags: int, packet: int) -> list[Piece]:
         """A segment; returns the pieces that are in order now, gapless from the former `next`."""

@@ -45,8 +45,8 @@ class ReplayBoth:
         for connection, other in zip(connections, sent["connections"], strict=True):
             connection["offloaded"] |= other["offloaded"]
             connection["reason"] = connection["reason"] or other["reason"]
-            for way in DIRECTIONS:
-                connection[way] |= other[way]
+            for direction in DIRECTIONS:
+                connection[direction] |= other[direction]
         own = {name: value for name, value in sent.items() if name not in out}
         return {**out, **own, "direction": "both", "connections": connections}
 

@@ -37,10 +37,10 @@ class Hosts:
         """Why the connection was not offloaded, or not in both directions."""
         raise NotImplementedError
 
-    def flow(self, way: str) -> Flow:
+    def flow(self, direction: str) -> Flow:
         """The flow of a direction's packets."""
         source, target = self.tcp.client, self.tcp.server
-        if way == "s2c":
+        if direction == "s2c":
             source, target = target, source
         address = IPv6Address if source.ipv6 else IPv4Address
         return Flow(address(source.address), address(target.address), source.port, target.port)
@@ -119,7 +119,7 @@ def report_event(
     packet: int,
     time: float,
     connection: int,
-    way: str,
+    direction: str,
     kind: str,
     proven_by: str | None = None,
     *,
@@ -132,7 +132,7 @@ def report_event(
         "packet": packet,
         "time": round(time, 6),
         "connection": connection,
-        "dir": way,
+        "dir": direction,
         "kind": kind,
         "lost_at": lost_at,
         "guess": guess,

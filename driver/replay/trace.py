@@ -9,7 +9,7 @@ class PacketTrace:
     """Any packet of the capture, and what the device said of it.
 
     packet: its number in the capture, from 0. time: seconds since the first packet.
-    connection, way: index in the report, `c2s` or `s2c`; `None` if it belongs to none. seq: TCP
+    connection, direction: index in the report, `c2s` or `s2c`; `None` if it belongs to none. seq: TCP
     sequence number, `None` if it is no TCP segment. offset: of its first byte in the stream,
     `None` without a connection. length: bytes of TCP payload. reason: why it was not marked, by
     the name in `Reason`.
@@ -18,7 +18,7 @@ class PacketTrace:
     packet: int
     time: float
     connection: int | None
-    way: str | None
+    direction: str | None
     seq: int | None
     offset: int | None
     length: int
@@ -31,14 +31,14 @@ class SegmentTrace:
     """A segment with payload.
 
     packet: its number in the capture, from 0. time: seconds since the first packet.
-    connection, way: index in the report, `c2s` or `s2c`. offset: of its first byte in the stream,
+    connection, direction: index in the report, `c2s` or `s2c`. offset: of its first byte in the stream,
     negative if it lies before the connection's first byte. outcome: `decrypted`, or the reason.
     """
 
     packet: int
     time: float
     connection: int
-    way: str
+    direction: str
     offset: int
     length: int
     outcome: str
@@ -53,7 +53,7 @@ class RecordTrace:
     """
 
     connection: int
-    way: str
+    direction: str
     offset: int
     length: int
     outcome: str

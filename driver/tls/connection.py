@@ -13,7 +13,7 @@ the ServerHello. Nothing depends on the order in which the two streams are fed.
 
 from dataclasses import replace
 
-from .direction_state import Event, Exchange, InstallKeys, Side, State
+from .direction_state import DirectionState, Event, Exchange, InstallKeys, State
 from .hello import (
     CLIENT_HELLO,
     EXT_EARLY_DATA,
@@ -69,7 +69,7 @@ class Connection:
         self.cipher: str | None = None
         self.reason: str | None = None
         self._sessions = {} if sessions is None else sessions
-        self._sides = {direction: Side(direction) for direction in ("c2s", "s2c")}
+        self._dir_states = {direction: DirectionState(direction) for direction in ("c2s", "s2c")}
         self._exchanges = [Exchange()]
         self._retried = False
         self._hellos = 0  # ClientHellos of the first handshake
@@ -80,9 +80,9 @@ class Connection:
 
     def feed(self, direction: str, data: bytes) -> list[Event]:
         """The next bytes of a stream; returns what became known, in either direction."""
-        side = self._sides[direction]
-        if side.state is not State.HANDED_OVER:
-            side.decoder.feed(data)
+        dir_state = self._dir_states[direction]
+        if dir_state.state is not State.HANDED_OVER:
+            dir_state.decoder.feed(data)
         return self._pump()
 
     def deliver(self, direction: str, inner_type: int, plaintext: bytes, end: int) -> list[Event]:
@@ -93,32 +93,32 @@ class Connection:
         direction. `state` tells what the record did: nothing behind it is read if it is no longer
         `HANDED_OVER`.
         """
-        side = self._sides[direction]
-        if side.state is State.HANDED_OVER:
+        dir_state = self._dir_states[direction]
+        if dir_state.state is State.HANDED_OVER:
             if inner_type == CHANGE_CIPHER_SPEC and self.version == "1.2":
-                side.change_at = end
+                dir_state.change_at = end
             else:
                 try:
-                    self._content(side, inner_type, plaintext, end)
+                    self._content(dir_state, inner_type, plaintext, end)
                 except Refused as refusal:
-                    self._fail(side, str(refusal))
+                    self._fail(dir_state, str(refusal))
         return self._pump()
 
     def awaits_peer(self, direction: str) -> bool:
         """Handed over: a ChangeCipherSpec was delivered and its keys are not known yet."""
-        return self._sides[direction].change_at is not None
+        return self._dir_states[direction].change_at is not None
 
     def state(self, direction: str) -> State:
         """The state of a direction."""
-        return self._sides[direction].state
+        return self._dir_states[direction].state
 
     def key_updates(self, direction: str) -> int:
         """KeyUpdates that the direction's sender has sent."""
-        return self._sides[direction].key_updates
+        return self._dir_states[direction].key_updates
 
     def leftover(self, direction: str) -> int:
         """Bytes fed that no record was made of."""
-        return self._sides[direction].decoder.waiting
+        return self._dir_states[direction].decoder.waiting
 
     @property
     def offloadable(self) -> bool:
@@ -141,102 +141,102 @@ class Connection:
         progress = True
         while progress:
             progress = False
-            for side in self._sides.values():
-                while self._step(side):
+            for dir_state in self._dir_states.values():
+                while self._step(dir_state):
                     progress = True
         events, self._events = self._events, []
         return events
 
-    def _step(self, side: Side) -> bool:
+    def _step(self, dir_state: DirectionState) -> bool:
         """One record, or one other step; whether there was any."""
-        if side.state is State.PRELUDE:
-            return self._find_hello(side)
-        if side.state is State.HANDED_OVER and side.change_at is not None:
-            end = side.change_at
-            if not self._change_cipher(side):
+        if dir_state.state is State.PRELUDE:
+            return self._find_hello(dir_state)
+        if dir_state.state is State.HANDED_OVER and dir_state.change_at is not None:
+            end = dir_state.change_at
+            if not self._change_cipher(dir_state):
                 return False
-            side.change_at = None
-            if side.decoder.protection is None:
-                side.state = State.GIVEN_UP
-            self._install_event(side, end)
+            dir_state.change_at = None
+            if dir_state.decoder.protection is None:
+                dir_state.state = State.GIVEN_UP
+            self._install_event(dir_state, end)
             return True
-        header = side.decoder.header()
-        if side.state is not State.OPEN or header is None:
+        header = dir_state.decoder.header()
+        if dir_state.state is not State.OPEN or header is None:
             return False
-        wait, protected, why = self._prepare(side, header)
+        wait, protected, why = self._prepare(dir_state, header)
         if wait:
             return False
         why = why or check_header(header, protected, self.version == "1.3")
         if why:
-            self._events.append(side.decoder.refuse(why))
-            self._fail(side, why)
+            self._events.append(dir_state.decoder.refuse(why))
+            self._fail(dir_state, why)
             return False
-        if not side.decoder.complete():
+        if not dir_state.decoder.complete():
             return False
         if header[0] == CHANGE_CIPHER_SPEC and self.version == "1.2":
-            return self._take_change_cipher(side, protected)
-        record = side.decoder.take() if protected else side.decoder.take_clear()
-        self._take(side, record, protected)
+            return self._take_change_cipher(dir_state, protected)
+        record = dir_state.decoder.take() if protected else dir_state.decoder.take_clear()
+        self._take(dir_state, record, protected)
         return True
 
-    def _take(self, side: Side, record: Record, protected: bool) -> None:
+    def _take(self, dir_state: DirectionState, record: Record, protected: bool) -> None:
         if record.outcome is not Outcome.OK:
-            if side.lenient:
+            if dir_state.lenient:
                 outcome = Outcome.SKIPPED if self._early is False else Outcome.NO_KEY
                 self._events.append(_with_outcome(record, outcome))
                 return
             self._events.append(record)
-            self._fail(side, f"{record.phase.value} record: {record.outcome.value}")
+            self._fail(dir_state, f"{record.phase.value} record: {record.outcome.value}")
             return
         index = len(self._events)
         self._events.append(record)
-        if protected and side.lenient:
-            side.lenient = False
-            if side.decoder.phase is Phase.APPLICATION:
-                self._finish(side, record.end)
+        if protected and dir_state.lenient:
+            dir_state.lenient = False
+            if dir_state.decoder.phase is Phase.APPLICATION:
+                self._finish(dir_state, record.end)
         try:
-            self._content(side, record.inner_type, record.plaintext, record.end)
+            self._content(dir_state, record.inner_type, record.plaintext, record.end)
         except Refused as refusal:
             self._events[index] = _with_outcome(record, Outcome.REFUSED, str(refusal))
-            self._fail(side, str(refusal))
+            self._fail(dir_state, str(refusal))
 
-    def _fail(self, side: Side, why: str) -> None:
-        side.state = State.FAILED
-        if not side.finished and self.reason is None:
+    def _fail(self, dir_state: DirectionState, why: str) -> None:
+        dir_state.state = State.FAILED
+        if not dir_state.finished and self.reason is None:
             self.reason = f"handshake not readable: {why}"
 
     def _give_up(self, reason: str) -> None:
-        for side in self._sides.values():
-            side.state = State.GIVEN_UP
+        for dir_state in self._dir_states.values():
+            dir_state.state = State.GIVEN_UP
         if self.reason is None:
             self.reason = reason
 
     # -- before the handshake
 
-    def _find_hello(self, side: Side) -> bool:
-        data = side.decoder.buffered()
-        wanted = CLIENT_HELLO if side.direction == "c2s" else SERVER_HELLO
+    def _find_hello(self, dir_state: DirectionState) -> bool:
+        data = dir_state.decoder.buffered()
+        wanted = CLIENT_HELLO if dir_state.direction == "c2s" else SERVER_HELLO
         at, found = find_hello(data, wanted)
-        side.decoder.skip(at)
+        dir_state.decoder.skip(at)
         if found:
-            side.state = State.OPEN
+            dir_state.state = State.OPEN
             return True
-        if side.decoder.position > PRELUDE_LIMIT:
+        if dir_state.decoder.position > PRELUDE_LIMIT:
             self._give_up("no TLS handshake found")
         return False
 
     # -- protection of the next record
 
-    def _prepare(self, side: Side, header: bytes) -> tuple[bool, bool, str]:
+    def _prepare(self, dir_state: DirectionState, header: bytes) -> tuple[bool, bool, str]:
         """Sees to it that the keys of the next record are installed.
 
         Returns (the peer must be seen first, the record is protected, why it is not allowed).
         """
         kind = header[0]
-        in_clear = side.decoder.phase is Phase.PLAIN
+        in_clear = dir_state.decoder.phase is Phase.PLAIN
         if in_clear and kind in (HANDSHAKE, ALERT):
             over = self.version == "1.3" and self._exchanges[0].server is not None
-            if over and side.direction == "s2c" and kind == HANDSHAKE:
+            if over and dir_state.direction == "s2c" and kind == HANDSHAKE:
                 return False, False, "a clear handshake record behind the ServerHello"
             return False, False, ""
         if self.version is None:
@@ -245,64 +245,69 @@ class Connection:
             if in_clear and kind == APPLICATION_DATA:
                 return False, False, "application data in the clear"
             return False, not in_clear, ""
-        unfinished = not side.finished
+        unfinished = not dir_state.finished
         if kind == CHANGE_CIPHER_SPEC and unfinished:
             return False, False, "" if header[3:5] == b"\0\1" else "ChangeCipherSpec"
-        if kind == ALERT and unfinished and side.decoder.number == 0 and header[3:5] == b"\0\2":
+        if (
+            kind == ALERT
+            and unfinished
+            and dir_state.decoder.number == 0
+            and header[3:5] == b"\0\2"
+        ):
             return False, False, ""
         if kind != APPLICATION_DATA:
             return False, True, "record type behind the handshake"
         if in_clear:
-            return self._start_protection(side), True, ""
+            return self._start_protection(dir_state), True, ""
         return False, True, ""
 
-    def _start_protection(self, side: Side) -> bool:
+    def _start_protection(self, dir_state: DirectionState) -> bool:
         """TLS 1.3: the keys of a direction's first protected record; true: the peer is missing."""
         hello, server = self._exchanges[0].client, self._exchanges[0].server
         if hello is None:
             return True
-        if side.direction == "c2s":
+        if dir_state.direction == "c2s":
             if self._retried and self._hellos < 2:
                 # Early data in front of the second ClientHello: the server skips it.
                 self._early = False
-                side.lenient = True
-                side.decoder.protection = None
+                dir_state.lenient = True
+                dir_state.decoder.protection = None
                 return False
             if server is None:
                 return True
             if EXT_EARLY_DATA in hello.extensions and not self._retried:
                 if EXT_PRE_SHARED_KEY not in server.extensions:
                     self._early = False
-                other = self._sides["s2c"]
+                other = self._dir_states["s2c"]
                 if self._early is None and other.state is State.OPEN and not other.finished:
                     return True
                 secret = self._secret("CLIENT_EARLY_TRAFFIC_SECRET")
                 if self._early and secret is not None:
-                    self._install13(side, secret, Phase.EARLY)
+                    self._install13(dir_state, secret, Phase.EARLY)
                     return False
-                side.lenient = True
+                dir_state.lenient = True
             elif self._retried and EXT_EARLY_DATA in hello.extensions:
                 self._early = False
-                side.lenient = True
-        self._start_handshake_keys(side)
+                dir_state.lenient = True
+        self._start_handshake_keys(dir_state)
         return False
 
-    def _start_handshake_keys(self, side: Side) -> None:
-        who = "CLIENT" if side.direction == "c2s" else "SERVER"
+    def _start_handshake_keys(self, dir_state: DirectionState) -> None:
+        who = "CLIENT" if dir_state.direction == "c2s" else "SERVER"
         secret = self._secret(f"{who}_HANDSHAKE_TRAFFIC_SECRET")
         if secret is not None:
-            self._install13(side, secret, Phase.HANDSHAKE)
+            self._install13(dir_state, secret, Phase.HANDSHAKE)
             return
         # A log with application secrets only: the first record that opens shows where they start.
         secret = self._secret(f"{who}_TRAFFIC_SECRET_0")
         if secret is not None:
-            side.lenient = True
-            self._install13(side, secret, Phase.APPLICATION)
+            dir_state.lenient = True
+            self._install13(dir_state, secret, Phase.APPLICATION)
             return
-        self._no_keys(side, Phase.HANDSHAKE)
+        self._no_keys(dir_state, Phase.HANDSHAKE)
 
-    def _no_keys(self, side: Side, phase: Phase) -> None:
-        side.decoder.install(None, phase)
+    def _no_keys(self, dir_state: DirectionState, phase: Phase) -> None:
+        dir_state.decoder.install(None, phase)
         if self.reason is None:
             self.reason = "no secrets in the key log"
 
@@ -310,43 +315,47 @@ class Connection:
         hello = self._exchanges[0].client
         return None if hello is None else self.keylog.secret(label, hello.random)
 
-    def _install13(self, side: Side, secret: bytes, phase: Phase) -> None:
+    def _install13(self, dir_state: DirectionState, secret: bytes, phase: Phase) -> None:
         if self.suite is None:
-            self._no_keys(side, phase)
+            self._no_keys(dir_state, phase)
             return
         keys = tls13_keys(self.suite, secret)
-        side.decoder.install(Protection(self.suite, keys, True), phase)
+        dir_state.decoder.install(Protection(self.suite, keys, True), phase)
 
     # -- TLS 1.2: ChangeCipherSpec
 
-    def _take_change_cipher(self, side: Side, protected: bool) -> bool:
-        exchange = self._exchange(side.exchange)
+    def _take_change_cipher(self, dir_state: DirectionState, protected: bool) -> bool:
+        exchange = self._exchange(dir_state.exchange)
         if exchange.client is None or exchange.server is None:
             return False
-        record = side.decoder.take() if protected else side.decoder.take_clear()
+        record = dir_state.decoder.take() if protected else dir_state.decoder.take_clear()
         self._events.append(record)
-        if record.outcome is not Outcome.OK or record.plaintext != b"\1" or side.reader.pending:
-            self._fail(side, "ChangeCipherSpec")
+        if (
+            record.outcome is not Outcome.OK
+            or record.plaintext != b"\1"
+            or dir_state.reader.pending
+        ):
+            self._fail(dir_state, "ChangeCipherSpec")
         else:
-            self._change_cipher(side)
-            if side.finished:  # renegotiation; the first handshake's keys wait for Finished
-                self._install_event(side, record.end)
+            self._change_cipher(dir_state)
+            if dir_state.finished:  # renegotiation; the first handshake's keys wait for Finished
+                self._install_event(dir_state, record.end)
         return True
 
-    def _change_cipher(self, side: Side) -> bool:
+    def _change_cipher(self, dir_state: DirectionState) -> bool:
         """Installs the keys of the handshake under way; false: the other hello is missing."""
-        exchange = self._exchange(side.exchange)
+        exchange = self._exchange(dir_state.exchange)
         client, server = exchange.client, exchange.server
         if client is None or server is None:
             return False
         suite = SUITES.get(server.suite)
         master = self._master_secret(client, server)
         if suite is None or suite.tls13 or master is None or server.compression:
-            self._no_keys(side, Phase.APPLICATION)
+            self._no_keys(dir_state, Phase.APPLICATION)
             return True
-        keys = tls12_keys(suite, master, client.random, server.random)[side.direction]
+        keys = tls12_keys(suite, master, client.random, server.random)[dir_state.direction]
         etm = EXT_ENCRYPT_THEN_MAC in server.extensions
-        side.decoder.install(Protection(suite, keys, False, etm), Phase.APPLICATION)
+        dir_state.decoder.install(Protection(suite, keys, False, etm), Phase.APPLICATION)
         return True
 
     def _master_secret(self, client: Hello, server: Hello) -> bytes | None:
@@ -362,85 +371,89 @@ class Connection:
 
     # -- content of records
 
-    def _content(self, side: Side, inner_type: int, plaintext: bytes, end: int) -> None:
+    def _content(
+        self, dir_state: DirectionState, inner_type: int, plaintext: bytes, end: int
+    ) -> None:
         """Handshake messages and alerts of an opened record. Raises `Refused`."""
-        if side.reader.pending and inner_type not in (HANDSHAKE, CHANGE_CIPHER_SPEC):
+        if dir_state.reader.pending and inner_type not in (HANDSHAKE, CHANGE_CIPHER_SPEC):
             if self.version == "1.3":
                 raise Refused("a record inside a handshake message")
         if inner_type == HANDSHAKE:
-            messages = side.reader.feed(plaintext)
+            messages = dir_state.reader.feed(plaintext)
             for i, (kind, body) in enumerate(messages):
-                last = i == len(messages) - 1 and not side.reader.pending
-                self._message(side, kind, body, end, last)
+                last = i == len(messages) - 1 and not dir_state.reader.pending
+                self._message(dir_state, kind, body, end, last)
         elif inner_type == ALERT:
-            self._alert(side, plaintext)
-        elif inner_type == APPLICATION_DATA and not side.finished:
-            if side.decoder.phase is not Phase.EARLY:
+            self._alert(dir_state, plaintext)
+        elif inner_type == APPLICATION_DATA and not dir_state.finished:
+            if dir_state.decoder.phase is not Phase.EARLY:
                 raise Refused("application data in the handshake")
 
-    def _alert(self, side: Side, alert: bytes) -> None:
+    def _alert(self, dir_state: DirectionState, alert: bytes) -> None:
         if len(alert) != 2:
             raise Refused("alert")
         level, description = alert
-        if description == NO_RENEGOTIATION and side.direction == "s2c":
+        if description == NO_RENEGOTIATION and dir_state.direction == "s2c":
             if self._exchanges[-1].server is None and len(self._exchanges) > 1:
                 self._exchanges.pop()
-                self._sides["c2s"].exchange -= 1
+                self._dir_states["c2s"].exchange -= 1
         warning = description in (USER_CANCELED,) if self.version == "1.3" else level == 1
         if description == CLOSE_NOTIFY or not warning:
-            side.state = State.CLOSED
+            dir_state.state = State.CLOSED
 
-    def _message(self, side: Side, kind: int, body: bytes, end: int, last: bool) -> None:
+    def _message(
+        self, dir_state: DirectionState, kind: int, body: bytes, end: int, last: bool
+    ) -> None:
         """One handshake message. last: nothing follows it in the record. Raises `Refused`."""
-        client = side.direction == "c2s"
+        client = dir_state.direction == "c2s"
         tls13 = self.version == "1.3"
-        phase = side.decoder.phase
+        phase = dir_state.decoder.phase
         changes_keys = tls13 and kind in (SERVER_HELLO, FINISHED, KEY_UPDATE, END_OF_EARLY_DATA)
         if changes_keys and not last:
             raise Refused("a handshake message behind a key change")
         if kind == CLIENT_HELLO and client:
-            self._client_hello(side, _parse(kind, body))
+            self._client_hello(dir_state, _parse(kind, body))
         elif kind == SERVER_HELLO and not client:
-            self._server_hello(side, _parse(kind, body))
+            self._server_hello(dir_state, _parse(kind, body))
             if self.version == "1.3" and not last:
                 raise Refused("a handshake message behind a key change")
         elif kind == ENCRYPTED_EXTENSIONS and tls13 and not client:
             self._early = bool(self._early is not False and _has_early_data(body))
         elif kind == END_OF_EARLY_DATA and client and phase is Phase.EARLY:
-            self._start_handshake_keys(side)
+            self._start_handshake_keys(dir_state)
         elif kind == NEW_SESSION_TICKET and not client and not tls13 and len(body) > 6:
-            self._ticket(side, body[6:])
+            self._ticket(dir_state, body[6:])
         elif kind == FINISHED:
             if tls13 and phase is Phase.HANDSHAKE:
                 who = "CLIENT" if client else "SERVER"
                 secret = self._secret(f"{who}_TRAFFIC_SECRET_0")
                 if secret is None:
-                    self._no_keys(side, Phase.APPLICATION)
+                    self._no_keys(dir_state, Phase.APPLICATION)
                 else:
-                    self._install13(side, secret, Phase.APPLICATION)
-                self._finish(side, end)
-            elif not tls13 and phase is Phase.APPLICATION and not side.finished:
-                self._finish(side, end)
-        elif kind == KEY_UPDATE and tls13 and side.finished:
-            self._key_update(side, end)
+                    self._install13(dir_state, secret, Phase.APPLICATION)
+                self._finish(dir_state, end)
+            elif not tls13 and phase is Phase.APPLICATION and not dir_state.finished:
+                self._finish(dir_state, end)
+        elif kind == KEY_UPDATE and tls13 and dir_state.finished:
+            self._key_update(dir_state, end)
 
-    def _client_hello(self, side: Side, hello: Hello) -> None:
-        if side.finished and self.version == "1.3":
+    def _client_hello(self, dir_state: DirectionState, hello: Hello) -> None:
+        if dir_state.finished and self.version == "1.3":
             raise Refused("ClientHello behind the handshake")
-        if side.finished:  # renegotiation
-            side.exchange += 1
+        if dir_state.finished:  # renegotiation
+            dir_state.exchange += 1
         else:
             self._hellos += 1
-        self._exchange(side.exchange).client = hello
+        self._exchange(dir_state.exchange).client = hello
 
-    def _server_hello(self, side: Side, hello: Hello) -> None:
+    def _server_hello(self, dir_state: DirectionState, hello: Hello) -> None:
         if hello.is_retry:
             self._retried = True
             self.version = VERSIONS.get(hello.version)
             return
-        if side.finished:
-            side.exchange += 1
-        self._exchange(side.exchange).server = hello
+        if dir_state.finished:
+            dir_state.exchange += 1
+        self._exchange(dir_state.exchange).server = hello
         self.version = VERSIONS.get(hello.version, f"{hello.version:#06x}")
         self.cipher = suite_name(hello.suite)
         self.suite = SUITES.get(hello.suite)
@@ -458,35 +471,37 @@ class Connection:
             self._exchanges.append(Exchange())
         return self._exchanges[index]
 
-    def _ticket(self, side: Side, ticket: bytes) -> None:
-        exchange = self._exchange(side.exchange)
+    def _ticket(self, dir_state: DirectionState, ticket: bytes) -> None:
+        exchange = self._exchange(dir_state.exchange)
         if exchange.client is not None and exchange.server is not None:
             secret = self._master_secret(exchange.client, exchange.server)
             if secret is not None:
                 self._sessions.setdefault(ticket, secret)
 
-    def _key_update(self, side: Side, end: int) -> None:
-        side.key_updates += 1
-        protection = side.decoder.protection
+    def _key_update(self, dir_state: DirectionState, end: int) -> None:
+        dir_state.key_updates += 1
+        protection = dir_state.decoder.protection
         if protection is not None:
             secret = next_traffic_secret(protection.suite, protection.keys.secret)
-            self._install13(side, secret, Phase.APPLICATION)
-            self._install_event(side, end)
+            self._install13(dir_state, secret, Phase.APPLICATION)
+            self._install_event(dir_state, end)
 
-    def _finish(self, side: Side, end: int) -> None:
-        side.finished = True
-        self._install_event(side, end)
-        protection = side.decoder.protection
+    def _finish(self, dir_state: DirectionState, end: int) -> None:
+        dir_state.finished = True
+        self._install_event(dir_state, end)
+        protection = dir_state.decoder.protection
         # Suites that are no business of the kernel's TLS stay with the library.
         if self.hand_over and protection is not None and protection.suite.offloadable:
-            side.state = State.HANDED_OVER
-            side.decoder.skip(side.decoder.waiting)
+            dir_state.state = State.HANDED_OVER
+            dir_state.decoder.skip(dir_state.decoder.waiting)
 
-    def _install_event(self, side: Side, end: int) -> None:
-        decoder = side.decoder
+    def _install_event(self, dir_state: DirectionState, end: int) -> None:
+        decoder = dir_state.decoder
         if decoder.protection is not None:
             self._events.append(
-                InstallKeys(side.direction, end, decoder.protection, decoder.number, decoder.epoch)
+                InstallKeys(
+                    dir_state.direction, end, decoder.protection, decoder.number, decoder.epoch
+                )
             )
 
 

@@ -63,7 +63,7 @@ class Exchange:
     server: Hello | None = None
 
 
-class Side:
+class DirectionState:
     """State of one direction."""
 
     def __init__(self, direction: str) -> None:

@@ -7,7 +7,7 @@ from amaranth.hdl import Cat, Const, Mux, Signal, Value
 
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.tx import TX_COMMAND, TX_META, TxCommand, TxOp, TxTags
-from sealane.hdl.common.sequence import delta
+from sealane.hdl.common.sequence import distance
 from sealane.hdl.common.tx_layouts import Action
 from sealane.hdl.tx import checks as tx_checks
 from sealane.hdl.tx import walker as tx_walker
@@ -129,7 +129,7 @@ def walker_bench(stage=None, *, wrong=None):
     for name in ("valid", "deleted", "generation", "version", "start"):
         bench.claim(~judging | ~ours | (getattr(row, name) == kept[name]))
     before_close = state("COMPARE", "DECIDE", *WALK)
-    for name in ("passed", "next", "number", "at", "broken"):
+    for name in ("marker_expired", "next", "number", "at", "broken"):
         bench.claim(~before_close | ~ours | (getattr(row, name) == kept[name]))
 
     # `live` is the number of rows in use: the kept one and, counted here, the others, of which the
@@ -157,7 +157,7 @@ def walker_bench(stage=None, *, wrong=None):
     bench.claim(~placed | ((core.seq == seq) & (core.size == size)))
     bench.claim(~judging | (core.end == end))
 
-    before_start = ~kept.passed & (delta(seq, kept.start) < 0)
+    before_start = ~kept.marker_expired & (distance(seq, kept.start) < 0)
     good = {
         "valid": kept.valid,
         "deleted": ~kept.deleted,
@@ -167,14 +167,14 @@ def walker_bench(stage=None, *, wrong=None):
         "syn": dump | ~packet.tcp_flags[1],
         "size": ~packet.oversize,
         "op": (meta.op == TxOp.ENCRYPT) | dump,
-        "given": (meta.tags != TxTags.GIVEN) | meta.side,
+        "given": (meta.tags != TxTags.GIVEN) | meta.detached,
         "marker": ~before_start,
         "frontier": Mux(
-            meta.side,
-            (delta(end, kept.next) <= 0) & (meta.number <= kept.number),
+            meta.detached,
+            (distance(end, kept.next) <= 0) & (meta.number <= kept.number),
             Mux(
                 meta.sync,
-                (delta(seq, kept.next) >= 0) & (meta.number >= kept.number),
+                (distance(seq, kept.next) >= 0) & (meta.number >= kept.number),
                 (seq == kept.next) & ~kept.broken,
             ),
         ),
@@ -184,16 +184,16 @@ def walker_bench(stage=None, *, wrong=None):
     # What COMPARE has found out.
     deciding = opened.state("DECIDE")
     for name, value in (
-        ("before_start", delta(seq, kept.start) < 0),
-        ("end_before", delta(end, kept.start) <= 0),
+        ("before_start", distance(seq, kept.start) < 0),
+        ("end_before", distance(end, kept.start) <= 0),
         ("at_next", seq == kept.next),
-        ("not_before_next", delta(seq, kept.next) >= 0),
-        ("within", delta(end, kept.next) <= 0),
+        ("not_before_next", distance(seq, kept.next) >= 0),
+        ("within", distance(end, kept.next) <= 0),
     ):
         bench.claim(~deciding | ~ours | (checks[name] == value))
-    contradicts = core.given & ~meta.side
+    contradicts = core.given & ~meta.detached
     bench.claim(~deciding | checks["bad_meta"] | ~contradicts)
-    elsewhere = meta.side | meta.sync
+    elsewhere = meta.detached | meta.sync
     bench.claim(~state("COMPARE") | ~elsewhere | (core.number == meta.number))
     bench.claim(~deciding | ~ours | ~elsewhere | (core.above == (meta.number > kept.number)))
     bench.claim(~deciding | ~ours | ~elsewhere | (core.same == (meta.number == kept.number)))
@@ -218,7 +218,7 @@ def walker_bench(stage=None, *, wrong=None):
 
     # What passes as it is: software's own, nothing at all, and no text of an offloaded flow.
     text = work.hit & kept.valid & (packet.payload_length != 0)
-    orphan = text & (kept.passed | (delta(end, kept.start) > 0))
+    orphan = text & (kept.marker_expired | (distance(end, kept.start) > 0))
     if wrong == "orphan":
         orphan = ~orphan
     passes = ends & (core.action == Action.PASS)

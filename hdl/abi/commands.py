@@ -45,7 +45,7 @@ COMMAND = Layout(
     Field("options", OPTION_BITS, "CONTEXT_ADD: Option"),
     Field("table", 1, "FLOW_WRITE: table 0 or 1"),
     Field("slot", 1, "FLOW_WRITE: slot 0 or 1 of the row"),
-    Field("row", 16, "FLOW_WRITE: row"),
+    Field("bucket", 16, "FLOW_WRITE: row"),
     Field("valid", 1, "FLOW_WRITE: the entry is in use"),
 )
 

@@ -10,7 +10,7 @@ class EventKind(IntEnum):
     """Kinds of events."""
 
     NONE = 0
-    RESYNC_REQUEST = 1  # a candidate header was found at `guess`; which record is it?
+    RESYNC_REQUEST = 1  # a candidate header was found at `candidate_seq`; which record is it?
     RESUMED = 2  # a position was proven; records are opened from `resumed_at` on
     PARKED = 3  # a record that may change keys ends the marks; go on names `park`
     TAG_MISMATCH = 4  # a complete record does not authenticate
@@ -23,7 +23,7 @@ EVENT = Layout(
     Field("generation", 8, "generation of the context"),
     Field("context", 16, "context"),
     Field("lost_at", 32, "TCP sequence number of the header that was lost"),
-    Field("guess", 32, "TCP sequence number of the candidate header"),
+    Field("candidate_seq", 32, "TCP sequence number of the candidate header"),
     Field("resumed_at", 32, "TCP sequence number of the first header that opens a record again"),
     Field("proven_by", 8, "ProvenBy"),
     Field("park", 8, "name of the park"),

@@ -12,10 +12,10 @@ from .commands import FLOW_KEY
 
 KEY_BYTES = (FLOW_KEY.width + 7) // 8
 POLYNOMIALS = (0xEDB88320, 0x82F63B78)  # reflected
-SLOTS = 2
+BUCKET_SLOTS = 2
 
 
-def rows(flows: int) -> int:
+def buckets(flows: int) -> int:
     """Rows of each table: half as many rows as flows, so twice as many places as flows."""
     return flows // 2
 
@@ -31,6 +31,6 @@ def crc(key: int, table: int) -> int:
     return remainder ^ 0xFFFFFFFF
 
 
-def row(key: int, table: int, flows: int) -> int:
+def bucket(key: int, table: int, flows: int) -> int:
     """The row of `table` where the entry of a packed flow key may lie."""
-    return crc(key, table) & rows(flows) - 1
+    return crc(key, table) & buckets(flows) - 1

@@ -24,7 +24,7 @@ class TxTags(IntEnum):
     """What the bytes of tags in a frame of the host are."""
 
     COMPUTE = 0  # room; the device computes them
-    GIVEN = 1  # final, from an earlier completion; only with `side`
+    GIVEN = 1  # final, from an earlier completion; only with `detached`
     COMPARE = 2  # stored ones: computed again, and the frame is dropped if they differ
 
 
@@ -41,7 +41,7 @@ class TxReason(IntEnum):
     WRONG_FLOW = 5  # addresses and ports are not the context's
     BYPASS = 6  # ENCRYPT with bytes in front of the start marker
     ORPHAN = 7  # NOTHING, and text of an offloaded flow
-    OUT_OF_ORDER = 8  # not at the frontier; sync not forward; side beyond the frontier
+    OUT_OF_ORDER = 8  # not at the frontier; sync not forward; detached beyond the frontier
     BROKEN = 9  # the stream is lost and awaits sync
     BAD_HEADER = 10  # a record header that TLS does not allow, or not the one that was named
     BAD_NONCE = 11  # TLS 1.2: not the explicit nonce that is next
@@ -76,7 +76,7 @@ TX_COMMAND = Layout(
     Field("nonce", 64, "TX_ADD, TLS 1.2: explicit nonce of that record, first byte highest"),
     Field("table", 1, "TX_FLOW_WRITE: table 0 or 1"),
     Field("slot", 1, "TX_FLOW_WRITE: slot 0 or 1 of the row"),
-    Field("row", 16, "TX_FLOW_WRITE: row"),
+    Field("bucket", 16, "TX_FLOW_WRITE: row"),
     Field("valid", 1, "TX_FLOW_WRITE: the entry is in use"),
 )
 
@@ -85,15 +85,15 @@ TX_META = Layout(
     Field("op", 3, "TxOp"),
     Field("context", 16, "ENCRYPT, DUMP: transmit context"),
     Field("generation", 8, "ENCRYPT, DUMP: its generation"),
-    Field("side", 1, "the position is given below, and the stream is left alone"),
+    Field("detached", 1, "the position is given below, and the stream is left alone"),
     Field("sync", 1, "the stream moves forward to record `number`, which begins this payload"),
     Field("tags", 2, "TxTags"),
     Field("seq", 32, "DUMP: TCP sequence number of the first byte"),
     Field("length", 16, "DUMP: bytes in the frame, all of them payload"),
-    Field("number", 64, "side, sync: N of the first record"),
-    Field("offset", 16, "side: offset of the first payload byte in that record, 0: its header"),
-    Field("record_length", 16, "side, offset not 0: length field of that record"),
-    Field("record_type", 8, "side, offset not 0: content type of that record"),
+    Field("number", 64, "detached, sync: N of the first record"),
+    Field("offset", 16, "detached: offset of the first payload byte in that record, 0: its header"),
+    Field("record_length", 16, "detached, offset not 0: length field of that record"),
+    Field("record_type", 8, "detached, offset not 0: content type of that record"),
     Field("cookie", 16, "comes back in the completion"),
 )
 

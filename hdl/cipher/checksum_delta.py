@@ -19,7 +19,7 @@ from ..abi.config import Config
 from ..common.tx_layouts import TxLayouts
 
 
-class TxDelta(wiring.Component):
+class ChecksumDelta(wiring.Component):
     """Slots of transmit in, one a clock at most; for each span a `delta`, five clocks behind.
 
     text_valid: a text slot; tag_valid: a tag slot, the last one of its span. last: ... is the last.

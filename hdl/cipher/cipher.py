@@ -7,7 +7,7 @@
                      keys       rings --+      +-> shadow ring, text ring
 
 A span's share in its record's GHASH is weighted to the record's end, so segments are independent:
-see `datapath`, `ghash`, `fold`, `verdict` and `tx_tags` for one piece each of
+see `datapath`, `ghash`, `tail_weight`, `verdict` and `tx_tags` for one piece each of
 
     X = A*H^(n+2) + sum C_i*H^(n-i+2) + L*H + E(K, J0) + tag,    i = 1 .. n
 
@@ -24,14 +24,14 @@ from ..common.fifo import StreamFIFO
 from ..common.layouts import Layouts
 from ..common.tx_layouts import TxLayouts
 from .arbiter import SpanArbiter
-from .checksum_delta import TxDelta
+from .checksum_delta import ChecksumDelta
 from .datapath import Datapath
 from .inner_type import InnerTypeTracker
 from .issue import Issue, SharedIssue
 from .key_store import KeyStore
 from .layouts import CipherLayouts
 from .prepare import Prep
-from .tail_weight import Fold, SharedFold
+from .tail_weight import SharedTailWeight, TailWeight
 from .tx_tags import TxTags
 from .verdict import Verdicts
 
@@ -121,16 +121,18 @@ class Cipher(wiring.Component):
         m.submodules.inner = inner = InnerTypeTracker(datapath.sum_delay)
         # A sum's span is still in `retires`; this queue holds as many and cannot overflow.
         m.submodules.sums = sums = StreamFIFO(own.sum, flying + 2)
-        m.submodules.fold = fold = (SharedFold if transmit else Fold)(config)
+        m.submodules.tail_weight = tail_weight = (SharedTailWeight if transmit else TailWeight)(
+            config
+        )
         m.submodules.back = back = Verdicts(config)
 
         if not transmit:
             wiring.connect(m, prep.jobs, jobs.i)
         wiring.connect(m, jobs.o, issue.jobs)
         wiring.connect(m, issue.retires, retires.i)
-        wiring.connect(m, retires.o, fold.retires)
-        wiring.connect(m, sums.o, fold.sums)
-        wiring.connect(m, fold.contributions, back.contributions)
+        wiring.connect(m, retires.o, tail_weight.retires)
+        wiring.connect(m, sums.o, tail_weight.sums)
+        wiring.connect(m, tail_weight.contributions, back.contributions)
         wiring.connect(m, back.verdicts, wiring.flipped(self.verdicts))
 
         under_way = Signal(ceil_log2(under_way_limit + 1))
@@ -139,7 +141,7 @@ class Cipher(wiring.Component):
             of_tx = prep.spans.payload.tx
             m.d.sync += under_way.eq(under_way + (prep.accepted & ~of_tx) - back.retired)
             m.d.comb += back.key_done.eq(keys.done & ~of_tx)
-            arbiter = self._transmit(m, prep, keys, jobs, issue, datapath, fold, flying)
+            arbiter = self._transmit(m, prep, keys, jobs, issue, datapath, tail_weight, flying)
             waiting = Signal(range(JOBS + 1))
             m.d.sync += waiting.eq(
                 waiting + (prep.accepted & ~of_tx) - (issue.jobs.valid & issue.jobs.ready)
@@ -202,7 +204,7 @@ class Cipher(wiring.Component):
         rx_jobs: StreamFIFO,
         issue: SharedIssue,
         datapath: Datapath,
-        fold: SharedFold,
+        tail_weight: SharedTailWeight,
         flying: int,
     ) -> SpanArbiter:
         """What transmit has of its own: the way in, deltas, queues and tags."""
@@ -211,7 +213,7 @@ class Cipher(wiring.Component):
         m.submodules.tx_jobs = jobs = StreamFIFO(own.tx_job, JOBS)
         m.submodules.tx_retires = retires = StreamFIFO(own.tx_retire, flying)
         m.submodules.tx_sums = sums = StreamFIFO(128, flying + 2)
-        m.submodules.tx_delta = delta = TxDelta(config)
+        m.submodules.tx_delta = delta = ChecksumDelta(config)
         m.submodules.tx_deltas = deltas = StreamFIFO(layouts.delta, flying + 2)
         m.submodules.tx_back = back = TxTags(config)
         wiring.connect(m, wiring.flipped(self.spans), arbiter.rx)
@@ -219,10 +221,10 @@ class Cipher(wiring.Component):
         wiring.connect(m, arbiter.spans, prep.spans)
         wiring.connect(m, jobs.o, issue.tx_jobs)
         wiring.connect(m, issue.tx_retires, retires.i)
-        wiring.connect(m, retires.o, fold.tx_retires)
-        wiring.connect(m, sums.o, fold.tx_sums)
-        wiring.connect(m, deltas.o, fold.tx_deltas)
-        wiring.connect(m, fold.tx_contributions, back.contributions)
+        wiring.connect(m, retires.o, tail_weight.tx_retires)
+        wiring.connect(m, sums.o, tail_weight.tx_sums)
+        wiring.connect(m, deltas.o, tail_weight.tx_deltas)
+        wiring.connect(m, tail_weight.tx_contributions, back.contributions)
         wiring.connect(m, back.outcomes, wiring.flipped(self.tx_outcomes))
         wiring.connect(m, back.tags, wiring.flipped(self.tx_tags))
 

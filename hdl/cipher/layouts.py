@@ -96,7 +96,7 @@ class CipherLayouts:
                 "probe": 1,
                 "stale": 1,
                 "has_slots": 1,  # a sum will come
-                "fold": 1,  # multiply the sum by `power`
+                "needs_weight": 1,  # multiply the sum by `power`
                 "power": 128,  # H^e, field order
             }
         )
@@ -123,7 +123,7 @@ class CipherLayouts:
         own = data.StructLayout(
             {
                 "context": layouts.context_bits,
-                "side": 1,  # which of the context's two X rows
+                "detached": 1,  # which of the context's two X rows
                 "tag_mode": 2,
                 "use_row": 1,
                 "tag_final": 1,  # tag byte 0 is here
@@ -132,7 +132,7 @@ class CipherLayouts:
                 "tag_address": layouts.byte_bits,  # of tag byte 0
             }
         )
-        shared = ("first", "last", "stale", "has_slots", "fold", "power")
+        shared = ("first", "last", "stale", "has_slots", "needs_weight", "power")
         self.tx_retire = data.StructLayout(
             {name: self.retire.members[name] for name in shared} | dict(own.members)
         )

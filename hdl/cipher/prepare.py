@@ -124,7 +124,7 @@ class Prep(wiring.Component):
                 job.issue.blocks.eq(0),
                 job.issue.has_tag.eq(0),
                 job.retire.has_slots.eq(0),
-                job.retire.fold.eq(0),
+                job.retire.needs_weight.eq(0),
                 job.retire.stale.eq(1),
             ]
 
@@ -189,7 +189,7 @@ class Prep(wiring.Component):
             retire.last.eq(span.last),
             retire.probe.eq(span.probe),
             retire.has_slots.eq(has_text | has_tag),
-            retire.fold.eq(has_text & (record_blocks != end_block)),
+            retire.needs_weight.eq(has_text & (record_blocks != end_block)),
             e.eq(record_blocks - end_block),
             aad.eq(
                 Mux(
@@ -209,7 +209,7 @@ class Prep(wiring.Component):
         m.d.sync += [
             issue.tx.eq(span.tx),
             of_tx.context.eq(span.context),
-            of_tx.side.eq(span.slot[0]),
+            of_tx.detached.eq(span.slot[0]),
             of_tx.tag_mode.eq(span.tag_mode),
             of_tx.use_row.eq(span.use_row),
             of_tx.tag_final.eq(has_tag & (span.tag_offset == 0)),
@@ -219,7 +219,7 @@ class Prep(wiring.Component):
         ]
         with m.If(span.tx & (span.tag_mode == TxTags.GIVEN)):
             # Nobody wants the sum: no product is waited for.
-            m.d.sync += [issue.aad_in_text.eq(0), issue.aad_in_tag.eq(0), retire.fold.eq(0)]
+            m.d.sync += [issue.aad_in_text.eq(0), issue.aad_in_tag.eq(0), retire.needs_weight.eq(0)]
 
     def _products(
         self,
@@ -261,7 +261,7 @@ class Prep(wiring.Component):
                 leading.eq(1),
                 place.eq(Mux(next_e[9:], 3, Mux(next_e[6:], 2, next_e[3:] != 0))),
             ]
-            with m.If(next_job.retire.fold):
+            with m.If(next_job.retire.needs_weight):
                 m.next = "POWER_READ"
             with m.Elif(next_needs_aad):
                 m.next = "AAD"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fold: weighs the sum of a span that stops before its record's end by H^e."""
+"""TailWeight: weighs the sum of a span that stops before its record's end by H^e."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
@@ -11,7 +11,7 @@ from .gf128 import SideMultiplier
 from .layouts import CipherLayouts
 
 
-class Fold(wiring.Component):
+class TailWeight(wiring.Component):
     """Joins spans with their sums, in order: one a clock, three clocks with a product.
 
     A span without slots has no sum and contributes 0.
@@ -42,16 +42,16 @@ class Fold(wiring.Component):
         ]
         with m.If(span.has_slots):
             m.d.comb += out.payload.sum.eq(self.sums.payload)
-        with m.If(span.fold):
+        with m.If(span.needs_weight):
             m.d.comb += out.payload.sum.value.eq(multiplier.p)
 
         with m.FSM():
             with m.State("PASS"):
                 m.d.comb += [
-                    out.valid.eq(complete & ~span.fold),
-                    multiplier.start.eq(complete & span.fold),
+                    out.valid.eq(complete & ~span.needs_weight),
+                    multiplier.start.eq(complete & span.needs_weight),
                 ]
-                with m.If(complete & span.fold):
+                with m.If(complete & span.needs_weight):
                     m.next = "MULTIPLY"
             with m.State("MULTIPLY"):
                 m.next = "PRODUCT"
@@ -62,8 +62,8 @@ class Fold(wiring.Component):
         return m
 
 
-class SharedFold(wiring.Component):
-    """`Fold` for both directions with one multiplier: a product takes four clocks.
+class SharedTailWeight(wiring.Component):
+    """`TailWeight` for both directions with one multiplier: a product takes four clocks.
 
     A direction whose contributions nobody takes keeps its product and does not stand in the
     other's way. A span of transmit with slots has a sum and a delta.
@@ -102,10 +102,10 @@ class SharedFold(wiring.Component):
                 all_there = all_there & other.valid
             m.d.comb += [
                 complete.eq(retires.valid & (~span.has_slots | all_there)),
-                wants[i].eq(complete & span.fold & ~there[i]),
-                out.valid.eq(complete & (~span.fold | there[i])),
+                wants[i].eq(complete & span.needs_weight & ~there[i]),
+                out.valid.eq(complete & (~span.needs_weight | there[i])),
                 out.payload.retire.eq(span),
-                result.eq(Mux(span.fold, products[i], value)),
+                result.eq(Mux(span.needs_weight, products[i], value)),
                 retires.ready.eq(out.valid & out.ready),
                 *(part.ready.eq(out.valid & out.ready & span.has_slots) for part in behind),
             ]

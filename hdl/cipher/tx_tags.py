@@ -57,7 +57,7 @@ class TxTags(wiring.Component):
 
         # The span stays at the port until it is through.
         span, delta = self.contributions.payload.retire, self.contributions.payload.delta
-        place = Cat(span.side, span.context)
+        place = Cat(span.detached, span.context)
         row = read_in_two(m, memory, place)
         x, computed = Signal(128), Signal(128)
         mask, mask_bits = Signal(16), Signal(128)

@@ -36,8 +36,8 @@ class _Leaving:
     them the reader's job; and feedback, beside."""
 
     def __init__(self, layouts: Layouts) -> None:
-        self.front_event = Signal(Event)
-        self.front_pending = Signal()
+        self.walker_event = Signal(Event)
+        self.walker_event_pending = Signal()
         self.own_event = Signal(Event)
         self.own_pending = Signal()
         self.meta = Signal(Meta)
@@ -46,7 +46,7 @@ class _Leaving:
         self.texts = Signal(layouts.entry["texts"].shape)
         self.feedback = Signal(layouts.feedback)
         self.feedback_pending = Signal()
-        self.silent = ~self.front_pending & ~self.own_pending
+        self.silent = ~self.walker_event_pending & ~self.own_pending
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,9 @@ class Commit(Component):
     def _leave(self, m: Module, leaving: _Leaving, reader: FrameReader) -> None:
         """What waits leaves, in its order."""
         m.d.comb += [
-            self.events.valid.eq(leaving.front_pending | leaving.own_pending),
+            self.events.valid.eq(leaving.walker_event_pending | leaving.own_pending),
             self.events.payload.eq(
-                Mux(leaving.front_pending, leaving.front_event, leaving.own_event)
+                Mux(leaving.walker_event_pending, leaving.walker_event, leaving.own_event)
             ),
             self.metas.valid.eq(leaving.meta_pending & leaving.silent),
             self.metas.payload.eq(leaving.meta),
@@ -182,8 +182,8 @@ class Commit(Component):
             reader.jobs.payload.mark.eq(leaving.meta.decrypted),
         ]
         with m.If(self.events.ready):
-            m.d.sync += leaving.front_pending.eq(0)
-            with m.If(~leaving.front_pending):
+            m.d.sync += leaving.walker_event_pending.eq(0)
+            with m.If(~leaving.walker_event_pending):
                 m.d.sync += leaving.own_pending.eq(0)
         with m.If(self.metas.valid & self.metas.ready):
             m.d.sync += leaving.meta_pending.eq(0)
@@ -216,20 +216,20 @@ class Commit(Component):
             parked.eq(overtaken | (parks & ~(verdict.park_last & entry.meta.last_completes))),
             mismatch.eq(bad | (known & row.broken)),
         ]
-        front = entry.meta.reason
-        reason = Signal.like(front)
-        with m.If((front != Reason.NONE) & (front < Reason.PARKED)):
-            m.d.comb += reason.eq(front)
-        with m.Elif(parked | (front == Reason.PARKED)):
+        walker_reason = entry.meta.reason
+        reason = Signal.like(walker_reason)
+        with m.If((walker_reason != Reason.NONE) & (walker_reason < Reason.PARKED)):
+            m.d.comb += reason.eq(walker_reason)
+        with m.Elif(parked | (walker_reason == Reason.PARKED)):
             m.d.comb += reason.eq(Reason.PARKED)
-        with m.Elif(front == Reason.HELD):
+        with m.Elif(walker_reason == Reason.HELD):
             m.d.comb += reason.eq(Reason.HELD)
-        with m.Elif(mismatch | (front == Reason.TAG_MISMATCH)):
+        with m.Elif(mismatch | (walker_reason == Reason.TAG_MISMATCH)):
             m.d.comb += reason.eq(Reason.TAG_MISMATCH)
         with m.Elif(stale):
             m.d.comb += reason.eq(Reason.STALE_GENERATION)
         with m.Else():
-            m.d.comb += reason.eq(front)
+            m.d.comb += reason.eq(walker_reason)
         mark = reason == Reason.NONE
         return _Found(same, bad, parks, proof, reason, mark)
 
@@ -239,8 +239,8 @@ class Commit(Component):
         """Statements of a decision: what leaves is ready to."""
         entry, verdict = self.entries.payload, self.verdicts.payload
         m.d.sync += [
-            leaving.front_event.eq(entry.event),
-            leaving.front_pending.eq(entry.event.kind != EventKind.NONE),
+            leaving.walker_event.eq(entry.event),
+            leaving.walker_event_pending.eq(entry.event.kind != EventKind.NONE),
             leaving.own_event.eq(0),
             leaving.own_event.generation.eq(entry.generation),
             leaving.own_event.context.eq(entry.context),
@@ -249,7 +249,7 @@ class Commit(Component):
             leaving.feedback.context.eq(entry.context),
             leaving.feedback.generation.eq(entry.generation),
             leaving.feedback.proof.eq(found.proof),
-            leaving.feedback.guess.eq(entry.meta.last_start),
+            leaving.feedback.candidate_seq.eq(entry.meta.last_start),
             leaving.feedback.number.eq(entry.meta.first_number),
         ]
         with m.If(entry.is_token):

@@ -152,7 +152,7 @@ class Layouts:
                 "context": self.context_bits,
                 "generation": 8,
                 "proof": 1,  # a candidate is proven, else a tag was bad
-                "guess": 32,  # of the candidate: sequence number of its first header
+                "candidate_seq": 32,  # of the candidate: sequence number of its first header
                 "number": 64,  # ... and that record's number
             }
         )

@@ -4,6 +4,6 @@
 from amaranth.hdl import Value
 
 
-def delta(a: Value, b: Value) -> Value:
+def distance(a: Value, b: Value) -> Value:
     """How far sequence number `a` lies behind `b`, signed, modulo 2^32."""
     return (a - b)[:32].as_signed()

@@ -58,17 +58,17 @@ class TxLayouts:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.front = Layouts(tx_config(config))  # packet_desc
+        self.shared = Layouts(tx_config(config))  # packet_desc
         self.context_bits = ceil_log2(config.tx_flows)
         self.key_bits = ceil_log2(config.flows + 2 * config.tx_flows)
-        self.word_bits = self.front.word_bits
-        self.byte_bits = self.front.byte_bits
+        self.word_bits = self.shared.word_bits
+        self.byte_bits = self.shared.byte_bits
 
         self.work = data.StructLayout(
             {
                 "is_command": 1,
                 "command": TxCommandFields,  # TX_FLOW_WRITE ends in the flow table
-                "packet": self.front.packet_desc,
+                "packet": self.shared.packet_desc,
                 "hit": 1,
                 "context": self.context_bits,  # valid if `hit`
             }
@@ -78,9 +78,9 @@ class TxLayouts:
 
         self.span = data.StructLayout(
             {
-                # `context`: of transmit; `slot`: bit 0 is 0 for the stream, 1 for the side row;
+                # `context`: of transmit; `slot`: bit 0 is 0 for the stream, 1 for the detached row;
                 # `generation`: name of the key; `number`: N - base; `probe`: 0.
-                **self.front.span.members,
+                **self.shared.span.members,
                 "key_row": self.key_bits,  # flows + 2 * context + key slot
                 "tag_mode": 2,  # TxTags
                 "use_row": 1,  # the sum goes on from the X row and is kept there

@@ -12,7 +12,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from ..abi.commands import FLOW_KEY, Op
 from ..abi.config import Config
-from ..abi.flowhash import POLYNOMIALS, SLOTS, crc, rows
+from ..abi.flowhash import BUCKET_SLOTS, POLYNOMIALS, buckets, crc
 from ..abi.tx import TxCommand
 from ..common.layouts import FlowKey, Layouts
 
@@ -69,7 +69,7 @@ class FlowTable(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        layouts, depth = self._layouts, rows(self._config.flows)
+        layouts, depth = self._layouts, buckets(self._config.flows)
         command_layout = self._work["command"].shape
         bits = (depth - 1).bit_length()
         entry = data.StructLayout(
@@ -95,7 +95,9 @@ class FlowTable(Component):
                 h_item.eq(Mux(self.commands.valid, self.commands.payload, self.descs.payload)),
             ]
             key = Value.cast(self.descs.payload.key)
-            m.d.sync += [row.eq(row_bits(key, table, bits)) for table, row in enumerate(h_rows)]
+            m.d.sync += [
+                bucket.eq(row_bits(key, table, bits)) for table, bucket in enumerate(h_rows)
+            ]
 
         # ---- read, or write
         command = data.View(command_layout, h_item[: command_layout.size])
@@ -105,20 +107,20 @@ class FlowTable(Component):
             self.flow_write_done.eq(write),
         ]
         found = []
-        for table, row in enumerate(h_rows):
-            memory = Memory(shape=data.ArrayLayout(entry, SLOTS), depth=depth, init=[])
+        for table, bucket in enumerate(h_rows):
+            memory = Memory(shape=data.ArrayLayout(entry, BUCKET_SLOTS), depth=depth, init=[])
             m.submodules[f"table_{table}"] = memory
             write_port = memory.write_port(granularity=1)
             read_port = memory.read_port()
             m.d.comb += [
-                write_port.addr.eq(command.row),
+                write_port.addr.eq(command.bucket),
                 write_port.en.eq(
-                    Mux(write & (command.table == table), Const(1, SLOTS) << command.slot, 0)
+                    Mux(write & (command.table == table), Const(1, BUCKET_SLOTS) << command.slot, 0)
                 ),
-                read_port.addr.eq(row),
+                read_port.addr.eq(bucket),
                 read_port.en.eq(advance),
             ]
-            for slot in range(SLOTS):
+            for slot in range(BUCKET_SLOTS):
                 m.d.comb += [
                     write_port.data[slot].valid.eq(command.valid),
                     write_port.data[slot].key.eq(self.flow_key),

@@ -10,10 +10,10 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from ..abi.config import HEADER_BYTES
 from ..abi.tx import TxOp, TxReason, TxTags
 from ..common.record_header import content_type, header_ok, present
-from ..common.sequence import delta
+from ..common.sequence import distance
 from ..common.tx_layouts import Action
 from .core import TxCore, header_of
-from .row import PASSED_BITS
+from .row import MARKER_HORIZON_BITS
 
 SHORTEST_FRAME = 60  # of Ethernet, without its check sequence
 
@@ -22,7 +22,7 @@ def is_orphan(core: TxCore, end_before: Value, trails: Value) -> Value:
     """Whether a frame without metadata may hold text of an offloaded flow. `end_before`: its
     payload ends in front of the start marker or there. trails: bytes lie behind its IP packet."""
     packet, row = core.packet, core.row
-    behind = (packet.payload_length != 0) & (row.passed | ~end_before)
+    behind = (packet.payload_length != 0) & (row.marker_expired | ~end_before)
     text = core.hit & row.valid & (behind | trails)
     return Mux(packet.refused_tcp, core.live != 0, text)
 
@@ -34,10 +34,10 @@ def contradicts(core: TxCore) -> Value:
     return (
         (meta.op > TxOp.DUMP)
         | (meta.tags > TxTags.COMPARE)
-        | (core.given & ~core.side)
-        | (core.sync & core.side)
+        | (core.given & ~core.detached)
+        | (core.sync & core.detached)
         | (dump & (core.given | (meta.length != core.packet.frame_bytes)))
-        | (core.side & (meta.offset >= meta.record_length + HEADER_BYTES))
+        | (core.detached & (meta.offset >= meta.record_length + HEADER_BYTES))
     )
 
 
@@ -56,27 +56,27 @@ def check_states(m: Module, core: TxCore) -> None:
 
     with m.State("COMPARE"):
         m.d.sync += [
-            before_start.eq(delta(core.seq, row.start) < 0),
-            end_before.eq(delta(core.end, row.start) <= 0),
+            before_start.eq(distance(core.seq, row.start) < 0),
+            end_before.eq(distance(core.end, row.start) <= 0),
             trails.eq(
                 (packet.frame_bytes > SHORTEST_FRAME)
                 & (packet.frame_bytes > packet.payload_offset + packet.payload_length)
             ),
-            far_behind.eq((core.end - row.start)[PASSED_BITS:32] == 1),
+            far_behind.eq((core.end - row.start)[MARKER_HORIZON_BITS:32] == 1),
             at_next.eq(core.seq == row.next),
-            not_before_next.eq(delta(core.seq, row.next) >= 0),
-            within.eq(delta(core.end, row.next) <= 0),
+            not_before_next.eq(distance(core.seq, row.next) >= 0),
+            within.eq(distance(core.end, row.next) <= 0),
             other_header.eq(
                 (meta.record_length != row.length) | (meta.record_type != content_type(row.content))
             ),
             hashed.eq(
-                row.side_valid
-                & (row.side_number == meta.number)
-                & (row.side_at == meta.offset)
-                & (row.side_length == meta.record_length)
-                & (content_type(row.side_content) == meta.record_type)
+                row.detached_valid
+                & (row.detached_number == meta.number)
+                & (row.detached_at == meta.offset)
+                & (row.detached_length == meta.record_length)
+                & (content_type(row.detached_content) == meta.record_type)
             ),
-            wants_row.eq(~core.given & (meta.offset > core.front)),
+            wants_row.eq(~core.given & (meta.offset > core.header_size)),
             bad_meta.eq(contradicts(core)),
             bad_named.eq(
                 core.named & ~header_ok(row.version, named, present(HEADER_BYTES, HEADER_BYTES))
@@ -95,7 +95,7 @@ def check_states(m: Module, core: TxCore) -> None:
         with m.Elif(meta.op == TxOp.WIRE):
             # Software may send for so long that the marker would come round again.
             with m.If(core.hit & row.valid & (packet.payload_length != 0) & far_behind):
-                m.d.sync += [row.passed.eq(1), core.dirty.eq(1)]
+                m.d.sync += [row.marker_expired.eq(1), core.dirty.eq(1)]
         with m.Elif(meta.op == TxOp.NOTHING):
             with m.If(is_orphan(core, end_before, trails)):
                 m.d.sync += core.drop(TxReason.ORPHAN)
@@ -110,17 +110,17 @@ def check_states(m: Module, core: TxCore) -> None:
             m.d.sync += core.drop(TxReason.NO_CONTEXT)
         with m.Elif(encrypt & ~(core.hit & (core.hit_context == core.context))):
             m.d.sync += core.drop(TxReason.WRONG_FLOW)
-        with m.Elif(~row.passed & before_start):
+        with m.Elif(~row.marker_expired & before_start):
             m.d.sync += core.drop(TxReason.BYPASS)
-        with m.Elif(core.side & (~within | core.beyond)):
+        with m.Elif(core.detached & (~within | core.beyond)):
             m.d.sync += core.drop(TxReason.OUT_OF_ORDER)
-        with m.Elif(core.side & core.named & core.under_way & other_header):
+        with m.Elif(core.detached & core.named & core.under_way & other_header):
             m.d.sync += core.drop(TxReason.OUT_OF_ORDER)
-        with m.Elif(core.side & wants_row & ~hashed):
+        with m.Elif(core.detached & wants_row & ~hashed):
             m.d.sync += core.drop(TxReason.NO_SYNC_DATA)
-        with m.Elif(~core.side & ~core.sync & row.broken):
+        with m.Elif(~core.detached & ~core.sync & row.broken):
             m.d.sync += core.drop(TxReason.BROKEN)
-        with m.Elif(~core.side & Mux(core.sync, ~(not_before_next & fresh), ~at_next)):
+        with m.Elif(~core.detached & Mux(core.sync, ~(not_before_next & fresh), ~at_next)):
             m.d.sync += core.drop(TxReason.OUT_OF_ORDER)
         with m.Else():
             m.d.sync += [core.action.eq(Mux(encrypt, Action.ENCRYPT, Action.DUMP))]
@@ -128,7 +128,7 @@ def check_states(m: Module, core: TxCore) -> None:
             with m.If(bad_named):
                 m.d.sync += core.drop(TxReason.BAD_HEADER)
                 m.next = "CLOSE"
-            with m.Elif(core.at < core.front):
+            with m.Elif(core.at < core.header_size):
                 m.next = "HEAD"
             with m.Else():
                 m.next = "SPAN"

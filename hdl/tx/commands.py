@@ -52,7 +52,7 @@ def command_states(m: Module, core: TxCore, token: TxToken) -> None:
                         row.generation.eq(command.generation),
                         row.version.eq(command.version),
                         row.start.eq(command.seq),
-                        row.passed.eq(0),
+                        row.marker_expired.eq(0),
                         row.next.eq(command.seq),
                         row.number.eq(command.number),
                         row.at.eq(0),
@@ -63,12 +63,12 @@ def command_states(m: Module, core: TxCore, token: TxToken) -> None:
                         row.has_1.eq(0),
                         row.newer.eq(0),
                         row.name_0.eq(row.name_0 + 1),
-                        row.side_valid.eq(0),
+                        row.detached_valid.eq(0),
                     ]
                     key_span(TxTokenKind.ADD, 0)
             with m.Case(TxCommand.TX_REKEY):
                 with m.If(meant & (row.version == VERSION_TLS13)):
-                    m.d.sync += [row.newer.eq(slot), row.side_valid.eq(0)]
+                    m.d.sync += [row.newer.eq(slot), row.detached_valid.eq(0)]
                     with m.If(slot):
                         m.d.sync += [
                             row.has_1.eq(1),
@@ -87,7 +87,7 @@ def command_states(m: Module, core: TxCore, token: TxToken) -> None:
                     m.d.sync += [
                         row.has_0.eq(row.has_0 & slot),
                         row.has_1.eq(row.has_1 & ~slot),
-                        row.side_valid.eq(0),
+                        row.detached_valid.eq(0),
                     ]
                     key_span(TxTokenKind.CLEAR, slot)
             with m.Case(TxCommand.TX_DELETE):
@@ -96,7 +96,7 @@ def command_states(m: Module, core: TxCore, token: TxToken) -> None:
                         row.deleted.eq(1),
                         row.has_0.eq(0),
                         row.has_1.eq(0),
-                        row.side_valid.eq(0),
+                        row.detached_valid.eq(0),
                         token.more.eq(1),
                     ]
                     key_span(TxTokenKind.CLEAR, 0)

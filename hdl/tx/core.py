@@ -9,13 +9,13 @@ from ..abi.tx import TxReason, TxTags
 from ..common.amaranth_types import Statement
 from ..common.span_maker import SpanMaker
 from ..common.tx_layouts import Action, TxLayouts, tx_config
-from .row import HELD_BYTES, LENGTH_BITS, KeySlot, TxRow
+from .row import LENGTH_BITS, PART_HEADER_BYTES, KeySlot, TxRow
 
 
 class TxCore:
     """Everything that one frame or command leaves in registers.
 
-    `number`, `at`, `length`, `content` and `held` are the record and the place in it that is next,
+    `number`, `at`, `length`, `content` and `part_header` are the record and the place in it that is next,
     as in the row; `pos` is the same place in the payload, `place` its TCP sequence number, `addr`
     its address in the ring, and `left` the bytes from there to the payload's end.
     """
@@ -43,14 +43,14 @@ class TxCore:
         self.at = Signal(16)
         self.length = Signal(LENGTH_BITS)
         self.content = Signal(2)
-        self.held = Signal(8 * HELD_BYTES)
+        self.part_header = Signal(8 * PART_HEADER_BYTES)
         self.named = Signal()  # the metadata names the header of the record under way
         self.pos, self.left = Signal(14), Signal(14)
         self.place = Signal(32)
         self.addr = Signal(layouts.byte_bits)
         self.key = KeySlot(m, self.row, self.number)
 
-        # Of a side frame, one clock behind the position: whether its record is one that the
+        # Of a detached frame, one clock behind the position: whether its record is one that the
         # stream has started, and where the stream had it.
         self.above, self.same = Signal(), Signal()
         same_start = Signal()
@@ -70,10 +70,10 @@ class TxCore:
         self.tags = Signal(10)
         self.first_number = Signal(64)
 
-        self.side, self.sync = self.meta.side, self.meta.sync
+        self.detached, self.sync = self.meta.detached, self.meta.sync
         self.given = self.meta.tags == TxTags.GIVEN
         self.tls12 = self.row.version == VERSION_TLS12
-        self.front = Mux(self.tls12, HEADER_BYTES + NONCE_BYTES, HEADER_BYTES)
+        self.header_size = Mux(self.tls12, HEADER_BYTES + NONCE_BYTES, HEADER_BYTES)
 
     def drop(self, reason: TxReason) -> list[Statement]:
         """Statements: the frame is dropped for the reason."""

@@ -32,7 +32,7 @@ def record_states(
     next) or CLOSE; leaves to FINISH.
 
     An error drops the frame, but the spans in front of it run; then the stream is lost until the
-    next sync, and of a side frame nothing has been hashed.
+    next sync, and of a detached frame nothing has been hashed.
     """
     nonce = Signal(64)  # that record `number` must have; as in the record, first byte lowest
     expected = (core.row.nonce_delta + core.number)[:64]
@@ -62,7 +62,7 @@ def _read_header(m: Module, core: TxCore, walker_data: Value, found: _Head, nonc
     with m.State("WAIT"):
         m.next = "HEAD"
     with m.State("HEAD"):
-        rest = (core.front - core.at)[:4]
+        rest = (core.header_size - core.at)[:4]
         m.d.sync += [
             aligned.eq(walker_data << (core.at[:4] << 3)),
             found.reach.eq(core.at + core.left),
@@ -72,7 +72,7 @@ def _read_header(m: Module, core: TxCore, walker_data: Value, found: _Head, nonc
     with m.State("JUDGE"):
         # Bytes that came before are held, or their header is known.
         whole = core.named | (core.at >= HEADER_BYTES)
-        known = Mux(whole, header_of(content_type(core.content), core.length), core.held)
+        known = Mux(whole, header_of(content_type(core.content), core.length), core.part_header)
         here = [(core.at <= i) & (found.reach > i) for i in range(HEAD_BYTES)]
         seen = Signal.like(found.head)
         m.d.comb += seen.eq(
@@ -103,13 +103,13 @@ def _check_header(m: Module, core: TxCore, clear_spans: stream.Interface, found:
     differs = (length != row.length) | (found.head[:2] != row.content)
     clear_free = ~clear_spans.valid | clear_spans.ready
     with m.State("CHECK"):
-        with m.If(core.side & core.beyond):
+        with m.If(core.detached & core.beyond):
             _fail(m, core, TxReason.OUT_OF_ORDER)
         with m.Elif(~core.key.known):
             _fail(m, core, TxReason.NO_KEY)
         with m.Elif(found.bad_header):
             _fail(m, core, TxReason.BAD_HEADER)
-        with m.Elif(core.side & core.under_way & complete & differs):
+        with m.Elif(core.detached & core.under_way & complete & differs):
             _fail(m, core, TxReason.OUT_OF_ORDER)
         with m.Elif(found.bad_nonce):
             _fail(m, core, TxReason.BAD_NONCE)
@@ -120,7 +120,7 @@ def _check_header(m: Module, core: TxCore, clear_spans: stream.Interface, found:
                 clear_spans.payload.end.eq(packet_at + core.pos + found.count),
                 core.clears.eq(core.clears + 1),
                 core.clear_bytes.eq(core.clear_bytes + found.count),
-                core.held.eq(found.head),
+                core.part_header.eq(found.head),
                 core.at.eq(core.at + found.count),
                 *core.take(found.count),
             ]
@@ -144,7 +144,7 @@ def _spans(m: Module, core: TxCore, nonce: Signal) -> None:
         rest.eq(size - core.at),
         part.eq(Mux(core.left < rest, core.left, rest)),
         tag_at.eq(core.length + (HEADER_BYTES - TAG_BYTES)),
-        piece.slot.eq(core.side),
+        piece.slot.eq(core.detached),
         piece.number.eq(core.key.rebased),
         piece.nonce.eq(nonce),
         piece.content.eq(core.content),
@@ -152,7 +152,7 @@ def _spans(m: Module, core: TxCore, nonce: Signal) -> None:
         piece.at.eq(core.pos),
         piece.behind.eq(core.at),
         piece.count.eq(part),
-        piece.first.eq(core.at == core.front),
+        piece.first.eq(core.at == core.header_size),
         piece.completes.eq(core.left >= rest),
         maker.context.eq(core.context),
         maker.generation.eq(core.key.name),
@@ -188,24 +188,24 @@ def _close(m: Module, core: TxCore) -> None:
     row = core.row
     failed = core.reason != 0
     with m.State("CLOSE"):
-        with m.If(~core.side):
+        with m.If(~core.detached):
             m.d.sync += [
                 core.dirty.eq(1),
                 row.broken.eq(failed),
                 *row.move(Mux(failed, core.seq, core.end)),
                 row.number.eq(core.number),
                 row.at.eq(core.at),
-                row.held.eq(core.held),
+                row.part_header.eq(core.part_header),
                 row.length.eq(core.length),
                 row.content.eq(core.content),
             ]
         with m.Elif(~core.given):
             m.d.sync += [
                 core.dirty.eq(1),
-                row.side_valid.eq(~failed & (core.at > core.front)),
-                row.side_number.eq(core.number),
-                row.side_at.eq(core.at),
-                row.side_length.eq(core.length),
-                row.side_content.eq(core.content),
+                row.detached_valid.eq(~failed & (core.at > core.header_size)),
+                row.detached_number.eq(core.number),
+                row.detached_at.eq(core.at),
+                row.detached_length.eq(core.length),
+                row.detached_content.eq(core.content),
             ]
         m.next = "FINISH"

@@ -11,10 +11,10 @@ from amaranth.lib import data
 
 from ..common.amaranth_types import Statement
 
-PASSED_BITS = 30  # from 2^30 bytes behind the marker on it is not compared any more
+MARKER_HORIZON_BITS = 30  # from 2^30 bytes behind the marker on it is not compared any more
 LENGTH_BITS = 15
 POSITION_BITS = 15  # of a byte in its record, header included
-HELD_BYTES = 4  # of a header that a frame's end cuts off
+PART_HEADER_BYTES = 4  # of a header that a frame's end cuts off
 
 ROW = data.StructLayout(
     {
@@ -24,13 +24,13 @@ ROW = data.StructLayout(
         "generation": 8,
         "version": 1,
         "start": 32,
-        "passed": 1,
+        "marker_expired": 1,
         "next": 32,
         "number": 64,
         "at": POSITION_BITS,
         "length": LENGTH_BITS,  # known, as `content` is, if `at` >= 5
         "content": 2,  # content type - 20
-        "held": 8 * HELD_BYTES,
+        "part_header": 8 * PART_HEADER_BYTES,
         "nonce_delta": 64,
         "base_0": 64,
         "base_1": 64,
@@ -39,11 +39,11 @@ ROW = data.StructLayout(
         "newer": 1,
         "name_0": 8,
         "name_1": 8,
-        "side_valid": 1,
-        "side_number": 64,
-        "side_at": POSITION_BITS,
-        "side_length": LENGTH_BITS,
-        "side_content": 2,
+        "detached_valid": 1,
+        "detached_number": 64,
+        "detached_at": POSITION_BITS,
+        "detached_length": LENGTH_BITS,
+        "detached_content": 2,
     }
 )
 
@@ -71,7 +71,9 @@ class TxRow:
         """Statements for a new frontier."""
         return [
             self.next.eq(to),
-            self.passed.eq(self.passed | ((to - self.start)[PASSED_BITS:32] != 0)),
+            self.marker_expired.eq(
+                self.marker_expired | ((to - self.start)[MARKER_HORIZON_BITS:32] != 0)
+            ),
         ]
 
 

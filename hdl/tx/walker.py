@@ -138,7 +138,7 @@ class TxWalker(Component):
     def _load(self, m: Module, core: TxCore, stored: data.View) -> None:
         """LOAD, from IDLE: the row is there. Leaves to COMPARE or COMMAND."""
         work, meta, row = self.work.payload, core.meta, core.row
-        elsewhere = core.side | core.sync  # the position is not the row's
+        elsewhere = core.detached | core.sync  # the position is not the row's
         with m.State("LOAD"):
             m.d.sync += [
                 *row.load(stored),
@@ -148,11 +148,11 @@ class TxWalker(Component):
                 core.left.eq(core.size),
                 core.addr.eq(core.payload_addr),
                 core.number.eq(Mux(elsewhere, meta.number, stored.number)),
-                core.at.eq(Mux(core.side, meta.offset, Mux(core.sync, 0, stored.at))),
-                core.length.eq(Mux(core.side, meta.record_length, stored.length)),
-                core.content.eq(Mux(core.side, meta.record_type, stored.content)),
-                core.held.eq(stored.held),  # with `at` = 0 it means nothing
-                core.named.eq(core.side & (meta.offset != 0)),
+                core.at.eq(Mux(core.detached, meta.offset, Mux(core.sync, 0, stored.at))),
+                core.length.eq(Mux(core.detached, meta.record_length, stored.length)),
+                core.content.eq(Mux(core.detached, meta.record_type, stored.content)),
+                core.part_header.eq(stored.part_header),  # with `at` = 0 it means nothing
+                core.named.eq(core.detached & (meta.offset != 0)),
             ]
             m.next = "COMPARE"
             with m.If(work.is_command):

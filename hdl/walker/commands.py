@@ -7,14 +7,14 @@ from ..abi.commands import Op
 from ..abi.events import EventKind
 from ..abi.meta import ProvenBy
 from ..common.layouts import SpanKind, TokenKind
-from ..common.sequence import delta
+from ..common.sequence import distance
 from .core import Core
-from .row import State
+from .row import TrackerState
 
 
 def command_states(m: Module, core: Core, token: Signal) -> None:
     """COMMAND to DESYNC. `token` takes the code of the token entry; all leave to TOKEN, where a
-    candidate is adopted by way of ADOPT_PROBE."""
+    candidate is adopted by way of ADOPT_LOOKUP."""
     since_base = Signal(65)  # records since REKEY's number, and a borrow
     _command(m, core, token, since_base)
     _hint(m, core)
@@ -29,7 +29,7 @@ def _close_all(m: Module, core: Core) -> None:
 
 
 def _command(m: Module, core: Core, token: Signal, since_base: Signal) -> None:
-    """COMMAND, from LOAD. Leaves to KEY_SPAN, REKEY, HINT, ADOPT_PROBE or TOKEN."""
+    """COMMAND, from LOAD. Leaves to KEY_SPAN, REKEY, HINT, ADOPT_LOOKUP or TOKEN."""
     row, command = core.row, core.command
     meant = core.known & (row.generation == command.generation)
     with m.State("COMMAND"):
@@ -70,13 +70,13 @@ def _command(m: Module, core: Core, token: Signal, since_base: Signal) -> None:
 def _resync_answer(m: Module, core: Core, meant: Value) -> None:
     """Statements of COMMAND: software knows the candidate, or refuses it."""
     row, command = core.row, core.command
-    asked = (row.state == State.CONFIRMING) & (command.seq == row.guess)
+    asked = (row.state == TrackerState.CONFIRMING) & (command.seq == row.candidate_seq)
     with m.If(meant & asked):
         with m.If(command.refused):
-            m.d.sync += [row.state.eq(State.SEARCHING), row.cand_hold_count.eq(0)]
+            m.d.sync += [row.state.eq(TrackerState.SEARCHING), row.cand_part_header_count.eq(0)]
         with m.Else():
-            core.clear_suspicion(m)
-            m.next = "ADOPT_PROBE"
+            core.clear_barrier(m)
+            m.next = "ADOPT_LOOKUP"
 
 
 def _resync_hint(m: Module, core: Core, meant: Value) -> None:
@@ -84,11 +84,11 @@ def _resync_hint(m: Module, core: Core, meant: Value) -> None:
     row, command = core.row, core.command
     with m.If(meant):
         # Also in sync: every record in front of the hint has been read.
-        core.clear_suspicion(m)
-    in_sync = (row.state == State.START) | (row.state == State.TRACKING)
+        core.clear_barrier(m)
+    in_sync = (row.state == TrackerState.START) | (row.state == TrackerState.TRACKING)
     m.d.sync += core.end.eq(command.seq + 1)
-    read = delta(command.seq, row.suspect_end) >= 0
-    with m.If(meant & in_sync & core.one_bit & row.suspect & read):
+    read = distance(command.seq, row.barrier_end) >= 0
+    with m.If(meant & in_sync & core.one_bit & row.barrier & read):
         _close_all(m, core)
         m.d.sync += row.arm(command.seq, command.number)
     with m.Elif(meant & in_sync):
@@ -99,7 +99,7 @@ def _resync_hint(m: Module, core: Core, meant: Value) -> None:
             *row.arm(command.seq, command.number),
             core.event.kind.eq(EventKind.RESUMED),
             core.event.lost_at.eq(row.lost_at),
-            core.event.guess.eq(command.seq),
+            core.event.candidate_seq.eq(command.seq),
             core.event.resumed_at.eq(command.seq),
             core.event.proven_by.eq(int(ProvenBy.SOFTWARE)),
             core.event.seq.eq(command.seq),
@@ -108,19 +108,19 @@ def _resync_hint(m: Module, core: Core, meant: Value) -> None:
 
 
 def _hint(m: Module, core: Core) -> None:
-    """HINT and HINT_SHUT, from COMMAND in sync: records in front of the hint are closed. Leaves to
+    """HINT and HINT_CLOSE, from COMMAND in sync: records in front of the hint are closed. Leaves to
     TOKEN."""
     row, coverage, command = core.row, core.coverage, core.command
     with m.State("HINT"):
         m.d.comb += coverage.settle.eq(1)
-        m.next = "HINT_SHUT"
-    with m.State("HINT_SHUT"):
+        m.next = "HINT_CLOSE"
+    with m.State("HINT_CLOSE"):
         m.next = "TOKEN"
         with m.If(core.one_bit & coverage.ahead):
             _close_all(m, core)
             m.d.sync += row.arm(command.seq, command.number)
         with m.Else():
-            m.d.comb += coverage.shut.eq(1)
+            m.d.comb += coverage.close_ended.eq(1)
 
 
 def _rekey(m: Module, core: Core, since_base: Signal) -> None:
@@ -134,14 +134,14 @@ def _rekey(m: Module, core: Core, since_base: Signal) -> None:
             row.version.eq(command.version),
             row.marked_number.eq(0),
         ]
-        core.clear_suspicion(m)
+        core.clear_barrier(m)
         with m.If(row.proven):
             _close_all(m, core)
-            with m.If(since_base[64] | (core.one_bit & row.suspect)):
+            with m.If(since_base[64] | (core.one_bit & row.barrier)):
                 m.d.sync += row.arm(command.seq, 0)
             with m.Else():
                 with m.If(coverage.withheld):
-                    m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(row.walk)]
+                    m.d.sync += [row.barrier.eq(1), row.barrier_end.eq(row.next_record_seq)]
                 m.d.sync += [row.number.eq(since_base[:64]), *row.close_below()]
         m.next = "KEY_SPAN"
 
@@ -166,26 +166,30 @@ def _key_span(m: Module, core: Core) -> None:
 
 def _feedback(m: Module, core: Core, token: Signal) -> None:
     """PROVEN and DESYNC, from LOAD: a candidate's tag was good, or a tag was bad. Leaves to
-    ADOPT_PROBE or TOKEN."""
+    ADOPT_LOOKUP or TOKEN."""
     row, feedback = core.row, core.feedback
     still_meant = core.known & (row.generation == feedback.generation)
     with m.State("PROVEN"):
         m.d.sync += token.eq(TokenKind.PROVEN)
         m.next = "TOKEN"
-        asked = row.proven & (row.state == State.CONFIRMING) & (feedback.guess == row.guess)
+        asked = (
+            row.proven
+            & (row.state == TrackerState.CONFIRMING)
+            & (feedback.candidate_seq == row.candidate_seq)
+        )
         with m.If(still_meant & asked):
-            m.next = "ADOPT_PROBE"
+            m.next = "ADOPT_LOOKUP"
     with m.State("DESYNC"):
         m.d.sync += token.eq(TokenKind.DESYNC)
         with m.If(still_meant):
             _close_all(m, core)
-            m.d.sync += [row.proven.eq(0), row.probing.eq(0), row.hold_count.eq(0)]
-            with m.If((row.state == State.START) | (row.state == State.TRACKING)):
+            m.d.sync += [row.proven.eq(0), row.probing.eq(0), row.part_header_count.eq(0)]
+            with m.If((row.state == TrackerState.START) | (row.state == TrackerState.TRACKING)):
                 m.d.sync += [
-                    row.lost_at.eq(row.walk),
-                    row.state.eq(State.SEARCHING),
+                    row.lost_at.eq(row.next_record_seq),
+                    row.state.eq(TrackerState.SEARCHING),
                     row.scanned.eq(0),
-                    row.cand_hold_count.eq(0),
+                    row.cand_part_header_count.eq(0),
                     row.cand_high.eq(row.high),
                 ]
         m.next = "TOKEN"

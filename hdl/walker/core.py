@@ -12,11 +12,11 @@ from ..abi.meta import Reason
 from ..common.amaranth_types import Statement, enum
 from ..common.layouts import Event, Layouts, Meta
 from ..common.record_header import HEAD_BYTES, present
-from ..common.sequence import delta
+from ..common.sequence import distance
 from ..common.span_maker import SpanMaker
 from .coverage import Coverage
 from .header_scanner import HeaderScanner
-from .row import HELD_BYTES, RowLayouts, RowRegisters, withholds
+from .row import PART_HEADER_BYTES, RowLayouts, RowRegisters, withholds
 
 
 class Return(enum.Enum, shape=3):
@@ -24,7 +24,7 @@ class Return(enum.Enum, shape=3):
 
     COMPARE = 0
     FRONTIER = 1
-    REST = 2
+    SPLIT_HOLE = 2
     STEP = 3
     OPEN_LAST = 4
 
@@ -61,8 +61,8 @@ class Core:
 
     `pos` is the next header's sequence number in the chain that is being followed, `pos_at` the
     same from the payload's first byte on, `left` the bytes from there to the segment's end, and
-    `addr` the same place in the ring. The first `held_left` bytes at `pos` are not in the segment
-    but in `held`.
+    `addr` the same place in the ring. The first `part_header_left` bytes at `pos` are not in the segment
+    but in `part_header`.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Core:
         self.length = work.packet.payload_length
         self.end = Signal(32)
         self.payload_addr = Signal(layouts.byte_bits)
-        self.blamed = Signal(len(Reason))
+        self.reasons = Signal(len(Reason))
         self.event = Signal(Event)
         self.framing = Framing()
 
@@ -97,8 +97,8 @@ class Core:
         self.pos = Signal(32)
         self.pos_at = Signal(signed(17))
         self.left = Signal(signed(16))
-        self.held = Signal(8 * HELD_BYTES)
-        self.held_left = Signal(4)
+        self.part_header = Signal(8 * PART_HEADER_BYTES)
+        self.part_header_left = Signal(4)
         self.head = Signal(8 * HEAD_BYTES)
         self.closed = Signal()
         self.start = Signal(32)
@@ -107,24 +107,24 @@ class Core:
         self.searching = Signal()  # the candidate chain is being followed, not the proven one
         self.tries = Signal(range(config.rescan_limit + 1))
         self.fresh = Signal()  # the candidate chain begins in this packet
-        self.intact = Signal()  # one of its records has been in marked packets only, so far
+        self.any_all_marked = Signal()  # one of its records has been in marked packets only, so far
         self.probed = Signal()  # a record completes under a guessed number
         self.evict_for = Signal(Return)
 
         self.one_bit = (self.row.options & Option.ONE_BIT).any()
         self.tls12 = self.row.version == VERSION_TLS12
-        self.front = Mux(self.tls12, HEADER_BYTES + NONCE_BYTES, HEADER_BYTES)
+        self.header_size = Mux(self.tls12, HEADER_BYTES + NONCE_BYTES, HEADER_BYTES)
 
-    def blame(self, reason: Reason) -> Statement:
+    def add_reason(self, reason: Reason) -> Statement:
         """Statement: the reason applies."""
-        return self.blamed[int(reason)].eq(1)
+        return self.reasons[int(reason)].eq(1)
 
     def overlay(self, block: Value, size: int) -> Value:
         """The first `size` bytes at `pos`: held ones in front of those of the ring."""
-        held = present(self.held_left, HELD_BYTES)
+        held = present(self.part_header_left, PART_HEADER_BYTES)
         return Cat(
-            Mux(held[i], self.held.word_select(i, 8), block.word_select(i, 8))
-            if i < HELD_BYTES
+            Mux(held[i], self.part_header.word_select(i, 8), block.word_select(i, 8))
+            if i < PART_HEADER_BYTES
             else block.word_select(i, 8)
             for i in range(size)
         )
@@ -138,14 +138,14 @@ class Core:
             for i in range(HEAD_BYTES)
         )
 
-    def follow(self, walk: Value, hold: Value, hold_count: Value) -> list[Statement]:
+    def follow(self, walk: Value, hold: Value, part_header_count: Value) -> list[Statement]:
         """Statements: be at a chain's next header."""
         return [
             self.pos.eq(walk),
-            self.pos_at.eq(delta(walk, self.seq)),
-            self.left.eq(delta(self.end, walk)),
-            self.held.eq(hold),
-            self.held_left.eq(hold_count),
+            self.pos_at.eq(distance(walk, self.seq)),
+            self.left.eq(distance(self.end, walk)),
+            self.part_header.eq(hold),
+            self.part_header_left.eq(part_header_count),
         ]
 
     def one_further(self) -> list[Statement]:
@@ -154,8 +154,8 @@ class Core:
             self.pos.eq(self.pos + 1),
             self.pos_at.eq(self.pos_at + 1),
             self.left.eq(self.left - 1),
-            self.held.eq(self.held >> 8),
-            self.held_left.eq(Mux(self.held_left == 0, 0, self.held_left - 1)),
+            self.part_header.eq(self.part_header >> 8),
+            self.part_header_left.eq(Mux(self.part_header_left == 0, 0, self.part_header_left - 1)),
         ]
 
     def past(self, size: Value) -> list[Statement]:
@@ -165,7 +165,7 @@ class Core:
             self.pos_at.eq(self.pos_at + size),
             self.left.eq(self.left - size),
             self.addr.eq(self.addr + size),
-            self.held_left.eq(0),  # a record is longer than what can be held
+            self.part_header_left.eq(0),  # a record is longer than what can be held
         ]
 
     def touch(
@@ -209,30 +209,30 @@ class Core:
     def close_unverified(self, m: Module, content: Value, length: Value, end: Value) -> None:
         """A record that ends at `end` is closed without a verdict: it may withhold marks."""
         with m.If(self.withholds(content, length)):
-            self.suspect(m, end)
+            self.set_barrier(m, end)
 
-    def suspect(self, m: Module, end: Value) -> None:
+    def set_barrier(self, m: Module, end: Value) -> None:
         """A record that ends at `end` was closed without a verdict and withholds marks."""
         row = self.row
-        with m.If(~row.suspect | (delta(end, row.suspect_end) > 0)):
-            m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(end)]
+        with m.If(~row.barrier | (distance(end, row.barrier_end) > 0)):
+            m.d.sync += [row.barrier.eq(1), row.barrier_end.eq(end)]
 
-    def clear_suspicion(self, m: Module) -> None:
+    def clear_barrier(self, m: Module) -> None:
         """Software has read the stream up to the command's position."""
-        with m.If(delta(self.command.seq, self.row.suspect_end) >= 0):
-            m.d.sync += self.row.suspect.eq(0)
+        with m.If(distance(self.command.seq, self.row.barrier_end) >= 0):
+            m.d.sync += self.row.barrier.eq(0)
 
     def reason(self) -> Value:
         """The lowest reason that applies."""
-        suspicion = self.row.suspect & (delta(self.end, self.row.suspect_end) > 0)
-        mixed = ~self.intact & ~(self.row.options & Option.MARK_REST).any()
-        blamed = (
-            self.blamed
+        suspicion = self.row.barrier & (distance(self.end, self.row.barrier_end) > 0)
+        mixed = ~self.any_all_marked & ~(self.row.options & Option.MARK_REST).any()
+        reasons = (
+            self.reasons
             | (self.coverage.held | suspicion) << int(Reason.HELD)
             | mixed << int(Reason.MIXED)
         )
         lowest = 0
         for reason in sorted(Reason, reverse=True):
             if reason is not Reason.NONE:
-                lowest = Mux(blamed[int(reason)], int(reason), lowest)
+                lowest = Mux(reasons[int(reason)], int(reason), lowest)
         return lowest

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import Component, In, Out
 from ..abi.commands import OPTION_BITS
 from ..abi.config import HEADER_BYTES, Config
 from ..common.layouts import Layouts
-from ..common.sequence import delta
+from ..common.sequence import distance
 from .row import RowLayouts, withholds
 
 STALE = 30  # a record 2^30 bytes behind is closed, before sequence numbers could wrap onto it
@@ -25,15 +25,15 @@ class Coverage(Component):
 
     seq, end, high, walk: of the packet and the row; stable during searches.
     load: take `loaded`; `contents` is what to write back. clear: close everything.
-    probe: look up which slot holds `seq` (`at_seq`) and `high` (`at_high`, `high_slot`) and
+    lookup: look up which slot holds `seq` (`at_seq`) and `high` (`at_high`, `high_slot`) and
         whether a record is `stale`; the results stay until the next probe.
     pick: make `pick_slot` the picked record. `picked.valid` falls when the record is evicted;
         `whole`: no hole is in it.
     open: put `new` into the slot `free_slot`; only while `slot_free`.
     feed: the picked record has been fed; with `completes`, it is closed.
-    unfed: bytes of the picked record have passed and were not fed: it gets no verdict, its holes
+    drop_verdict: bytes of the picked record have passed and were not fed: it gets no verdict, its holes
         do not matter any more. close: the picked record is closed.
-    begin: a packet begins. spoil: what was opened and fed since was not marked.
+    begin: a packet begins. note_unmarked: what was opened and fed since was not marked.
     add: a hole from `add_start` to `add_end` in the picked record; only while `hole_free`.
     find: the hole that overlaps [seq, end) and lies furthest in front; then `found` and `hole`.
     cut: take [cut_start, cut_end) out of the found hole; if it lies in the middle, the part in
@@ -42,7 +42,7 @@ class Coverage(Component):
         without one what is open, or (`oldest`) the oldest; `evicted` is high for one clock at the
         end, with the record's `evicted_end` and whether it `evicted_withholds` marks behind it.
     settle: note which records end in front of `end`; then `ahead`, and `held` where one of them
-        withholds marks. shut: close them.
+        withholds marks. close_ended: close them.
     withheld: an open record withholds marks behind it.
     """
 
@@ -53,20 +53,20 @@ class Coverage(Component):
         strobes = (
             "load",
             "clear",
-            "probe",
+            "lookup",
             "pick",
             "open",
             "feed",
-            "unfed",
+            "drop_verdict",
             "close",
             "begin",
-            "spoil",
+            "note_unmarked",
             "add",
             "find",
             "cut",
             "evict",
             "settle",
-            "shut",
+            "close_ended",
         )
         super().__init__(
             {name: In(1) for name in (*strobes, "completes", "oldest")}
@@ -83,10 +83,10 @@ class Coverage(Component):
                 "evicted_end": Out(32),
                 "high_slot": Out(slot_bits),
                 "pick_slot": In(slot_bits),
-                "picked": Out(layouts.slot),
+                "picked": Out(layouts.open_record),
                 "picked_slot": Out(slot_bits),
                 "free_slot": Out(slot_bits),
-                "new": In(layouts.slot),
+                "new": In(layouts.open_record),
                 "hole": Out(layouts.hole),
             }
         )  # fmt: skip
@@ -94,12 +94,14 @@ class Coverage(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        slots = [Signal(self._layouts.slot, name=f"slot{i}") for i in range(config.record_slots)]
+        slots = [
+            Signal(self._layouts.open_record, name=f"slot{i}") for i in range(config.record_slots)
+        ]
         holes = [Signal(self._layouts.hole, name=f"hole{i}") for i in range(config.runs - 1)]
         m.d.comb += [self.contents.slots[i].eq(slot) for i, slot in enumerate(slots)]
         m.d.comb += [self.contents.holes[i].eq(hole) for i, hole in enumerate(holes)]
 
-        self._probe(m, slots)
+        self._lookup(m, slots)
         ends = self._settle(m, slots)
 
         # The picked record, and what happens to it.
@@ -131,14 +133,14 @@ class Coverage(Component):
                 with m.If(self.free_slot == i):
                     m.d.sync += slot.eq(self.new)
         for i, slot in enumerate(slots):
-            with m.If(self.spoil & touched[i]):
-                m.d.sync += slot.spoiled.eq(1)
-            with m.If(self.unfed & (picked_slot == i)):
-                m.d.sync += slot.blind.eq(1)
-            with m.If((self.close & (picked_slot == i)) | (self.shut & ends[i])):
+            with m.If(self.note_unmarked & touched[i]):
+                m.d.sync += slot.has_unmarked.eq(1)
+            with m.If(self.drop_verdict & (picked_slot == i)):
+                m.d.sync += slot.no_verdict.eq(1)
+            with m.If((self.close & (picked_slot == i)) | (self.close_ended & ends[i])):
                 m.d.sync += slot.valid.eq(0)
-        with m.If(self.unfed):
-            m.d.sync += self.picked.blind.eq(1)
+        with m.If(self.drop_verdict):
+            m.d.sync += self.picked.no_verdict.eq(1)
 
         # Holes: a free one is filled, the found one is cut.
         found_at = Signal(range(max(2, len(holes))))
@@ -170,8 +172,10 @@ class Coverage(Component):
                 with m.If(chosen == i):
                     m.d.sync += slot.valid.eq(0)
         for i, hole in enumerate(holes):
-            gone = (self.evicted & (hole.slot == chosen)) | (self.shut & (ends >> hole.slot)[0])
-            with m.If(gone | ((self.unfed | self.close) & in_picked[i])):
+            gone = (self.evicted & (hole.slot == chosen)) | (
+                self.close_ended & (ends >> hole.slot)[0]
+            )
+            with m.If(gone | ((self.drop_verdict | self.close) & in_picked[i])):
                 m.d.sync += hole.valid.eq(0)
 
         with m.If(self.load):
@@ -181,18 +185,18 @@ class Coverage(Component):
             m.d.sync += [part.valid.eq(0) for part in slots + holes]
         return m
 
-    def _probe(self, m: Module, slots: list[data.View]) -> None:
+    def _lookup(self, m: Module, slots: list[data.View]) -> None:
         """Which records hold two sequence numbers."""
-        with m.If(self.probe):
+        with m.If(self.lookup):
             m.d.sync += [self.at_seq.eq(0), self.at_high.eq(0), self.stale.eq(0)]
             for i, slot in reversed(list(enumerate(slots))):
                 size = slot.length + HEADER_BYTES
-                behind = delta(self.seq, slot.start)
+                behind = distance(self.seq, slot.start)
                 with m.If(slot.valid & (behind.as_unsigned() < size)):
                     m.d.sync += self.at_seq.eq(1)
                 with m.If(slot.valid & ~behind[31] & behind[STALE]):
                     m.d.sync += self.stale.eq(1)
-                with m.If(slot.valid & (delta(self.high, slot.start).as_unsigned() < size)):
+                with m.If(slot.valid & (distance(self.high, slot.start).as_unsigned() < size)):
                     m.d.sync += [self.at_high.eq(1), self.high_slot.eq(i)]
 
     def _settle(self, m: Module, slots: list[data.View]) -> Signal:
@@ -205,7 +209,7 @@ class Coverage(Component):
                 withholds(self._config, self.version, self.options, slot.content, slot.length)
             )
             with m.If(self.settle):
-                behind = delta(self.end, slot.start + slot.length + HEADER_BYTES)
+                behind = distance(self.end, slot.start + slot.length + HEADER_BYTES)
                 m.d.sync += [ends[i].eq(behind > 0), far[i].eq(behind > self._config.ahead_limit)]
             with m.If(self.open & (self.free_slot == i)):
                 m.d.sync += [ends[i].eq(0), far[i].eq(0)]  # it goes on behind the packet
@@ -253,10 +257,10 @@ class Coverage(Component):
                     with m.Case(i):
                         end = (slot.start + slot.length + HEADER_BYTES)[:32]
                         m.d.sync += [
-                            age.eq(delta(self.walk, slot.start)),
+                            age.eq(distance(self.walk, slot.start)),
                             aged.eq(slot.valid),
                             age_end.eq(end),
-                            ended.eq(delta(end, self.high) <= 0),
+                            ended.eq(distance(end, self.high) <= 0),
                             age_withholds.eq(
                                 withholds(
                                     self._config,
@@ -291,8 +295,8 @@ class Coverage(Component):
                         m.d.sync += hole.eq(one)
                 with m.Default():
                     m.d.sync += hole.valid.eq(0)
-            overlaps = (delta(hole.start, self.end) < 0) & (delta(hole.end, self.seq) > 0)
-            in_front = ~self.found | (delta(hole.start, self.hole.start) < 0)
+            overlaps = (distance(hole.start, self.end) < 0) & (distance(hole.end, self.seq) > 0)
+            in_front = ~self.found | (distance(hole.start, self.hole.start) < 0)
             with m.If(started & hole.valid & overlaps & in_front):
                 m.d.sync += [self.found.eq(1), self.hole.eq(hole), found_at.eq(last_index)]
             with m.If(index == len(holes) + 1):

@@ -8,13 +8,13 @@ from ..abi.config import HEADER_BYTES
 from ..abi.events import EventKind
 from ..abi.meta import Reason
 from ..common.record_header import header_length, header_ok, present
-from ..common.sequence import delta
+from ..common.sequence import distance
 from .core import Core
 from .header_scanner import BLOCK_BYTES, STEP
-from .row import LOST_RECORDS_BITS, State
+from .row import LOST_RECORDS_BITS, TrackerState
 
 
-def search_states(m: Module, core: Core, walker_data: Value) -> None:
+def resync_states(m: Module, core: Core, walker_data: Value) -> None:
     """CANDIDATE to GIVE_UP. Enter at CANDIDATE, or at SCAN with `pos` where to begin; leaves to
     FETCH for a header and comes back at CHAIN, or leaves to FINISH."""
     states = _SearchStates(m, core)
@@ -53,14 +53,14 @@ class _SearchStates:
         Entered again when CONTINUE has moved the candidate. Leaves to CONTINUE."""
         m, core, row = self.m, self.core, self.row
         with m.State("CANDIDATE"):
-            gap = delta(core.seq, row.cand_high)
+            gap = distance(core.seq, row.cand_high)
             m.d.sync += [
                 self.gap_positive.eq(gap > 0),
                 self.gap_zero.eq(gap == 0),
-                self.nothing_new.eq(delta(core.end, row.cand_high) <= 0),
-                self.walk_ge_seq.eq(delta(row.cand_walk, core.seq) >= 0),
-                self.walk_lt_end.eq(delta(row.cand_walk, core.end) < 0),
-                self.lowest.eq(delta(core.seq, row.passed_from) < 0),
+                self.nothing_new.eq(distance(core.end, row.cand_high) <= 0),
+                self.walk_ge_seq.eq(distance(row.cand_next_seq, core.seq) >= 0),
+                self.walk_lt_end.eq(distance(row.cand_next_seq, core.end) < 0),
+                self.lowest.eq(distance(core.seq, row.passed_from) < 0),
                 core.searching.eq(1),
                 self.first.eq(0),
                 self.at_edge.eq(0),
@@ -73,65 +73,67 @@ class _SearchStates:
         m, core, row = self.m, self.core, self.row
         with m.State("CONTINUE"):
             with m.If(self.lowest):
-                m.d.sync += [row.passed_from.eq(core.seq), row.edge_count.eq(0)]
+                m.d.sync += [row.passed_from.eq(core.seq), row.behind_hole_count.eq(0)]
             with m.Switch(row.state):
-                with m.Case(State.START, State.TRACKING):
-                    edge_count = Mux(core.length < HEADER_BYTES, core.length, HEADER_BYTES)
+                with m.Case(TrackerState.START, TrackerState.TRACKING):
+                    behind_hole_count = Mux(core.length < HEADER_BYTES, core.length, HEADER_BYTES)
                     m.d.sync += [
-                        row.lost_at.eq(row.walk),
+                        row.lost_at.eq(row.next_record_seq),
                         row.scanned.eq(0),
                         row.passed_from.eq(core.seq),
                         row.passed_high.eq(core.end),
-                        row.edge_count.eq(edge_count),
+                        row.behind_hole_count.eq(behind_hole_count),
                         self.at_edge.eq(1),
                     ]
                     self.scan_payload()
-                with m.Case(State.GIVEN_UP):
-                    m.d.sync += core.blame(Reason.GIVEN_UP)
+                with m.Case(TrackerState.GIVEN_UP):
+                    m.d.sync += core.add_reason(Reason.GIVEN_UP)
                     m.next = "FINISH"
-                with m.Case(State.CONFIRMING):
+                with m.Case(TrackerState.CONFIRMING):
                     self.confirm()
                 with m.Default():  # SEARCHING
                     self.scan_payload()
-                    with m.If((row.cand_hold_count != 0) & self.gap_zero):
+                    with m.If((row.cand_part_header_count != 0) & self.gap_zero):
                         m.d.sync += [
-                            core.pos.eq(core.seq - row.cand_hold_count),
-                            core.pos_at.eq(-row.cand_hold_count),
-                            core.left.eq(core.length + row.cand_hold_count),
-                            core.held.eq(row.cand_hold),
-                            core.held_left.eq(row.cand_hold_count),
+                            core.pos.eq(core.seq - row.cand_part_header_count),
+                            core.pos_at.eq(-row.cand_part_header_count),
+                            core.left.eq(core.length + row.cand_part_header_count),
+                            core.part_header.eq(row.cand_part_header),
+                            core.part_header_left.eq(row.cand_part_header_count),
                         ]
 
     def confirm(self) -> None:
         """Statements of CONTINUE while a candidate is to be proven: the packet goes on with it, or
         has a gap in front and is scanned."""
         m, core, row = self.m, self.core, self.row
-        follows = ~self.gap_positive | ((row.cand_hold_count == 0) & self.walk_ge_seq)
+        follows = ~self.gap_positive | ((row.cand_part_header_count == 0) & self.walk_ge_seq)
         with m.If(self.nothing_new):
-            m.d.sync += core.blame(Reason.AWAITING_PROOF)
+            m.d.sync += core.add_reason(Reason.AWAITING_PROOF)
             m.next = "FINISH"
-        with m.Elif(self.gap_positive & (row.cand_hold_count >= HEADER_BYTES)):
+        with m.Elif(self.gap_positive & (row.cand_part_header_count >= HEADER_BYTES)):
             m.d.sync += [
                 row.probing.eq(0),
-                row.cand_walk.eq(row.cand_walk + header_length(row.cand_hold) + HEADER_BYTES),
+                row.cand_next_seq.eq(
+                    row.cand_next_seq + header_length(row.cand_part_header) + HEADER_BYTES
+                ),
                 row.cand_count.eq(row.cand_count + 1),
-                row.cand_hold_count.eq(0),
+                row.cand_part_header_count.eq(0),
                 row.cand_open.eq(0),  # its nonce is not known
             ]
-            held_length = header_length(row.cand_hold)
-            with m.If(core.withholds(row.cand_hold[:2], held_length)):
+            held_length = header_length(row.cand_part_header)
+            with m.If(core.withholds(row.cand_part_header[:2], held_length)):
                 m.d.sync += [
-                    row.cand_suspect.eq(1),
-                    row.cand_suspect_end.eq(row.cand_walk + held_length + HEADER_BYTES),
+                    row.cand_barrier.eq(1),
+                    row.cand_barrier_end.eq(row.cand_next_seq + held_length + HEADER_BYTES),
                 ]
             m.next = "CANDIDATE"
         with m.Elif(follows):
             m.d.sync += [
-                *core.follow(row.cand_walk, row.cand_hold, row.cand_hold_count),
+                *core.follow(row.cand_next_seq, row.cand_part_header, row.cand_part_header_count),
                 row.cand_high.eq(core.end),
-                row.cand_hold_count.eq(0),
+                row.cand_part_header_count.eq(0),
                 core.start.eq(row.cand_high),
-                core.stop.eq(Mux(self.walk_lt_end, row.cand_walk, core.end)),
+                core.stop.eq(Mux(self.walk_lt_end, row.cand_next_seq, core.end)),
             ]
             with m.If(self.gap_positive):
                 m.d.sync += row.probing.eq(0)
@@ -140,7 +142,7 @@ class _SearchStates:
             with m.Elif(self.walk_lt_end):
                 m.next = "ADDRESS"
             with m.Else():
-                m.d.sync += core.blame(Reason.AWAITING_PROOF)
+                m.d.sync += core.add_reason(Reason.AWAITING_PROOF)
                 m.next = "FINISH"
         with m.Else():
             m.d.sync += row.probing.eq(0)
@@ -153,7 +155,7 @@ class _SearchStates:
             core.pos.eq(core.seq),
             core.pos_at.eq(0),
             core.left.eq(core.length),
-            core.held_left.eq(0),
+            core.part_header_left.eq(0),
             row.cand_high.eq(core.end),
         ]
         m.next = "SCAN"
@@ -183,8 +185,8 @@ class _SearchStates:
         with m.State("SCAN"):
             m.d.sync += [
                 core.searching.eq(1),
-                row.state.eq(State.SEARCHING),
-                row.cand_hold_count.eq(0),
+                row.state.eq(TrackerState.SEARCHING),
+                row.cand_part_header_count.eq(0),
                 core.addr.eq(core.payload_addr + core.pos_at),
                 core.tries.eq(core.tries + 1),
                 self.first.eq(1),
@@ -201,7 +203,7 @@ class _SearchStates:
             with m.If(phase != 3):
                 m.d.sync += phase.eq(phase + 1)
             with m.If((phase == 2) & self.at_edge):
-                m.d.sync += [row.edge.eq(walker_data), self.at_edge.eq(0)]
+                m.d.sync += [row.behind_hole.eq(walker_data), self.at_edge.eq(0)]
             with m.If(phase[1]):
                 m.d.comb += scanner.enable.eq(1)
                 m.d.sync += block_left.eq(block_left - STEP)
@@ -213,10 +215,10 @@ class _SearchStates:
                     core.pos_at.eq(core.pos_at + step),
                     core.left.eq(core.left - step),
                 ]
-                in_held = in_front & (scanner.offset < core.held_left)
+                in_held = in_front & (scanner.offset < core.part_header_left)
                 m.d.sync += shift.eq(Mux(in_held, scanner.offset, 0))
                 with m.If(~in_held):
-                    m.d.sync += core.held_left.eq(0)
+                    m.d.sync += core.part_header_left.eq(0)
                 with m.If(scanner.found):
                     m.next = "FOUND"
                 with m.Elif(core.left <= STEP):
@@ -225,8 +227,8 @@ class _SearchStates:
             with m.If(shift != 0):
                 m.d.sync += [
                     shift.eq(shift - 1),
-                    core.held.eq(core.held >> 8),
-                    core.held_left.eq(core.held_left - 1),
+                    core.part_header.eq(core.part_header >> 8),
+                    core.part_header_left.eq(core.part_header_left - 1),
                 ]
             with m.Else():
                 m.next = "ADDRESS"
@@ -243,14 +245,17 @@ class _SearchStates:
         count = Mux(self.first, 0, row.cand_count)
         probes = Mux(self.first, 0, row.probes)
         # Records are about 2^14 bytes or shorter: a shorter one is found a few tries later.
-        since_loss = delta(core.pos, row.walk)
+        since_loss = distance(core.pos, row.next_record_seq)
         least = Mux((since_loss < 0) | ~since_loss[14:].any(), 1, since_loss[14:31])
         lost_records = Signal(LOST_RECORDS_BITS)
         m.d.comb += lost_records.eq(Mux(self.first, least, row.lost_records))
         with m.State("CHAIN"):
             m.d.sync += self.first.eq(0)
             with m.If(self.first & (core.left < HEADER_BYTES)):
-                m.d.sync += [row.cand_hold.eq(core.head), row.cand_hold_count.eq(core.left)]
+                m.d.sync += [
+                    row.cand_part_header.eq(core.head),
+                    row.cand_part_header_count.eq(core.left),
+                ]
                 m.next = "SCANNED"
             with m.Elif(~allowed):
                 m.d.sync += [core.fresh.eq(0), *core.one_further()]
@@ -258,39 +263,39 @@ class _SearchStates:
             with m.Else():
                 with m.If(self.first):
                     m.d.sync += [
-                        row.guess.eq(core.pos),
-                        row.state.eq(State.CONFIRMING),
+                        row.candidate_seq.eq(core.pos),
+                        row.state.eq(TrackerState.CONFIRMING),
                         core.fresh.eq(1),
-                        row.cand_suspect.eq(0),
+                        row.cand_barrier.eq(0),
                         row.cand_open.eq(0),
                         row.probes.eq(0),
                         row.probing.eq(0),
                         row.lost_records.eq(least),
                     ]
-                with m.If(core.left < core.front):
+                with m.If(core.left < core.header_size):
                     m.d.sync += [
-                        row.cand_hold.eq(core.head),
-                        row.cand_hold_count.eq(core.left),
-                        row.cand_walk.eq(core.pos),
+                        row.cand_part_header.eq(core.head),
+                        row.cand_part_header_count.eq(core.left),
+                        row.cand_next_seq.eq(core.pos),
                         row.cand_count.eq(count),
                     ]
                     m.next = "CHAINED"
                 with m.Else():
                     m.d.sync += [
-                        row.cand_walk.eq(core.pos + size),
+                        row.cand_next_seq.eq(core.pos + size),
                         row.cand_count.eq(count + 1),
                         row.cand_open.eq(1),
                         row.cand_start.eq(core.pos),
                         row.cand_nonce.eq(core.head[8 * HEADER_BYTES :]),
                         row.cand_content.eq(core.head[:2]),
                         *core.past(size),
-                        core.start.eq(core.pos + core.front),
+                        core.start.eq(core.pos + core.header_size),
                         core.stop.eq(core.pos + Mux(size <= core.left, size, core.left)),
                     ]
                     with m.If(core.withholds(core.head[:2], length)):
                         m.d.sync += [
-                            row.cand_suspect.eq(1),
-                            row.cand_suspect_end.eq(core.pos + size),
+                            row.cand_barrier.eq(1),
+                            row.cand_barrier_end.eq(core.pos + size),
                         ]
                     # One record may complete in a packet: a verdict tells of one.
                     tries = (row.options & Option.TAG_PROOF).any() & row.proven
@@ -315,14 +320,14 @@ class _SearchStates:
         piece = core.maker.pieces.payload
         with m.State("PROBE"):
             bytes_here = core.stop != core.start
-            whole = core.stop == row.cand_walk
+            whole = core.stop == row.cand_next_seq
             m.d.comb += [
                 core.maker.pieces.valid.eq(bytes_here),
                 piece.slot.eq(core.config.record_slots),
                 piece.number.eq(row.probe_number),
                 piece.nonce.eq(row.cand_nonce),
                 piece.content.eq(row.cand_content),
-                piece.length.eq(row.cand_walk - row.cand_start - HEADER_BYTES),
+                piece.length.eq(row.cand_next_seq - row.cand_start - HEADER_BYTES),
                 piece.at.eq(core.start - core.seq),
                 piece.behind.eq(core.start - row.cand_start),
                 piece.count.eq(core.stop - core.start),
@@ -337,7 +342,7 @@ class _SearchStates:
                     m.d.sync += [
                         core.probed.eq(1),
                         core.framing.first_number.eq(row.probe_number - row.cand_count + 1),
-                        core.framing.last_start.eq(row.guess),
+                        core.framing.last_start.eq(row.candidate_seq),
                         row.probing.eq(0),
                         row.probes.eq(row.probes + 1),
                         row.lost_records.eq(row.lost_records + 1),
@@ -351,12 +356,12 @@ class _SearchStates:
         """CHAINED: the segment ends in the candidate chain. Leaves to FINISH."""
         m, core, row = self.m, self.core, self.row
         with m.State("CHAINED"):
-            m.d.sync += core.blame(Reason.AWAITING_PROOF)
+            m.d.sync += core.add_reason(Reason.AWAITING_PROOF)
             with m.If(core.fresh):
                 m.d.sync += [
                     core.event.kind.eq(EventKind.RESYNC_REQUEST),
                     core.event.lost_at.eq(row.lost_at),
-                    core.event.guess.eq(row.guess),
+                    core.event.candidate_seq.eq(row.candidate_seq),
                     core.event.seq.eq(core.end),
                 ]
             m.next = "FINISH"
@@ -371,13 +376,13 @@ class _SearchStates:
             with m.If(scanned > core.config.scan_limit):
                 m.next = "GIVE_UP"
             with m.Else():
-                m.d.sync += core.blame(Reason.SEARCHING)
+                m.d.sync += core.add_reason(Reason.SEARCHING)
                 m.next = "FINISH"
         with m.State("GIVE_UP"):
             m.d.sync += [
-                row.state.eq(State.GIVEN_UP),
-                row.cand_hold_count.eq(0),
-                core.blame(Reason.GIVEN_UP),
+                row.state.eq(TrackerState.GIVEN_UP),
+                row.cand_part_header_count.eq(0),
+                core.add_reason(Reason.GIVEN_UP),
                 core.event.kind.eq(EventKind.GIVEN_UP),
                 core.event.lost_at.eq(row.lost_at),
                 core.event.seq.eq(core.end),

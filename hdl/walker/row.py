@@ -11,11 +11,11 @@ from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
 from ..common.amaranth_types import Statement, enum
 from ..common.layouts import Layouts
 
-HELD_BYTES = HEADER_BYTES + NONCE_BYTES - 1  # of a header that a segment's end cuts off
+PART_HEADER_BYTES = HEADER_BYTES + NONCE_BYTES - 1  # of a header that a segment's end cuts off
 LOST_RECORDS_BITS = 18
 
 
-class State(enum.Enum, shape=3):
+class TrackerState(enum.Enum, shape=3):
     """States of the tracker, in the terms of Linux's tls-offload.rst."""
 
     START = 0
@@ -30,12 +30,12 @@ class RowLayouts:
 
     def __init__(self, config: Config) -> None:
         slot_bits = Layouts(config).slot_bits
-        self.slot = data.StructLayout(
+        self.open_record = data.StructLayout(
             {
                 "valid": 1,
                 "fed": 1,
-                "blind": 1,  # bytes of it passed unfed: no verdict
-                "spoiled": 1,  # bytes of it were first seen in a packet that was not marked
+                "no_verdict": 1,  # bytes of it passed unfed: no verdict
+                "has_unmarked": 1,  # bytes of it were first seen in a packet that was not marked
                 "start": 32,
                 "length": 15,
                 "number": 64,
@@ -45,10 +45,10 @@ class RowLayouts:
         )
         """An open record: header seen, not complete."""
         self.hole = data.StructLayout({"valid": 1, "slot": slot_bits, "start": 32, "end": 32})
-        """Unseen bytes [start, end) of the open record in `slot`."""
+        """Unseen bytes [start, end) of the open record in `open_record`."""
         self.coverage = data.StructLayout(
             {
-                "slots": data.ArrayLayout(self.slot, config.record_slots),
+                "slots": data.ArrayLayout(self.open_record, config.record_slots),
                 "holes": data.ArrayLayout(self.hole, config.runs - 1),
             }
         )
@@ -59,22 +59,22 @@ class RowLayouts:
             "version": 1,
             "options": OPTION_BITS,
             "proven": 1,
-            "state": State,
-            "walk": 32,
+            "state": TrackerState,
+            "next_record_seq": 32,
             "number": 64,
             "high": 32,
-            "hold": 8 * HELD_BYTES,
-            "hold_count": 4,
+            "part_header": 8 * PART_HEADER_BYTES,
+            "part_header_count": 4,
             "marked": 1,  # `marked_high` is valid
             "marked_high": 32,  # end of the highest packet that could be marked
             "marked_number": 64,  # behind the highest record number in such a packet
             "closed": 1,  # the position was given anew, the walk is not past what was marked
             "closed_below": 32,  # `marked_high` when the position was given anew
-            "suspect": 1,  # `suspect_end` is valid
-            "suspect_end": 32,  # of the last record closed unverified that holds marks back
+            "barrier": 1,  # `barrier_end` is valid
+            "barrier_end": 32,  # of the last record closed unverified that holds marks back
             "lost_at": 32,
-            "guess": 32,
-            "cand_walk": 32,
+            "candidate_seq": 32,
+            "cand_next_seq": 32,
             # The window bounds a candidate chain to 2^31 bytes, which is under 2^27 records.
             "cand_count": 27,
             "cand_high": 32,
@@ -82,20 +82,21 @@ class RowLayouts:
             "cand_start": 32,
             "cand_nonce": 64,
             "cand_content": 2,
-            "cand_suspect": 1,  # the same in the candidate chain
-            "cand_suspect_end": 32,
-            "cand_hold": 8 * HELD_BYTES,
-            "cand_hold_count": 4,
+            "cand_barrier": 1,  # the same in the candidate chain
+            "cand_barrier_end": 32,
+            "cand_part_header": 8 * PART_HEADER_BYTES,
+            "cand_part_header_count": 4,
             # The third proof: the candidate's last record is fed under a guessed number.
             "probing": 1,
             "probe_fed": 1,
             "probe_number": 64,
-            "lost_records": LOST_RECORDS_BITS,  # guess: from `walk` on, in front of `guess`
+            "lost_records": LOST_RECORDS_BITS,  # guess: from `next_record_seq` on, in front of `candidate_seq`
             "probes": 8,  # numbers tried in this candidate chain
             "passed_high": 32,  # end of the highest segment, fed or not
             "passed_from": 32,  # begin of the lowest one behind the lost header
-            "edge": 8 * HEADER_BYTES,  # its first bytes, in case that it begins inside that header
-            "edge_count": 3,
+            "behind_hole": 8
+            * HEADER_BYTES,  # its first bytes, in case that it begins inside that header
+            "behind_hole_count": 3,
             "scanned": (config.scan_limit + (1 << 14)).bit_length(),
             "bad_headers": 8,
         }
@@ -129,16 +130,16 @@ class RowRegisters:
     def arm(self, seq: Value, number: ValueLike) -> list[Statement]:
         """Statements for START at a known header; the coverage is to be cleared beside."""
         return [
-            self.walk.eq(seq),
+            self.next_record_seq.eq(seq),
             self.high.eq(seq),
             self.number.eq(number),
-            self.hold_count.eq(0),
-            self.cand_hold_count.eq(0),
+            self.part_header_count.eq(0),
+            self.cand_part_header_count.eq(0),
             self.proven.eq(1),
-            self.state.eq(State.START),
+            self.state.eq(TrackerState.START),
             self.scanned.eq(0),
             self.bad_headers.eq(0),
-            self.suspect.eq(0),
+            self.barrier.eq(0),
             *self.close_below(),
         ]
 

@@ -7,14 +7,14 @@ from ..abi.config import HEADER_BYTES
 from ..abi.events import EventKind
 from ..abi.meta import ProvenBy, Reason
 from ..common.record_header import header_length, header_ok, present
-from ..common.sequence import delta
+from ..common.sequence import distance
 from .core import Core, Return
-from .row import State
+from .row import TrackerState
 
 
-def proven_states(m: Module, core: Core, walker_data: Value) -> None:
+def tracking_states(m: Module, core: Core, walker_data: Value) -> None:
     """COMPARE to OPEN_LAST. Enter at COMPARE with `end` and `payload_addr` set, at CHECK with a
-    header of the candidate chain, or at ADOPT_PROBE from a command; leaves to CHAIN, CANDIDATE,
+    header of the candidate chain, or at ADOPT_LOOKUP from a command; leaves to CHAIN, CANDIDATE,
     SCAN, GIVE_UP, TOKEN or FINISH."""
     states = _ProvenStates(m, core)
     states.compare()
@@ -54,9 +54,9 @@ class _ProvenStates:
 
         self.walked = Signal()  # the walk has come to a header in this packet
         self.edge_tried = Signal()
-        self.at_guess = Signal()  # the candidate's header is next
-        self.passed_guess = Signal()  # ... was passed
-        self.since_guess = Signal(range(core.config.max_frame // HEADER_BYTES))  # records
+        self.at_candidate = Signal()  # the candidate's header is next
+        self.passed_candidate = Signal()  # ... was passed
+        self.since_candidate = Signal(range(core.config.max_frame // HEADER_BYTES))  # records
 
         self.filling = Signal()  # bytes of a hole are fed, else those behind `high`
         self.more = Signal()  # there may be another hole
@@ -67,26 +67,27 @@ class _ProvenStates:
         changed the row. Leaves to DECIDE."""
         m, core, row, coverage = self.m, self.core, self.row, self.coverage
         with m.State("COMPARE"):
-            ahead = delta(core.seq, row.high)
+            ahead = distance(core.seq, row.high)
             edge = ahead[core.config.window.bit_length() - 1 :]
-            m.d.comb += coverage.probe.eq(1)
+            m.d.comb += coverage.lookup.eq(1)
             m.d.sync += [
                 self.seq_gt_high.eq(ahead > 0),
                 self.seq_lt_high.eq(ahead < 0),
-                self.end_gt_high.eq(delta(core.end, row.high) > 0),
+                self.end_gt_high.eq(distance(core.end, row.high) > 0),
                 self.in_window.eq(edge.all() | ~edge.any()),
-                self.walk_ge_seq.eq(delta(row.walk, core.seq) >= 0),
-                self.walk_lt_end.eq(delta(row.walk, core.end) < 0),
-                *core.follow(row.walk, row.hold, row.hold_count),
-                self.end_gt_cand_high.eq(delta(core.end, row.cand_high) > 0),
-                self.end_gt_passed.eq(delta(core.end, row.passed_high) > 0),
+                self.walk_ge_seq.eq(distance(row.next_record_seq, core.seq) >= 0),
+                self.walk_lt_end.eq(distance(row.next_record_seq, core.end) < 0),
+                *core.follow(row.next_record_seq, row.part_header, row.part_header_count),
+                self.end_gt_cand_high.eq(distance(core.end, row.cand_high) > 0),
+                self.end_gt_passed.eq(distance(core.end, row.passed_high) > 0),
                 self.unfed.eq(
-                    (delta(row.passed_high, row.high) > 0) & (delta(row.passed_from, core.seq) < 0)
+                    (distance(row.passed_high, row.high) > 0)
+                    & (distance(row.passed_from, core.seq) < 0)
                 ),
                 core.hopping.eq(0),
                 self.walked.eq(0),
-                self.passed_guess.eq(0),
-                self.since_guess.eq(0),
+                self.passed_candidate.eq(0),
+                self.since_candidate.eq(0),
                 self.filling.eq(0),
                 self.edge_tried.eq(0),
                 self.filled.eq(core.seq),
@@ -101,27 +102,27 @@ class _ProvenStates:
         FRONTIER; to CANDIDATE if the walk does not reach it, to FINISH if it is out of the window,
         or back to COMPARE."""
         m, core, row, coverage = self.m, self.core, self.row, self.coverage
-        held_length = header_length(row.hold)
+        held_length = header_length(row.part_header)
         with m.State("DECIDE"):
             m.d.sync += core.addr.eq(core.payload_addr + core.pos_at)
             m.d.comb += [coverage.pick.eq(1), coverage.pick_slot.eq(coverage.high_slot)]
             with m.If(~self.in_window):
-                m.d.sync += core.blame(Reason.OUT_OF_WINDOW)
+                m.d.sync += core.add_reason(Reason.OUT_OF_WINDOW)
                 m.next = "FINISH"
             with m.Elif(coverage.stale):
                 core.evict(m, Return.COMPARE)
-            with m.Elif(row.proven & self.seq_gt_high & (row.hold_count >= HEADER_BYTES)):
+            with m.Elif(row.proven & self.seq_gt_high & (row.part_header_count >= HEADER_BYTES)):
                 # Only nonce bytes are missing: the walk goes on, the record stays closed.
-                end = row.walk + held_length + HEADER_BYTES
+                end = row.next_record_seq + held_length + HEADER_BYTES
                 m.d.sync += [
-                    row.walk.eq(end),
+                    row.next_record_seq.eq(end),
                     row.number.eq(row.number + 1),
-                    row.hold_count.eq(0),
+                    row.part_header_count.eq(0),
                 ]
-                core.close_unverified(m, row.hold[:2], held_length, end)
+                core.close_unverified(m, row.part_header[:2], held_length, end)
                 m.next = "COMPARE"
             with m.Elif(
-                row.proven & (~self.seq_gt_high | ((row.hold_count == 0) & self.walk_ge_seq))
+                row.proven & (~self.seq_gt_high | ((row.part_header_count == 0) & self.walk_ge_seq))
             ):
                 self.note_passed()
                 m.d.sync += [core.start.eq(core.seq), core.hopping.eq(self.end_gt_high)]
@@ -145,7 +146,7 @@ class _ProvenStates:
         m, core, coverage = self.m, self.core, self.coverage
         with m.State("EVICT"):
             with m.If(coverage.evicted & coverage.evicted_withholds):
-                core.suspect(m, coverage.evicted_end)
+                core.set_barrier(m, coverage.evicted_end)
             with m.If(~coverage.busy):
                 with m.Switch(core.evict_for):
                     for back in Return:
@@ -155,28 +156,30 @@ class _ProvenStates:
     def frontier(self) -> None:
         """FRONTIER and AFTER_FEED: bytes behind everything seen, from DECIDE or, when holes are
         done, from FIND. Leaves to FEED for those of an open record, to CHECK for a header in the
-        segment, else to JOIN."""
+        segment, else to MATCH_CANDIDATE."""
         m, core, row, coverage = self.m, self.core, self.row, self.coverage
         with m.State("FRONTIER"):
             gap_in_record = self.seq_gt_high & coverage.at_high
-            leaves_hole = gap_in_record & ~self.unfed & ~coverage.picked.blind
+            leaves_hole = gap_in_record & ~self.unfed & ~coverage.picked.no_verdict
             m.d.comb += [coverage.add_start.eq(row.high), coverage.add_end.eq(core.start)]
             with m.If(leaves_hole & ~coverage.hole_free):
                 core.evict(m, Return.FRONTIER)
             with m.Else():
                 m.d.comb += [
-                    coverage.unfed.eq(gap_in_record & self.unfed),
+                    coverage.drop_verdict.eq(gap_in_record & self.unfed),
                     coverage.add.eq(leaves_hole & coverage.picked.valid),
                 ]
                 m.d.sync += [
                     row.high.eq(core.end),
-                    core.stop.eq(Mux(self.walk_lt_end, row.walk, core.end)),
+                    core.stop.eq(Mux(self.walk_lt_end, row.next_record_seq, core.end)),
                 ]
-                with m.If((row.hold_count == 0) & (delta(core.start, row.walk) < 0)):
+                with m.If(
+                    (row.part_header_count == 0) & (distance(core.start, row.next_record_seq) < 0)
+                ):
                     with m.If(coverage.at_high & coverage.picked.valid):
                         m.next = "FEED"
                     with m.Else():
-                        m.d.sync += core.blame(Reason.NOT_OPEN)
+                        m.d.sync += core.add_reason(Reason.NOT_OPEN)
                         m.next = "AFTER_FEED"
                 with m.Else():
                     m.next = "AFTER_FEED"
@@ -185,12 +188,12 @@ class _ProvenStates:
             with m.If(self.walk_lt_end):
                 m.next = "CHECK"
             with m.Else():
-                m.next = "JOIN"
+                m.next = "MATCH_CANDIDATE"
 
     def holes(self) -> None:
-        """FIND, CUT and REST: bytes of holes, from the first hole that the segment overlaps to the
+        """FIND, CUT and SPLIT_HOLE: bytes of holes, from the first hole that the segment overlaps to the
         last. From DECIDE, and from FEED for the next hole. Leaves to FEED for bytes of a hole, then
-        to FRONTIER, or to JOIN if the segment has no bytes behind `high`."""
+        to FRONTIER, or to MATCH_CANDIDATE if the segment has no bytes behind `high`."""
         m, core, row, coverage = self.m, self.core, self.row, self.coverage
         hole = coverage.hole
         overlaps = Mux(coverage.at_seq, 1 << Reason.SEEN_BYTES, 1 << Reason.NOT_OPEN)
@@ -200,10 +203,10 @@ class _ProvenStates:
                 coverage.pick_slot.eq(Mux(coverage.found, hole.slot, coverage.high_slot)),
             ]
             with m.If(~coverage.busy):
-                cut_front = delta(hole.start, self.filled) > 0
-                cut_back = delta(hole.end, core.end) < 0
+                cut_front = distance(hole.start, self.filled) > 0
+                cut_back = distance(hole.end, core.end) < 0
                 with m.If(~coverage.found | cut_front):
-                    m.d.sync += core.blamed.eq(core.blamed | overlaps)
+                    m.d.sync += core.reasons.eq(core.reasons | overlaps)
                 with m.If(coverage.found):
                     m.d.sync += [
                         core.start.eq(Mux(cut_front, hole.start, self.filled)),
@@ -217,36 +220,36 @@ class _ProvenStates:
                     with m.If(core.hopping):
                         m.next = "FRONTIER"
                     with m.Else():
-                        m.next = "JOIN"
+                        m.next = "MATCH_CANDIDATE"
         m.d.comb += [coverage.cut_start.eq(core.start), coverage.cut_end.eq(core.stop)]
         with m.State("CUT"):
             m.d.comb += coverage.cut.eq(1)
             m.d.sync += self.filled.eq(core.stop)
             with m.If((hole.start != core.start) & (hole.end != core.stop)):
-                m.next = "REST"
+                m.next = "SPLIT_HOLE"
             with m.Else():
                 m.next = "FEED"
-        with m.State("REST"):
+        with m.State("SPLIT_HOLE"):
             m.d.comb += [coverage.add_start.eq(core.stop), coverage.add_end.eq(hole.end)]
             with m.If(~coverage.hole_free):
-                core.evict(m, Return.REST)
+                core.evict(m, Return.SPLIT_HOLE)
             with m.Elif(coverage.picked.valid):
                 m.d.comb += coverage.add.eq(1)
                 m.next = "FEED"
             with m.Else():
-                m.d.sync += core.blame(Reason.NOT_OPEN)
-                m.next = "JOIN"
+                m.d.sync += core.add_reason(Reason.NOT_OPEN)
+                m.next = "MATCH_CANDIDATE"
 
     def feed(self) -> None:
-        """FEED: bytes `start` to `stop` of the picked record, from FRONTIER, CUT or REST. Leaves to
-        FIND while there may be more holes, to CHECK for a header in the segment, else to JOIN."""
+        """FEED: bytes `start` to `stop` of the picked record, from FRONTIER, CUT or SPLIT_HOLE. Leaves to
+        FIND while there may be more holes, to CHECK for a header in the segment, else to MATCH_CANDIDATE."""
         m, core, row, coverage = self.m, self.core, self.row, self.coverage
         picked = coverage.picked
         piece = core.maker.pieces.payload
         with m.State("FEED"):
             picked_end = picked.start + picked.length + HEADER_BYTES
-            completes = (delta(picked_end, row.high) <= 0) & coverage.whole
-            verified = completes & ~picked.blind
+            completes = (distance(picked_end, row.high) <= 0) & coverage.whole
+            verified = completes & ~picked.no_verdict
             m.d.comb += [
                 core.maker.pieces.valid.eq(1),
                 piece.slot.eq(coverage.picked_slot),
@@ -262,9 +265,9 @@ class _ProvenStates:
             ]
             with m.If(core.maker.pieces.ready):
                 m.d.comb += [coverage.feed.eq(1), coverage.completes.eq(completes)]
-                with m.If(~picked.spoiled):
-                    m.d.sync += core.intact.eq(1)
-                with m.If(completes & picked.blind):
+                with m.If(~picked.has_unmarked):
+                    m.d.sync += core.any_all_marked.eq(1)
+                with m.If(completes & picked.no_verdict):
                     core.close_unverified(m, picked.content, picked.length, picked_end[:32])
                 core.touch(
                     m,
@@ -281,7 +284,7 @@ class _ProvenStates:
                 with m.Elif(~self.filling & self.walk_lt_end):
                     m.next = "CHECK"
                 with m.Else():
-                    m.next = "JOIN"
+                    m.next = "MATCH_CANDIDATE"
 
     def read_header(self, walker_data: Value) -> None:
         """FETCH, WAIT and CHECK: the header at `pos`, of either chain. Enter at FETCH when `addr`
@@ -295,11 +298,16 @@ class _ProvenStates:
         with m.State("CHECK"):
             m.d.sync += [
                 core.head.eq(core.head_bytes(walker_data)),
-                self.at_guess.eq((row.state == State.CONFIRMING) & (core.pos == row.guess)),
+                self.at_candidate.eq(
+                    (row.state == TrackerState.CONFIRMING) & (core.pos == row.candidate_seq)
+                ),
                 # By number too, because sequence numbers come again after 2^32 bytes.
                 core.closed.eq(
                     row.closed
-                    & ((delta(core.pos, row.closed_below) < 0) | (row.number < row.marked_number))
+                    & (
+                        (distance(core.pos, row.closed_below) < 0)
+                        | (row.number < row.marked_number)
+                    )
                 ),
             ]
             with m.If(core.searching):
@@ -308,7 +316,7 @@ class _ProvenStates:
                 m.next = "STEP"
 
     def step(self) -> None:
-        """STEP, from CHECK: over the header in `head`. Leaves to FETCH for the next one or to JOIN
+        """STEP, from CHECK: over the header in `head`. Leaves to FETCH for the next one or to MATCH_CANDIDATE
         behind the segment's last, to SCAN or GIVE_UP if it is no header."""
         m, core, row, coverage = self.m, self.core, self.row, self.coverage
         piece = core.maker.pieces.payload
@@ -321,7 +329,7 @@ class _ProvenStates:
         with m.State("STEP"):
             new = coverage.new
             whole = size <= core.left
-            text_here = core.left > core.front
+            text_here = core.left > core.header_size
             m.d.comb += [
                 new.valid.eq(1),
                 new.fed.eq(text_here),
@@ -335,27 +343,27 @@ class _ProvenStates:
                 piece.nonce.eq(nonce),
                 piece.content.eq(core.head[:2]),
                 piece.length.eq(length),
-                piece.at.eq(core.pos_at + core.front),
-                piece.behind.eq(core.front),
-                piece.count.eq(Mux(whole, size, core.left) - core.front),
+                piece.at.eq(core.pos_at + core.header_size),
+                piece.behind.eq(core.header_size),
+                piece.count.eq(Mux(whole, size, core.left) - core.header_size),
                 piece.first.eq(1),
                 piece.completes.eq(whole),
             ]
             with m.If(~allowed):
                 self.lose_header()
-            with m.Elif(core.left < core.front):
+            with m.Elif(core.left < core.header_size):
                 m.d.sync += [
-                    row.hold.eq(core.head),
-                    row.hold_count.eq(core.left),
+                    row.part_header.eq(core.head),
+                    row.part_header_count.eq(core.left),
                     row.closed.eq(core.closed),
-                    core.intact.eq(1),
+                    core.any_all_marked.eq(1),
                     self.walked.eq(1),
                 ]
                 with m.If(core.closed):
-                    m.d.sync += core.blame(Reason.NOT_OPEN)
+                    m.d.sync += core.add_reason(Reason.NOT_OPEN)
                 known = Mux(core.left < HEADER_BYTES, 0, length)
                 core.touch(m, row.number, core.pos, offset, known, nonce, 0)
-                m.next = "JOIN"
+                m.next = "MATCH_CANDIDATE"
             with m.Elif(~core.closed & ~whole & ~coverage.slot_free):
                 core.evict(m, Return.STEP)
             with m.Else():
@@ -363,27 +371,27 @@ class _ProvenStates:
                 with m.If(core.maker.pieces.ready):
                     m.d.comb += coverage.open.eq(~core.closed & ~whole)
                     with m.If(core.closed):
-                        m.d.sync += core.blame(Reason.NOT_OPEN)
+                        m.d.sync += core.add_reason(Reason.NOT_OPEN)
                         core.close_unverified(m, core.head[:2], length, core.pos + size)
                     core.touch(m, row.number, core.pos, offset, length, nonce, ~core.closed & whole)
-                    with m.If(self.at_guess | self.passed_guess):
+                    with m.If(self.at_candidate | self.passed_candidate):
                         m.d.sync += [
-                            self.passed_guess.eq(1),
-                            self.since_guess.eq(self.since_guess + 1),
+                            self.passed_candidate.eq(1),
+                            self.since_candidate.eq(self.since_candidate + 1),
                         ]
                     m.d.sync += [
                         self.walked.eq(1),
-                        core.intact.eq(1),
+                        core.any_all_marked.eq(1),
                         row.closed.eq(core.closed),
-                        row.hold_count.eq(0),
-                        row.walk.eq(core.pos + size),
+                        row.part_header_count.eq(0),
+                        row.next_record_seq.eq(core.pos + size),
                         row.number.eq(row.number + 1),
                         *core.past(size),
                     ]
                     with m.If(size < core.left):
                         m.next = "FETCH"
                     with m.Else():
-                        m.next = "JOIN"
+                        m.next = "MATCH_CANDIDATE"
 
     def lose_header(self) -> None:
         """Statements of STEP where no header is: everything open is closed and the scan begins one
@@ -392,10 +400,10 @@ class _ProvenStates:
         m.d.comb += coverage.clear.eq(1)
         m.d.sync += [
             row.proven.eq(0),
-            row.state.eq(State.SEARCHING),
+            row.state.eq(TrackerState.SEARCHING),
             row.lost_at.eq(core.pos),
             row.scanned.eq(0),
-            row.hold_count.eq(0),
+            row.part_header_count.eq(0),
             row.bad_headers.eq(row.bad_headers + 1),
             row.cand_high.eq(core.end),
             *core.one_further(),
@@ -406,72 +414,72 @@ class _ProvenStates:
             m.next = "SCAN"
 
     def join(self) -> None:
-        """EDGE and JOIN, from every state that is through with the packet on the proven chain. EDGE
-        comes from JOIN and goes back to it, once a packet at most. Leaves to FINISH, or to
-        ADOPT_PROBE if the walk has met the candidate."""
+        """SPLIT_HEADER and MATCH_CANDIDATE, from every state that is through with the packet on the proven chain. SPLIT_HEADER
+        comes from MATCH_CANDIDATE and goes back to it, once a packet at most. Leaves to FINISH, or to
+        ADOPT_LOOKUP if the walk has met the candidate."""
         m, core, row, coverage = self.m, self.core, self.row, self.coverage
         # A header that the end of the hole cuts: the rest has passed.
         edge = Signal(8 * HEADER_BYTES)
-        cut_off = (row.hold_count != 0) & (row.high == row.passed_from)
-        lost = (row.state != State.START) & (row.state != State.TRACKING)
+        cut_off = (row.part_header_count != 0) & (row.high == row.passed_from)
+        lost = (row.state != TrackerState.START) & (row.state != TrackerState.TRACKING)
         edge_length = header_length(edge)
-        edge_ok = (row.hold_count + row.edge_count >= HEADER_BYTES) & header_ok(
+        edge_ok = (row.part_header_count + row.behind_hole_count >= HEADER_BYTES) & header_ok(
             row.version, edge, present(HEADER_BYTES, HEADER_BYTES)
         )
 
-        with m.State("EDGE"):
-            m.next = "JOIN"
+        with m.State("SPLIT_HEADER"):
+            m.next = "MATCH_CANDIDATE"
             with m.If(edge_ok):
-                end = row.walk + edge_length + HEADER_BYTES
+                end = row.next_record_seq + edge_length + HEADER_BYTES
                 m.d.sync += [
-                    row.walk.eq(end),
+                    row.next_record_seq.eq(end),
                     row.number.eq(row.number + 1),
-                    row.hold_count.eq(0),
+                    row.part_header_count.eq(0),
                 ]
                 core.close_unverified(m, edge[:2], edge_length, end)
 
-        with m.State("JOIN"):
+        with m.State("MATCH_CANDIDATE"):
             m.d.comb += coverage.settle.eq(1)
             m.d.sync += [
-                edge.eq(row.hold | row.edge << Cat(C(0, 3), row.hold_count)),
+                edge.eq(row.part_header | row.behind_hole << Cat(C(0, 3), row.part_header_count)),
                 self.edge_tried.eq(1),
             ]
             m.next = "FINISH"
             with m.If(core.hopping & lost & cut_off & ~self.edge_tried):
-                m.next = "EDGE"
+                m.next = "SPLIT_HEADER"
             with m.Elif(core.hopping):
                 self.move_on()
 
     def move_on(self) -> None:
-        """Statements of JOIN when the walk has come further: whether it tracks again, and whether
+        """Statements of MATCH_CANDIDATE when the walk has come further: whether it tracks again, and whether
         it has proven the candidate or gone past its guess."""
         m, core, row = self.m, self.core, self.row
-        lead = delta(row.walk, row.guess)
+        past_candidate = distance(row.next_record_seq, row.candidate_seq)
         with m.Switch(row.state):
-            with m.Case(State.START):
+            with m.Case(TrackerState.START):
                 with m.If(self.walked):
-                    m.d.sync += row.state.eq(State.TRACKING)
-            with m.Case(State.SEARCHING, State.GIVEN_UP):
-                m.d.sync += row.state.eq(State.TRACKING)
-            with m.Case(State.CONFIRMING):
-                reached = self.passed_guess | (lead == 0)
+                    m.d.sync += row.state.eq(TrackerState.TRACKING)
+            with m.Case(TrackerState.SEARCHING, TrackerState.GIVEN_UP):
+                m.d.sync += row.state.eq(TrackerState.TRACKING)
+            with m.Case(TrackerState.CONFIRMING):
+                reached = self.passed_candidate | (past_candidate == 0)
                 with m.If(reached & ~self.end_gt_cand_high):
-                    m.next = "ADOPT_PROBE"
-                with m.Elif(reached | (lead > 0)):
+                    m.next = "ADOPT_LOOKUP"
+                with m.Elif(reached | (past_candidate > 0)):
                     m.d.sync += [
-                        row.state.eq(State.TRACKING),
+                        row.state.eq(TrackerState.TRACKING),
                         core.event.kind.eq(EventKind.RESUMED),
                         core.event.lost_at.eq(row.lost_at),
-                        core.event.guess.eq(row.guess),
-                        core.event.resumed_at.eq(row.walk),
+                        core.event.candidate_seq.eq(row.candidate_seq),
+                        core.event.resumed_at.eq(row.next_record_seq),
                         core.event.proven_by.eq(int(ProvenBy.WALK)),
                         core.event.seq.eq(core.end),
                         core.event.number.eq(row.number),
                     ]
 
     def adopt(self) -> None:
-        """ADOPT_PROBE, ADOPT_PICK and ADOPT: the candidate is proven, by the walk in a packet (from
-        JOIN), by software (COMMAND) or by a tag (PROVEN), and becomes the proven chain. Leaves to
+        """ADOPT_LOOKUP, ADOPT_PICK and ADOPT: the candidate is proven, by the walk in a packet (from
+        MATCH_CANDIDATE), by software (COMMAND) or by a tag (PROVEN), and becomes the proven chain. Leaves to
         OPEN_LAST for its last record; else to FINISH in a packet, to TOKEN otherwise."""
         m, core, row, coverage = self.m, self.core, self.row, self.coverage
         picked = coverage.picked
@@ -487,21 +495,24 @@ class _ProvenStates:
             )
             + counted
         )
-        with m.State("ADOPT_PROBE"):
-            m.d.comb += coverage.probe.eq(1)
+        with m.State("ADOPT_LOOKUP"):
+            m.d.comb += coverage.lookup.eq(1)
             m.d.sync += [
-                core.pos.eq(row.walk),
-                gap.eq(row.proven & (delta(row.high, row.walk) < 0)),
+                core.pos.eq(row.next_record_seq),
+                gap.eq(row.proven & (distance(row.high, row.next_record_seq) < 0)),
                 # Where walk and candidate disagree, different bytes have passed.
-                passed_end.eq((delta(row.walk, row.cand_high) <= 0) | (row.walk != row.cand_walk)),
-                counted.eq(row.cand_count - Mux(self.by_walk, self.since_guess, 0)),
+                passed_end.eq(
+                    (distance(row.next_record_seq, row.cand_high) <= 0)
+                    | (row.next_record_seq != row.cand_next_seq)
+                ),
+                counted.eq(row.cand_count - Mux(self.by_walk, self.since_candidate, 0)),
             ]
             with m.If(self.by_walk):
                 # Records of the candidate that the walk has been through are the walk's.
-                with m.If(row.walk == row.cand_walk):
+                with m.If(row.next_record_seq == row.cand_next_seq):
                     m.d.sync += row.cand_open.eq(0)
-                with m.If(delta(row.cand_suspect_end, row.walk) <= 0):
-                    m.d.sync += row.cand_suspect.eq(0)
+                with m.If(distance(row.cand_barrier_end, row.next_record_seq) <= 0):
+                    m.d.sync += row.cand_barrier.eq(0)
             m.next = "ADOPT_PICK"
         with m.State("ADOPT_PICK"):
             m.d.comb += [coverage.pick.eq(1), coverage.pick_slot.eq(coverage.high_slot)]
@@ -509,14 +520,14 @@ class _ProvenStates:
         with m.State("ADOPT"):
             # What the candidate passed of a record that is open was not fed.
             with m.If(gap & coverage.at_high):
-                m.d.comb += [coverage.unfed.eq(~passed_end), coverage.close.eq(passed_end)]
+                m.d.comb += [coverage.drop_verdict.eq(~passed_end), coverage.close.eq(passed_end)]
                 with m.If(passed_end):
-                    core.close_unverified(m, picked.content, picked.length, row.walk)
+                    core.close_unverified(m, picked.content, picked.length, row.next_record_seq)
             m.d.sync += [
                 core.event.kind.eq(EventKind.RESUMED),
                 core.event.lost_at.eq(row.lost_at),
-                core.event.guess.eq(row.guess),
-                core.event.resumed_at.eq(row.cand_walk),
+                core.event.candidate_seq.eq(row.candidate_seq),
+                core.event.resumed_at.eq(row.cand_next_seq),
                 core.event.proven_by.eq(
                     Mux(
                         core.is_feedback,
@@ -526,29 +537,29 @@ class _ProvenStates:
                 ),
                 core.event.seq.eq(Mux(self.by_walk, core.end, row.cand_high)),
                 core.event.number.eq(number),
-                row.walk.eq(row.cand_walk),
+                row.next_record_seq.eq(row.cand_next_seq),
                 row.number.eq(number),
-                row.hold.eq(row.cand_hold),
-                row.hold_count.eq(row.cand_hold_count),
+                row.part_header.eq(row.cand_part_header),
+                row.part_header_count.eq(row.cand_part_header_count),
                 row.high.eq(row.cand_high),
-                row.cand_hold_count.eq(0),
+                row.cand_part_header_count.eq(0),
                 *row.close_below(),
                 row.proven.eq(1),
-                row.state.eq(State.TRACKING),
+                row.state.eq(TrackerState.TRACKING),
                 row.scanned.eq(0),
                 row.bad_headers.eq(0),
             ]
-            with m.If(self.by_walk & (~row.marked | (delta(core.end, row.marked_high) > 0))):
+            with m.If(self.by_walk & (~row.marked | (distance(core.end, row.marked_high) > 0))):
                 # The packet that brings the walk here may be marked, with its own bytes of a header
                 # of which the candidate has kept others.
                 m.d.sync += [row.closed.eq(1), row.closed_below.eq(core.end)]
-            with m.If(row.cand_suspect):
-                m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(row.cand_suspect_end)]
+            with m.If(row.cand_barrier):
+                m.d.sync += [row.barrier.eq(1), row.barrier_end.eq(row.cand_barrier_end)]
             with m.If(core.one_bit):  # nothing that the candidate followed is verified
-                m.d.sync += [row.suspect.eq(1), row.suspect_end.eq(row.cand_walk)]
-            m.d.sync += core.pos.eq(row.cand_walk)
-            goes_on = (delta(row.cand_walk, row.cand_high) > 0) & ~core.one_bit
-            with m.If(row.cand_open & (row.cand_hold_count == 0) & goes_on):
+                m.d.sync += [row.barrier.eq(1), row.barrier_end.eq(row.cand_next_seq)]
+            m.d.sync += core.pos.eq(row.cand_next_seq)
+            goes_on = (distance(row.cand_next_seq, row.cand_high) > 0) & ~core.one_bit
+            with m.If(row.cand_open & (row.cand_part_header_count == 0) & goes_on):
                 m.next = "OPEN_LAST"
             with m.Elif(self.by_walk):
                 m.next = "FINISH"
@@ -562,7 +573,7 @@ class _ProvenStates:
         m, core, row, coverage = self.m, self.core, self.row, self.coverage
         with m.State("OPEN_LAST"):
             before = (row.number != 0) & (row.number <= row.marked_number)
-            closed = row.closed & ((delta(row.cand_start, row.closed_below) < 0) | before)
+            closed = row.closed & ((distance(row.cand_start, row.closed_below) < 0) | before)
             with m.If(~closed & ~coverage.slot_free):
                 core.evict(m, Return.OPEN_LAST)
             with m.Else():
@@ -570,10 +581,10 @@ class _ProvenStates:
                 m.d.comb += [
                     coverage.open.eq(~closed),
                     new.valid.eq(1),
-                    new.spoiled.eq(1),
-                    new.blind.eq((row.high - row.cand_start)[:32] != core.front),
+                    new.has_unmarked.eq(1),
+                    new.no_verdict.eq((row.high - row.cand_start)[:32] != core.header_size),
                     new.start.eq(row.cand_start),
-                    new.length.eq(row.walk - row.cand_start - HEADER_BYTES),
+                    new.length.eq(row.next_record_seq - row.cand_start - HEADER_BYTES),
                     new.number.eq(row.number - 1),
                     new.nonce.eq(row.cand_nonce),
                     new.content.eq(row.cand_content),

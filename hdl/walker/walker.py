@@ -7,7 +7,7 @@ rolled back: in sync it jumps from header to header by length with one unaligned
 touches no other byte. Only while a header is lost it reads every byte of the payload, twelve
 offsets a clock.
 
-    work --> IDLE LOAD --> COMPARE DECIDE --> feed open record, hop --> JOIN --> FINISH --> entries
+    work --> IDLE LOAD --> COMPARE DECIDE --> feed open record, hop --> MATCH_CANDIDATE --> FINISH --> entries
                    |                     \\-> scan, follow candidate ----------/   |
                    \\-> COMMAND, DESYNC, PROVEN ----------------------> TOKEN      \\-> spans
 
@@ -24,11 +24,11 @@ from ..abi.config import Config
 from ..abi.events import EventKind
 from ..abi.meta import Reason
 from ..common.layouts import Layouts, TokenKind
-from ..common.sequence import delta
+from ..common.sequence import distance
 from .commands import command_states
 from .core import Core, Return
-from .resync import search_states
-from .tracking import proven_states
+from .resync import resync_states
+from .tracking import tracking_states
 
 
 class Walker(Component):
@@ -117,11 +117,11 @@ class Walker(Component):
                     core.is_command.eq(~self.feedback.valid & work.is_command),
                     core.end.eq(packet.seq + packet.payload_length),
                     core.payload_addr.eq(Cat(0, 0, 0, 0, packet.ring_word) + packet.payload_offset),
-                    core.blamed.eq(0),
+                    core.reasons.eq(0),
                     core.event.eq(0),
                     *core.framing.clear(),
                     core.dirty.eq(0),
-                    core.intact.eq(0),
+                    core.any_all_marked.eq(0),
                     core.probed.eq(0),
                     keep.eq(loaded & (context == core.context)),
                     uses_row.eq(wants_row),
@@ -147,8 +147,8 @@ class Walker(Component):
                     self._judge_packet(m, core, known)
 
             command_states(m, core, token)
-            proven_states(m, core, self.walker_data)
-            search_states(m, core, self.walker_data)
+            tracking_states(m, core, self.walker_data)
+            resync_states(m, core, self.walker_data)
             self._finish(m, core, out_free, write)
             self._token(m, core, token, out_free, write)
         return m
@@ -190,17 +190,17 @@ class Walker(Component):
         may_walk = flags[4] & ~flags[1] & ~flags[2] & ~flags[5]  # ACK; SYN, RST, URG
         m.next = "FINISH"
         with m.If(packet.oversize):
-            m.d.sync += core.blame(Reason.OVERSIZE)
+            m.d.sync += core.add_reason(Reason.OVERSIZE)
         with m.Elif(~packet.is_tcp):
-            m.d.sync += core.blame(Reason.NOT_TCP)
+            m.d.sync += core.add_reason(Reason.NOT_TCP)
         with m.Elif(~packet.checksum_ok):
-            m.d.sync += core.blame(Reason.BAD_CHECKSUM)
+            m.d.sync += core.add_reason(Reason.BAD_CHECKSUM)
         with m.Elif(~known):
-            m.d.sync += core.blame(Reason.NO_FLOW)
+            m.d.sync += core.add_reason(Reason.NO_FLOW)
         with m.Elif(~may_walk):
-            m.d.sync += core.blame(Reason.FLAGS)
+            m.d.sync += core.add_reason(Reason.FLAGS)
         with m.Elif(packet.payload_length == 0):
-            m.d.sync += core.blame(Reason.NO_PAYLOAD)
+            m.d.sync += core.add_reason(Reason.NO_PAYLOAD)
         with m.Else():
             m.d.sync += core.dirty.eq(1)
             m.next = "COMPARE"
@@ -219,10 +219,10 @@ class Walker(Component):
                 m.d.comb += [
                     maker.end.eq(1),
                     self.work.ready.eq(1),
-                    coverage.spoil.eq(reason != Reason.NONE),
+                    coverage.note_unmarked.eq(reason != Reason.NONE),
                 ]
                 with m.If(reason == Reason.NONE):
-                    with m.If(~row.marked | (delta(core.end, row.marked_high) > 0)):
+                    with m.If(~row.marked | (distance(core.end, row.marked_high) > 0)):
                         m.d.sync += [row.marked.eq(1), row.marked_high.eq(core.end)]
                     with m.If(new_number):
                         m.d.sync += row.marked_number.eq(core.framing.last_number + 1)

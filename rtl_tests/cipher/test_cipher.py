@@ -88,7 +88,7 @@ def test_bytewise():
     bench().run(traffic)
 
 
-def test_every_fold():
+def test_every_tail_weight():
     """A one-byte piece of every block of the longest records: all powers H^e."""
     rng = random.Random(6)
     traffic = Traffic(DEFAULT)

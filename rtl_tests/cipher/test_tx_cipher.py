@@ -68,7 +68,7 @@ def random_traffic(rng, config, budget):
         for key_slot in (0, 1):
             keys[context, key_slot] = new_key(rng, context)
             traffic.install(keys[context, key_slot], key_slot)
-    lanes = [(context, side) for context, _ in keys for side in (0, 1)]
+    lanes = [(context, detached) for context, _ in keys for detached in (0, 1)]
     under_way, done = {}, []
 
     def feed(*args, **how):
@@ -91,7 +91,7 @@ def random_traffic(rng, config, budget):
                 key_slot=key_slot,
                 mode=GIVEN,
                 use_row=False,
-                side=rng.randrange(2),
+                detached=rng.randrange(2),
                 flip=flip,
             )
             budget -= end - start
@@ -120,7 +120,7 @@ def random_traffic(rng, config, budget):
                 key_slot=key_slot,
                 mode=mode,
                 use_row=use_row,
-                side=lane[1],
+                detached=lane[1],
                 flip=flip,
             )
             if not pieces:
@@ -182,10 +182,10 @@ def test_bytewise():
     for context in range(4):
         key = new_key(rng, context)
         traffic.install(key)
-        for side in (0, 1):
+        for detached in (0, 1):
             record = sealed(rng, key, rng.randrange(60))
             places = range(len(record.wire) + 1)
-            cut_up(traffic, record, places, rng, side=side)
+            cut_up(traffic, record, places, rng, detached=detached)
     bench().run(traffic)
 
 
@@ -216,18 +216,25 @@ def test_rows_of_a_context():
     for key in keys:
         traffic.install(key)
     for _ in range(20):
-        records = {(key, side): sealed(rng, key, 100) for key in keys for side in (0, 1)}
-        for (_, side), record in records.items():
-            traffic.feed(record, 0, 50, first=True, last=False, side=side)
-        for (_, side), record in records.items():
+        records = {(key, detached): sealed(rng, key, 100) for key in keys for detached in (0, 1)}
+        for (_, detached), record in records.items():
+            traffic.feed(record, 0, 50, first=True, last=False, detached=detached)
+        for (_, detached), record in records.items():
             total = len(record.wire)
             traffic.feed(
-                record, 20, total, first=False, last=False, side=side, mode=GIVEN, use_row=False
+                record,
+                20,
+                total,
+                first=False,
+                last=False,
+                detached=detached,
+                mode=GIVEN,
+                use_row=False,
             )
-            traffic.feed(record, 50, total - 7, first=False, last=True, side=side)
-        for (_, side), record in records.items():
+            traffic.feed(record, 50, total - 7, first=False, last=True, detached=detached)
+        for (_, detached), record in records.items():
             total = len(record.wire)
-            traffic.feed(record, total - 7, total, first=False, last=True, side=side)
+            traffic.feed(record, total - 7, total, first=False, last=True, detached=detached)
     bench().run(traffic)
 
 

@@ -80,7 +80,7 @@ class TxTraffic:
         key_slot=0,
         mode=COMPUTE,
         use_row=True,
-        side=0,
+        detached=0,
         stale=False,
         flip=None,
     ):
@@ -105,7 +105,7 @@ class TxTraffic:
                 "context": record.key.context,
                 "generation": record.key.generation,
                 "version": record.key.version,
-                "slot": side,
+                "slot": detached,
                 "number": record.number,
                 "nonce": int.from_bytes(record.nonce, "little"),
                 "content_type": record.content_type,

@@ -128,7 +128,7 @@ def scenario(rng, count):
         event = {}
         if rng.random() < 0.1:
             kind = rng.choice((EventKind.RESYNC_REQUEST, EventKind.RESUMED, EventKind.GIVEN_UP))
-            event = {"kind": kind, "guess": rng.getrandbits(32), "context": context}
+            event = {"kind": kind, "candidate_seq": rng.getrandbits(32), "context": context}
         entry = {
             "context": context,
             "generation": generations[context],

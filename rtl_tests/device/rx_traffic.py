@@ -135,11 +135,11 @@ def arrivals(rng, size, loss):
     return out
 
 
-class Way:
+class TrafficFlow:
     """A stream, its context, and a driver's idea of it; where records are forged it also errs."""
 
     def __init__(self, rng, device, index, forge, loss):
-        self.rng, self.device, self.errs = rng, device, forge > 0
+        self.rng, self.device, self.driver_errs = rng, device, forge > 0
         version = rng.randrange(2)
         self.stream = Stream(rng, version, rng.choice((128, 256)), 60_000, forge)
         address = IPv6Address if rng.random() < 0.3 else IPv4Address
@@ -188,7 +188,7 @@ class Way:
     def hint(self, index):
         """Says where a record is; one of another epoch only by mistake."""
         record = self.stream.records[index or 0]
-        if self.errs or record.epoch == self.epoch:
+        if self.driver_errs or record.epoch == self.epoch:
             self.device.resync_hint(self.handle, self.at(record.offset), record.number)
 
     def event(self, event):
@@ -221,23 +221,27 @@ class Way:
             return
         records = self.stream.records
         if event.kind == EventKind.RESYNC_REQUEST:
-            offset = self.offset(event.guess)
+            offset = self.offset(event.candidate_seq)
             number = next(
                 (
                     r.number
                     for r in records
-                    if r.offset == offset and (self.errs or r.epoch == self.epoch)
+                    if r.offset == offset and (self.driver_errs or r.epoch == self.epoch)
                 ),
                 None,
             )
-            if self.errs and self.rng.random() < 0.05:
+            if self.driver_errs and self.rng.random() < 0.05:
                 number = 7
-            self.device.tls_dev_resync(handle, event.guess, number)
+            self.device.tls_dev_resync(handle, event.candidate_seq, number)
         elif event.kind == EventKind.PARKED:
             parking = next(
                 (r for r in records if (r.number, r.epoch) == (event.number, self.epoch)), None
             )
-            if parking and parking.key_update and not (self.errs and self.rng.random() < 0.1):
+            if (
+                parking
+                and parking.key_update
+                and not (self.driver_errs and self.rng.random() < 0.1)
+            ):
                 number = parking.number + 1 if self.rng.random() < 0.7 else None
                 self.epoch += 1
                 self.handle = self.device.rekey(

@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from rtl_tests.device.rx_traffic import Way
+from rtl_tests.device.rx_traffic import TrafficFlow
 from rtl_tests.support.pair import Pair
 from sealane.driver.device.rx import Device
 from sealane.hdl.abi.config import Config
@@ -36,7 +36,9 @@ def run(name, seed, batch, forge, damage, **options):
     config = CONFIGS[name]
     pair = Pair(config, seed=seed, **options)
     device = Device(pair, config)
-    ways = [Way(rng, device, index, forge, rng.choice((0, 0.02, 0.1))) for index in range(4)]
+    ways = [
+        TrafficFlow(rng, device, index, forge, rng.choice((0, 0.02, 0.1))) for index in range(4)
+    ]
     while any(way.todo for way in ways):
         frames = []
         for _ in range(batch):

@@ -294,10 +294,14 @@ def test_anything_at_any_time(seed):
                 continue
             if event.kind == EventKind.RESYNC_REQUEST:
                 number = next(
-                    (r.number for r in owner.stream.records if owner.at(r.offset) == event.guess),
+                    (
+                        r.number
+                        for r in owner.stream.records
+                        if owner.at(r.offset) == event.candidate_seq
+                    ),
                     None,
                 )
-                bench.device.tls_dev_resync(handles[owner], event.guess, number)
+                bench.device.tls_dev_resync(handles[owner], event.candidate_seq, number)
             elif event.kind == EventKind.TAG_MISMATCH and rng.random() < 0.5:
                 bench.device.tls_dev_del(handles[owner])
                 record = rng.choice(owner.stream.records)

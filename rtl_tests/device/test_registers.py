@@ -108,7 +108,7 @@ def give(bus, fields, flow_key):
             | fields["table"] << 4
             | fields["slot"] << 5
             | fields.get("park", 0) << 8
-            | fields["row"] << 16
+            | fields["bucket"] << 16
         ),
         "CMD_SEQ": fields["seq"],
         "CMD_NUMBER_LO": number & 0xFFFFFFFF,
@@ -138,7 +138,7 @@ def test_commands_carry_their_fields(seed, config):
         layout, prefix = (TX_COMMAND, "tx_") if transmit else (COMMAND, "")
         flows = config.tx_flows if transmit else config.flows
         fields = {f.name: rng.getrandbits(f.width) for f in layout}
-        fields.update(op=int(op), context=rng.randrange(flows), row=rng.randrange(flows // 2))
+        fields.update(op=int(op), context=rng.randrange(flows), bucket=rng.randrange(flows // 2))
         key = rng.getrandbits(289)
         give(bus, fields, key)
         assert bus.write(abi.OFFSET["COMMAND"], op) == OKAY
@@ -188,10 +188,10 @@ TRANSMIT_REFUSES = [
 )
 def test_commands_for_what_is_not_there_are_refused(config, refused):
     bus = Bus(config=config)
-    for context, row, op in refused:
+    for context, bucket, op in refused:
         bus.write(abi.OFFSET["CMD_CONTEXT"], context)
-        bus.write(abi.OFFSET["CMD_FLAGS"], row << 16)
-        assert bus.write(abi.OFFSET["COMMAND"], op) == SLVERR, (context, row, op)
+        bus.write(abi.OFFSET["CMD_FLAGS"], bucket << 16)
+        assert bus.write(abi.OFFSET["COMMAND"], op) == SLVERR, (context, bucket, op)
         for prefix in ("", "tx_") if config.tx_flows else ("",):
             assert not bus.unit.get(f"{prefix}commands__valid")
         assert bus.read(abi.OFFSET["STATUS"]) == 0

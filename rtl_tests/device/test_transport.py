@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rtl_tests.device.rx_traffic import Way
+from rtl_tests.device.rx_traffic import TrafficFlow
 from rtl_tests.support.pair import TX_SMALL, together
 from sealane.driver.device.rx import Device
 from sealane.driver.device.transport import Completion, TxOutput
@@ -167,7 +167,7 @@ def test_what_transmit_has_given_out_is_given_once_and_in_order():
 def test_a_host_that_takes_nothing_holds_up_its_own_direction_only(held):
     rng = random.Random(5)
     with RtlTransport(TX_SMALL) as transport:
-        way = Way(rng, Device(transport, TX_SMALL), 0, forge=0, loss=0)
+        way = TrafficFlow(rng, Device(transport, TX_SMALL), 0, forge=0, loss=0)
         # So small that more verdicts wait than there is room for, and the cipher fills up.
         way.todo = [(at, at + 40) for at in range(0, 8000, 40)]
         stream = TxStream(transport, context=1)

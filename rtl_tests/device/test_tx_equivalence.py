@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from rtl_tests.device.rx_traffic import Way
+from rtl_tests.device.rx_traffic import TrafficFlow
 from rtl_tests.device.tx_traffic import seeded, senders
 from rtl_tests.support.pair import TX_SMALL, Pair
 from sealane.driver.device.rx import Device
@@ -29,7 +29,7 @@ def run(seed, batch, frames, forge=0.0, receive=True, **options):
     rng = seeded(seed, batch, forge, receive)
     pair = Pair(TX_SMALL, seed=seed, **options)
     device = Device(pair, TX_SMALL)
-    ways = [Way(rng, device, index, forge, 0.05) for index in range(2)] if receive else []
+    ways = [TrafficFlow(rng, device, index, forge, 0.05) for index in range(2)] if receive else []
     hosts = senders(pair, rng)
     reasons = Counter()
     while pair.tx_count < frames:

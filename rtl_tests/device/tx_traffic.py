@@ -168,9 +168,9 @@ class Sender:
             at = record.start
             while at < start:
                 piece = min(start, at + 700)
-                frames.append(self.dump(at, piece, **stream.side(at, TxTags.COMPUTE)))
+                frames.append(self.dump(at, piece, **stream.detached(at, TxTags.COMPUTE)))
                 at = piece
-        return [*frames, self.encrypt(start, end, **stream.side(start, tags))]
+        return [*frames, self.encrypt(start, end, **stream.detached(start, tags))]
 
     def other(self):
         """What is not to be encrypted, or pretends."""

@@ -144,10 +144,12 @@ def test_every_key_bit_counts(bench):
     """The key lies in every place, so that whatever a neighbour hashes to, only bits differ."""
     rng = random.Random(2)
     key = rng.getrandbits(FLOW_KEY.width)
-    rows = bench.config.flows // 2  # of each table: two slots a row, twice as many places as flows
+    buckets = (
+        bench.config.flows // 2
+    )  # of each table: two slots a row, twice as many places as flows
     everywhere = [
         FlowWrite(*place, valid=True, key=key, context=3)
-        for place in itertools.product(range(2), range(rows), range(2))
+        for place in itertools.product(range(2), range(buckets), range(2))
     ]
     for write in everywhere:
         bench.write(write, rng)

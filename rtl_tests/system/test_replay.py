@@ -9,7 +9,7 @@ from rtl_tests.support.reports import differences
 from sealane.driver.model.device import ModelTransport
 from sealane.sim import build
 from sealane.sim.transport import RtlTransport
-from tests.support.replays import NAMES, WAYS, check_truth, replay_named, truth_of
+from tests.support.replays import DIRECTIONS, NAMES, check_truth, replay_named, truth_of
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,8 +68,8 @@ def test_one_broken_gate_shows_in_the_report(monkeypatch):
     finally:
         build.build.cache_clear()
     want = truth_of(name)["connections"][0]
-    for way in WAYS:
-        rx = result.report["connections"][0][way]["rx"]
+    for direction in DIRECTIONS:
+        rx = result.report["connections"][0][direction]["rx"]
         assert rx["records_full"] > 0, "tags are made of ciphertext and still hold"
         assert rx["wrong_marks"] == rx["records_full"]
-        assert rx["app_sha256"] != want[way]["app_sha256"]
+        assert rx["app_sha256"] != want[direction]["app_sha256"]

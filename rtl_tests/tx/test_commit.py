@@ -12,7 +12,7 @@ from sealane.hdl.common.tx_layouts import Action, TxTokenKind
 from sealane.hdl.tx.commit import TxCommit
 from sealane.sim.unit import build
 from tests.support.internet_checksum import ones_complement_sum
-from tests.support.tcp_frames import Segment, Side, Wire
+from tests.support.tcp_frames import Peer, Segment, Wire
 
 OPS = {Action.ENCRYPT: TxOp.ENCRYPT, Action.DUMP: TxOp.DUMP}
 
@@ -290,7 +290,7 @@ def test_frames_leave_back_to_back(commit, length):
 
 ENDS = {
     4: Wire(),
-    6: Wire(Side("fd00::2", 40000, 1000), Side("fd00::1", 443, 5, b"\x02\0\0\0\0\2"), (7,), False),
+    6: Wire(Peer("fd00::2", 40000, 1000), Peer("fd00::1", 443, 5, b"\x02\0\0\0\0\2"), (7,), False),
 }
 
 

@@ -89,9 +89,9 @@ def test_in_order_by_hand():
     script.check(stall=0.5)
 
 
-def side(number, offset=0, tags=TxTags.GIVEN, length=SIZE - 5, kind=23):
-    """Metadata of a side frame that begins in a record like RECORD."""
-    fields = {"side": 1, "number": number, "offset": offset, "tags": tags}
+def detached(number, offset=0, tags=TxTags.GIVEN, length=SIZE - 5, kind=23):
+    """Metadata of a detached frame that begins in a record like RECORD."""
+    fields = {"detached": 1, "number": number, "offset": offset, "tags": tags}
     return fields | ({"record_length": length, "record_type": kind} if offset else {})
 
 
@@ -108,7 +108,7 @@ def test_marker():
         assert script.reason(at, RECORD) == NONE
         at += SIZE
     assert at >= 1 << 32
-    assert script.reason(MARKER - 10, RECORD, **side(0)) == TxReason.BYPASS
+    assert script.reason(MARKER - 10, RECORD, **detached(0)) == TxReason.BYPASS
     for number, jump in ((10, 1 << 30), (20, (1 << 30) - 5000), (30, 1 << 30)):
         at = MARKER + jump * (number // 10)
         assert script.reason(at, RECORD, sync=1, number=number) == NONE
@@ -116,7 +116,7 @@ def test_marker():
     assert script.reason(at + SIZE, RECORD) == NONE
     at = MARKER + (1 << 32) - 200  # the marker's sequence number comes again
     assert script.reason(at, RECORD * 2, sync=1, number=40) == NONE
-    assert script.reason(at, RECORD, **side(40)) == NONE
+    assert script.reason(at, RECORD, **detached(40)) == NONE
     script.check()
 
 
@@ -273,12 +273,12 @@ def test_contradictions():
         {"op": 7},
         {"tags": 3},
         {"tags": TxTags.GIVEN},
-        side(0) | {"sync": 1},
-        side(0, SIZE),
-        side(0, 0xFFFF),
+        detached(0) | {"sync": 1},
+        detached(0, SIZE),
+        detached(0, 0xFFFF),
         {"op": TxOp.DUMP, "length": SIZE - 1},
         {"op": TxOp.DUMP, "length": SIZE + 1},
-        side(0) | {"op": TxOp.DUMP},
+        detached(0) | {"op": TxOp.DUMP},
     ):
         assert script.reason(MARKER, RECORD, **fields) == TxReason.BAD_META, fields
     assert script.reason(MARKER, b"", tags=3) == NONE  # a pure ACK
@@ -314,7 +314,7 @@ def test_broken_until_sync():
     assert script.reason(MARKER, RECORD) == TxReason.BROKEN
     assert script.reason(MARKER, RECORD, sync=1, number=0) == TxReason.OUT_OF_ORDER
     assert script.reason(MARKER + SIZE, RECORD, sync=1, number=1) == NONE
-    assert script.reason(MARKER, RECORD, **side(0)) == NONE
+    assert script.reason(MARKER, RECORD, **detached(0)) == NONE
     script.check()
 
 
@@ -370,24 +370,31 @@ def test_side_below_the_frontier():
     at = MARKER + 2 * SIZE
     for cut in (0, 3, 5, 6, 105, 106, 121):
         rest = (RECORD + RECORD[:60])[cut:]
-        assert script.reason(at + cut, rest, **side(7, cut)) == NONE
-        assert script.reason(at + cut, rest + b"a", **side(7, cut)) == TxReason.OUT_OF_ORDER
+        assert script.reason(at + cut, rest, **detached(7, cut)) == NONE
+        assert script.reason(at + cut, rest + b"a", **detached(7, cut)) == TxReason.OUT_OF_ORDER
     under_way = end - 60
-    for fields in (side(9, 20), side(8, 21), side(8, 20, length=200), side(8, 20, kind=22)):
+    for fields in (
+        detached(9, 20),
+        detached(8, 21),
+        detached(8, 20, length=200),
+        detached(8, 20, kind=22),
+    ):
         reason = script.reason(under_way + 20, RECORD[20:60], **fields)
         assert reason == TxReason.OUT_OF_ORDER, fields
-    assert script.reason(under_way + 20, RECORD[20:60], **side(8, 20)) == NONE
+    assert script.reason(under_way + 20, RECORD[20:60], **detached(8, 20)) == NONE
     other = record(b"a" * 50)[:60]  # the header in the frame itself
-    assert script.reason(under_way, other, **side(8)) == TxReason.OUT_OF_ORDER
+    assert script.reason(under_way, other, **detached(8)) == TxReason.OUT_OF_ORDER
     # A number that is wrong by one shows where the record under way begins.
-    wrong = script.give(frame(at, RECORD + RECORD[:60], **side(8)))
+    wrong = script.give(frame(at, RECORD + RECORD[:60], **detached(8)))
     assert wrong.entries[0]["reason"] == TxReason.OUT_OF_ORDER and not wrong.spans
-    wrong = script.give(frame(at - SIZE, RECORD * 2 + RECORD[:60], **side(7)))
+    wrong = script.give(frame(at - SIZE, RECORD * 2 + RECORD[:60], **detached(7)))
     assert wrong.entries[0]["reason"] == TxReason.OUT_OF_ORDER and len(wrong.spans) == 1
     # The header that metadata names: not one that TLS allows, and not that of the frame.
-    assert script.reason(at + 20, RECORD[20:], **side(7, 20, length=16641)) == TxReason.BAD_HEADER
-    assert script.reason(at + 20, RECORD[20:], **side(7, 20, kind=24)) == TxReason.BAD_HEADER
-    assert script.reason(at + 2, RECORD[2:], **side(7, 2, length=200)) == TxReason.BAD_HEADER
+    assert (
+        script.reason(at + 20, RECORD[20:], **detached(7, 20, length=16641)) == TxReason.BAD_HEADER
+    )
+    assert script.reason(at + 20, RECORD[20:], **detached(7, 20, kind=24)) == TxReason.BAD_HEADER
+    assert script.reason(at + 2, RECORD[2:], **detached(7, 2, length=200)) == TxReason.BAD_HEADER
     assert script.reason(end, RECORD[60:]) == NONE
     script.check()
 
@@ -399,11 +406,11 @@ def test_side_row():
     assert script.reason(MARKER, RECORD * 2) == NONE
 
     def dump(start, end, **more):
-        fields = side(0, start, TxTags.COMPUTE) | more
+        fields = detached(0, start, TxTags.COMPUTE) | more
         return script.reason(MARKER + start, RECORD[start:end], op=TxOp.DUMP, **fields)
 
     def rest(start, number=0, tags=TxTags.COMPARE, **more):
-        fields = side(number, start, tags) | more
+        fields = detached(number, start, tags) | more
         return script.reason(MARKER + number * SIZE + start, RECORD[start:], **fields)
 
     missing = TxReason.NO_SYNC_DATA
@@ -414,7 +421,7 @@ def test_side_row():
     assert rest(60, tags=TxTags.GIVEN) == NONE and rest(40) == NONE  # GIVEN needs no row
     assert rest(40) == missing  # it has gone on
     assert dump(0, 3) == NONE and dump(3, 20) == NONE and dump(20, 40) == NONE
-    assert script.reason(MARKER + 40, RECORD[40:] + b"\x18", **side(0, 40, TxTags.COMPUTE)) == (
+    assert script.reason(MARKER + 40, RECORD[40:] + b"\x18", **detached(0, 40, TxTags.COMPUTE)) == (
         TxReason.BAD_HEADER
     )
     assert rest(40) == missing
@@ -444,8 +451,8 @@ def test_keys():
         (9, 1, 1),
     ]
     script.give(command(TxCommand.TX_KEY_CLEAR, epoch=0))
-    assert script.reason(MARKER, RECORD, **side(5)) == TxReason.NO_KEY
-    crossing = script.give(frame(MARKER + 2 * SIZE, RECORD, **side(7)))
+    assert script.reason(MARKER, RECORD, **detached(5)) == TxReason.NO_KEY
+    crossing = script.give(frame(MARKER + 2 * SIZE, RECORD, **detached(7)))
     assert crossing.spans[0]["key_row"] == 9
     script.give(command(TxCommand.TX_REKEY, epoch=0, number=10))
     spans = script.give(frame(MARKER + 4 * SIZE, RECORD * 2)).spans
@@ -471,8 +478,8 @@ def test_key_of_the_newer_slot_is_cleared():
         script.give(command(TxCommand.TX_REKEY, epoch=slot ^ 1, number=5))
         script.give(command(TxCommand.TX_REKEY, epoch=slot, number=7))
         script.give(command(TxCommand.TX_KEY_CLEAR, epoch=slot))
-        assert script.reason(MARKER + SIZE, RECORD, **side(6)) == NONE
-        assert script.reason(MARKER + 2 * SIZE, RECORD, **side(7)) == TxReason.NO_KEY
+        assert script.reason(MARKER + SIZE, RECORD, **detached(6)) == NONE
+        assert script.reason(MARKER + 2 * SIZE, RECORD, **detached(7)) == TxReason.NO_KEY
     script.check()
 
 

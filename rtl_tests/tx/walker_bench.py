@@ -109,7 +109,7 @@ class Model:
                     "context": context,
                     "generation": span.key_name,
                     "version": self.walker.rows[context].version,
-                    "slot": int(span.side),
+                    "slot": int(span.detached),
                     "number": span.number,
                     "nonce": int.from_bytes(span.nonce, "little"),
                     "content_type": span.content_type,
@@ -128,7 +128,7 @@ class Model:
                     "use_row": int(span.use_row),
                 }
             )
-            self.seen.add(f"key slot {span.key_slot} first {span.first} side {span.side}")
+            self.seen.add(f"key slot {span.key_slot} first {span.first} side {span.detached}")
         expected.clear_spans = [{"start": start, "end": end} for start, end in walked.clears]
         for start, end in walked.clears:
             self.seen.add(f"clear {end - start}")
@@ -156,8 +156,12 @@ class Model:
         )
         if meta["context"] < len(self.walker.rows):
             row = self.walker.rows[meta["context"]]
-            self.seen |= {f"passed {row.passed}", f"broken {row.broken}", f"held {len(row.held)}"}
-            self.seen.add(f"side row {row.side_valid}")
+            self.seen |= {
+                f"passed {row.marker_expired}",
+                f"broken {row.broken}",
+                f"held {len(row.part_header)}",
+            }
+            self.seen.add(f"side row {row.detached_valid}")
         spans = "with" if walked.spans else "without"
         self.seen.add(f"{walked.action.name} {walked.reason.name} {spans} spans")
         return expected

@@ -19,12 +19,12 @@ OFFSETS = (14, 54, 66, 58, 97)  # of the payload in the frame
 
 
 @dataclass(frozen=True)
-class Mood:
+class TrafficProfile:
     """Chances of what may happen, and sizes of records on the wire."""
 
     records: tuple[int, ...] = MIXED
     command: float = 0.05
-    side: float = 0.4
+    detached: float = 0.4
     sync: float = 0.03
     dump: float = 0.15
     other: float = 0.08  # NOTHING, WIRE
@@ -39,8 +39,8 @@ class Sender:
     the first one.
     """
 
-    def __init__(self, rng, mood, version, marker, first, nonce):
-        self.random, self.mood, self.version = rng, mood, version
+    def __init__(self, rng, profile, version, marker, first, nonce):
+        self.random, self.profile, self.version = rng, profile, version
         self.marker, self.first, self.nonce = marker, first, nonce
         self.starts, self.records, self.numbers = [], [], []
         self.at = 0  # of the next byte in order
@@ -50,7 +50,7 @@ class Sender:
     def _make(self):
         rng, front = self.random, header_bytes(self.version)
         low, high = LENGTH_BOUNDS[self.version]
-        size = rng.choice(self.mood.records) + rng.choice((0, 0, 1, 7))
+        size = rng.choice(self.profile.records) + rng.choice((0, 0, 1, 7))
         length = min(max(size - 5, low), high)
         head = bytes((rng.choice(TYPES[self.version]), 3, 3)) + length.to_bytes(2, "big")
         if self.version == VERSION_TLS12:
@@ -97,8 +97,8 @@ class Sender:
 class Scenario:
     """`items`: work and what the model makes of it, a few hundred steps on three contexts."""
 
-    def __init__(self, config, seed, mood=None, steps=400):
-        self.config, self.mood = config, mood or Mood()
+    def __init__(self, config, seed, profile=None, steps=400):
+        self.config, self.profile = config, profile or TrafficProfile()
         self.random = random.Random(seed)
         self.model = Model(config)
         self.items = []
@@ -137,7 +137,7 @@ class Scenario:
         marker = rng.choice((0, 0xFFFFF800, 0x7FFFF800, rng.getrandbits(32)))
         first = rng.choice((0, 1, rng.getrandbits(63), (1 << 64) - 5))
         nonce = rng.choice((0, first, rng.getrandbits(64), (1 << 64) - 3))
-        self.senders[context] = Sender(rng, self.mood, version, marker, first, nonce)
+        self.senders[context] = Sender(rng, self.profile, version, marker, first, nonce)
         self._command(
             TxCommand.TX_ADD,
             context,
@@ -176,14 +176,14 @@ class Scenario:
 
     def _frame(self, context, seq, payload, op, **meta):
         """Gives a frame, perhaps with something wrong."""
-        rng, mood = self.random, self.mood
+        rng, profile = self.random, self.profile
         fields = {
             "op": op,
             "context": context,
             "generation": self._row(context).generation,
             "cookie": rng.getrandbits(16),
         } | meta
-        if payload and rng.random() < mood.bad_byte:
+        if payload and rng.random() < profile.bad_byte:
             at = rng.randrange(min(len(payload), 40))
             wrong = payload[at] ^ 1 << rng.randrange(8)
             payload = payload[:at] + bytes([wrong]) + payload[at + 1 :]
@@ -206,13 +206,13 @@ class Scenario:
             fields |= {"seq": seq, "length": len(payload)}
             hit = None
         fields = {f.name: fields.get(f.name, 0) for f in TX_META}
-        if rng.random() < mood.hostile:
+        if rng.random() < profile.hostile:
             head, hit = self._hostile(head, hit, fields)
         return self._give(Item(payload=payload, head=head, hit=hit, meta=fields))
 
     def _hostile(self, head, hit, fields):
         rng = self.random
-        chance = self.mood.hostile
+        chance = self.profile.hostile
         near = (0, 1, 4, 5, 6, 12, 13, 14, 0xFFFF)
         for field in TX_META:
             if rng.random() < chance:
@@ -239,22 +239,22 @@ class Scenario:
         return head, hit
 
     def _step(self):
-        rng, mood = self.random, self.mood
+        rng, profile = self.random, self.profile
         draw = rng.random()
-        if draw < mood.command:
+        if draw < profile.command:
             return self._some_command()
         context = rng.choice(list(self.senders))
         sender = self.senders[context]
-        if draw < mood.command + mood.other:
+        if draw < profile.command + profile.other:
             return self._other(context, sender)
         self._recover(context, sender)
         sender = self.senders[context]
-        if rng.random() < mood.side and sender.at > 0 and not self._row(context).broken:
-            return self._side(context, sender)
-        op = TxOp.DUMP if rng.random() < mood.dump else TxOp.ENCRYPT
+        if rng.random() < profile.detached and sender.at > 0 and not self._row(context).broken:
+            return self._detached(context, sender)
+        op = TxOp.DUMP if rng.random() < profile.dump else TxOp.ENCRYPT
         tags = rng.choice((TxTags.COMPUTE, TxTags.COMPUTE, TxTags.COMPARE))
         meta = {}
-        if (self._row(context).broken and rng.random() < 0.8) or rng.random() < mood.sync:
+        if (self._row(context).broken and rng.random() < 0.8) or rng.random() < profile.sync:
             self._to_boundary(sender)
             meta = {"sync": 1, "number": sender.numbers[sender.find(sender.at)]}
         seq = (sender.marker + sender.at) % 2**32
@@ -315,7 +315,7 @@ class Scenario:
             return self._give(Item(payload=bytes(60), head=head, meta=meta))
         return self._frame(context, (sender.marker + at) % 2**32, payload, op)
 
-    def _side(self, context, sender):
+    def _detached(self, context, sender):
         """A retransmission, or a record's beginning and then the rest."""
         rng = self.random
         newest = sender.find(sender.at - 1)
@@ -340,7 +340,7 @@ class Scenario:
                 )
                 at += len(piece)
         op = TxOp.ENCRYPT
-        if tags != TxTags.GIVEN and rng.random() < self.mood.dump:
+        if tags != TxTags.GIVEN and rng.random() < self.profile.dump:
             op = TxOp.DUMP
         self._frame(
             context,
@@ -354,9 +354,9 @@ class Scenario:
     def _place(self, sender, index, at):
         offset, data = at - sender.starts[index], sender.records[index]
         number = sender.numbers[index]
-        if self.random.random() < self.mood.hostile / 2:  # an engine that errs by a record
+        if self.random.random() < self.profile.hostile / 2:  # an engine that errs by a record
             number = (number + self.random.choice((-1, 1))) % (1 << 64)
-        place = {"side": 1, "number": number, "offset": offset}
+        place = {"detached": 1, "number": number, "offset": offset}
         if offset:
             place |= {"record_length": len(data) - 5, "record_type": data[0]}
         return place

@@ -82,7 +82,7 @@ class ModelWalker:
                 "generation": row.generation,
                 "context": context,
                 "lost_at": event.lost_at,
-                "guess": event.guess,
+                "candidate_seq": event.candidate_seq,
                 "resumed_at": event.resumed_at,
                 "proven_by": event.proven_by,
                 "seq": event.seq,
@@ -109,7 +109,7 @@ class ModelWalker:
     def _proven(self, fields, row):
         expected = self._token(ports.TokenKind.PROVEN, fields)
         if row and row.generation == fields["generation"]:
-            probe = Probe(fields["guess"], fields["number"])
+            probe = Probe(fields["candidate_seq"], fields["number"])
             event, expected.evicted = walker_commands.tag_proof(self.config, row, probe)
             self._event(expected, row, fields["context"], event)
         return expected
@@ -220,7 +220,7 @@ class ModelWalker:
         self._event(expected, row, context, walked.event)
         if walked.event and walked.event.proven_by is ProvenBy.WALK:
             header = header_bytes(row.version)
-            if distance(walked.event.seq, walked.event.guess) > header:
+            if distance(walked.event.seq, walked.event.candidate_seq) > header:
                 self.see("walk past the candidate")
         if sum(not span.first for span in walked.spans) > 1:
             self.see("two pieces of open records")
@@ -230,7 +230,7 @@ class ModelWalker:
                 self.see(f"probe first {span.first} completes {span.completes}")
         if walked.probe:
             expected.entry["probe"] = 1
-            meta |= {"first_number": walked.probe.number, "last_start": walked.probe.guess}
+            meta |= {"first_number": walked.probe.number, "last_start": walked.probe.candidate_seq}
         meta["reason"] = walked.reason
         meta["last_completes"] = int(walked.last[3])
         if walked.reason is Reason.NONE:
@@ -282,9 +282,9 @@ class ModelWalker:
 
     def _notice(self, row):
         """What the row has come to, for the scenarios' coverage."""
-        self.see(f"hold {len(row.hold)}")
-        self.see(f"cand_hold {len(row.cand_hold)}")
-        if row.suspect_end is not None:
+        self.see(f"hold {len(row.part_header)}")
+        self.see(f"cand_part_header {len(row.cand_part_header)}")
+        if row.barrier_end is not None:
             self.see("suspect")
         if None not in row.slots:
             self.see("slots full")

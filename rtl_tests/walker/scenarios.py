@@ -18,7 +18,7 @@ OPTIONS = (Option.TAG_PROOF | Option.MARK_REST, Option.ONE_BIT, Option.TAG_PROOF
 
 
 @dataclass
-class Mood:
+class TrafficProfile:
     """How badly things go; probabilities for each segment unless said otherwise."""
 
     records: str = MIXED
@@ -52,14 +52,18 @@ class Flow:
     proofs: list[tuple[int, dict]] = field(default_factory=list)
 
 
-def make_content(rng, version, size, mood):
+def make_content(rng, version, size, profile):
     """At least `size` bytes of records; returns them and where the headers are."""
     low, high = LENGTH_BOUNDS[version]
     content = bytearray()
     headers = []
     while len(content) < size:
-        kind = rng.choice((mood.records, TINY, SHORT)) if mood.records == MIXED else mood.records
-        if mood.records == MIXED and rng.random() < 0.1:
+        kind = (
+            rng.choice((profile.records, TINY, SHORT))
+            if profile.records == MIXED
+            else profile.records
+        )
+        if profile.records == MIXED and rng.random() < 0.1:
             kind = LONG
         length = {
             TINY: lambda: low + rng.choice((0, 0, 1, 2, 5, 8)),
@@ -69,11 +73,11 @@ def make_content(rng, version, size, mood):
         }[kind]()
         headers.append(len(content))
         header = bytearray((rng.choice(TYPES[version]), 3, 3, *length.to_bytes(2, "big")))
-        if rng.random() < mood.bad_header:
+        if rng.random() < profile.bad_header:
             header[rng.randrange(5)] ^= 1 << rng.randrange(8)
         content += header
         body = bytearray(rng.randbytes(length))
-        if rng.random() < mood.chains:
+        if rng.random() < profile.chains:
             false = rng.choice((low, 17, 24, 40, 256, rng.randrange(300)))
             chain = bytes((23, 3, 3, *false.to_bytes(2, "big"))) + bytes(false % 60)
             at = rng.randrange(len(body))
@@ -87,10 +91,12 @@ def make_content(rng, version, size, mood):
 class Scenario:
     """Flows, and one list of items with what the model says to each."""
 
-    def __init__(self, config: Config, seed: int, mood: Mood, flows: int = 3, size: int = 20_000):
+    def __init__(
+        self, config: Config, seed: int, profile: TrafficProfile, flows: int = 3, size: int = 20_000
+    ):
         self.config = config
         self.rng = random.Random(seed)
-        self.mood = mood
+        self.profile = profile
         self.model = ModelWalker(config)
         self.items: list = []
         self.flows = [self._flow(i, size) for i in range(flows)]
@@ -101,7 +107,7 @@ class Scenario:
     def _flow(self, context, size):
         rng = self.rng
         version = rng.choice((VERSION_TLS12, VERSION_TLS13))
-        content, headers = make_content(rng, version, size, self.mood)
+        content, headers = make_content(rng, version, size, self.profile)
         base = rng.choice((rng.getrandbits(32), -rng.randrange(size) % 2**32))
         number = rng.choice((0, 5, 2**32 - 3, 2**64 - 2))
         numbers = {at: (number + i) % 2**64 for i, at in enumerate(headers)}
@@ -111,7 +117,7 @@ class Scenario:
 
     def _cut(self, flow, headers):
         """Segments in the order of arrival."""
-        rng, mood, size = self.rng, self.mood, len(flow.content)
+        rng, profile, size = self.rng, self.profile, len(flow.content)
         style = rng.choice(("any", "any", "mss", "tiny", "headers"))
         at, index = 0, 0
         while at < size:
@@ -127,14 +133,14 @@ class Scenario:
                 }[style]
             end = min(size, at + count)
             when = float(index)
-            if rng.random() >= mood.loss:
-                late = rng.random() < mood.delay
+            if rng.random() >= profile.loss:
+                late = rng.random() < profile.delay
                 flow.segments.append((when + (rng.expovariate(0.2) if late else 0), at, end))
             elif rng.random() < 0.7:
                 flow.segments.append((when + rng.expovariate(0.05), at, end))
-            if rng.random() < mood.duplicate:
+            if rng.random() < profile.duplicate:
                 flow.segments.append((when + rng.expovariate(0.2), at, end))
-            if rng.random() < mood.overlap:
+            if rng.random() < profile.overlap:
                 start = max(0, at - rng.randrange(1500))
                 stop = min(size, start + rng.randrange(1, 1501))
                 flow.segments.append((when + rng.choice((-1, 1)) * rng.random() * 5, start, stop))
@@ -147,11 +153,11 @@ class Scenario:
         expected = self.model.step(item)
         self.items.append((item, expected))
         if flow and expected.event and expected.event.kind is EventKind.RESYNC_REQUEST:
-            self._answer_later(flow, expected.event.guess)
-        if flow and expected.probe and self.rng.random() < self.mood.proof:
-            proof = {"guess": expected.probe.guess, "number": expected.probe.number}
+            self._answer_later(flow, expected.event.candidate_seq)
+        if flow and expected.probe and self.rng.random() < self.profile.proof:
+            proof = {"candidate_seq": expected.probe.candidate_seq, "number": expected.probe.number}
             if self.rng.random() < 0.1:
-                proof["guess"] += 1
+                proof["candidate_seq"] += 1
             flow.proofs.append((len(self.items) + self.rng.choice((0, 0, 0, 1, 3)), proof))
         return expected
 
@@ -199,22 +205,22 @@ class Scenario:
             number=flow.headers[first],
         )
 
-    def _answer_later(self, flow, guess):
+    def _answer_later(self, flow, candidate_seq):
         rng = self.rng
-        offset = distance(guess, flow.base)
+        offset = distance(candidate_seq, flow.base)
         true = flow.headers.get(offset)
         draw = rng.random()
         when = len(self.items) + int(rng.expovariate(0.2))
-        if draw < self.mood.right:
+        if draw < self.profile.right:
             answer = {"number": true} if true is not None else {"refused": 1}
-        elif draw < self.mood.right + 0.1:
+        elif draw < self.profile.right + 0.1:
             answer = {"number": rng.getrandbits(64)}
-        elif draw < self.mood.right + 0.2:
+        elif draw < self.profile.right + 0.2:
             answer = {"refused": 1}
         else:
             return
         for _ in range(rng.choice((1, 1, 1, 2))):
-            seq = guess if rng.random() < 0.95 else (guess + 1) % 2**32
+            seq = candidate_seq if rng.random() < 0.95 else (candidate_seq + 1) % 2**32
             flow.answers.append((when, {"seq": seq, **answer}))
             when += rng.randrange(1, 10)
 
@@ -300,21 +306,21 @@ class Scenario:
                 self._give(Item(fields | proof, feedback=True), flow)
 
     def _disturb(self, flow, seq, at):
-        rng, mood = self.rng, self.mood
-        if rng.random() < mood.other:
+        rng, profile = self.rng, self.profile
+        if rng.random() < profile.other:
             self._strange_packet(flow, seq)
-        if rng.random() < mood.garbage:
+        if rng.random() < profile.garbage:
             near = (seq + rng.randrange(-3000, 3000)) % 2**32
             self._packet(flow, near, rng.randbytes(rng.randrange(1, 1500)))
-        if rng.random() < mood.far:
+        if rng.random() < profile.far:
             window = self.config.window
             edge = rng.choice((-window - 2, -window, window, 2**31, rng.getrandbits(32)))
             start = rng.randrange(len(flow.content))
             payload = flow.content[start : start + rng.randrange(1, 1500)]
             self._packet(flow, (seq + edge + rng.randrange(3)) % 2**32, payload)
-        if rng.random() < mood.command:
+        if rng.random() < profile.command:
             self._random_command(flow, at)
-        if rng.random() < mood.desync:
+        if rng.random() < profile.desync:
             generation = flow.generation ^ (rng.random() < 0.1)
             self._give(
                 Item(
@@ -322,7 +328,7 @@ class Scenario:
                         "context": flow.context,
                         "generation": generation,
                         "proof": 0,
-                        "guess": 0,
+                        "candidate_seq": 0,
                         "number": 0,
                     },
                     feedback=True,

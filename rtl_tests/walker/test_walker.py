@@ -7,7 +7,7 @@ import pytest
 
 from rtl_tests.walker.bench import Bench
 from rtl_tests.walker.model import ACK, Item, ModelWalker
-from rtl_tests.walker.scenarios import LONG, MIXED, SHORT, TINY, Mood, Scenario
+from rtl_tests.walker.scenarios import LONG, MIXED, SHORT, TINY, Scenario, TrafficProfile
 from sealane.hdl.abi.commands import Op
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.meta import Reason
@@ -24,13 +24,15 @@ CONFIGS = {
         bad_header_limit=3, park_hold_len=40, ahead_limit=3000,
     ),
 }  # fmt: skip
-MOODS = {
-    "calm": Mood(loss=0.01, garbage=0, far=0, command=0.01, desync=0),
-    "mixed": Mood(),
-    "tiny": Mood(records=TINY, chains=0.1),
-    "short": Mood(records=SHORT, loss=0.1, delay=0.3, overlap=0.15),
-    "long": Mood(records=LONG, loss=0.1, delay=0.3, overlap=0.2),
-    "rough": Mood(records=MIXED, bad_header=0.02, loss=0.1, garbage=0.1, far=0.05, right=0.3),
+PROFILES = {
+    "calm": TrafficProfile(loss=0.01, garbage=0, far=0, command=0.01, desync=0),
+    "mixed": TrafficProfile(),
+    "tiny": TrafficProfile(records=TINY, chains=0.1),
+    "short": TrafficProfile(records=SHORT, loss=0.1, delay=0.3, overlap=0.15),
+    "long": TrafficProfile(records=LONG, loss=0.1, delay=0.3, overlap=0.2),
+    "rough": TrafficProfile(
+        records=MIXED, bad_header=0.02, loss=0.1, garbage=0.1, far=0.05, right=0.3
+    ),
 }
 SEEDS = (1, 3, 7)  # chosen so that the test below finds everything
 
@@ -86,11 +88,11 @@ def _name(state):
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("mood", MOODS)
-def test_random_traffic(config, mood):
+@pytest.mark.parametrize("profile", PROFILES)
+def test_random_traffic(config, profile):
     """Spans, text spans, entries and evictions are those of the model, with and without stalls."""
     for seed in SEEDS:
-        scenario = Scenario(CONFIGS[config], seed, MOODS[mood])
+        scenario = Scenario(CONFIGS[config], seed, PROFILES[profile])
         Bench(CONFIGS[config], seed, stall=0.0 if seed == 3 else 0.3).check(scenario.items)
 
 
@@ -98,9 +100,9 @@ def test_the_traffic_reaches_everything():
     """Every transition, reason, event and length of cut header occurs in the test above."""
     transitions, seen = set(), Counter()
     for config in CONFIGS.values():
-        for mood in MOODS.values():
+        for profile in PROFILES.values():
             for seed in SEEDS:
-                model = Scenario(config, seed, mood).model
+                model = Scenario(config, seed, profile).model
                 seen.update(model.seen)
                 for cause, before, after in model.transitions:
                     transitions.add(f"{cause}  {_name(before)}: {_name(after)}")
@@ -113,7 +115,7 @@ def test_the_traffic_reaches_everything():
     walked = set(Reason) - {Reason.PARKED, Reason.TAG_MISMATCH, Reason.STALE_GENERATION}
     for what in (
         [f"reason {reason.name}" for reason in walked]
-        + [f"{hold} {count}" for hold in ("hold", "cand_hold") for count in range(13)]
+        + [f"{hold} {count}" for hold in ("hold", "cand_part_header") for count in range(13)]
         + ["RESUMED by SOFTWARE", "RESUMED by WALK", "RESUMED by TAG", "GIVEN_UP by NOTHING"]
         + [
             f"probe first {first} completes {completes}"

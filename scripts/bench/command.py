@@ -92,7 +92,7 @@ def measure(case: Case, config: Config, packets: int, direction: str = "rx") -> 
             leaving = in_turn(packets, [host.next for host in hosts])
         transport.clear_stats()
         if leaving:
-            tx_device.post([post for sent in leaving for post in sent.posts])
+            tx_device.post([post for sent in leaving for post in sent.frames])
         if arriving:
             received = device.receive(frame for frame, _ in arriving)
         if leaving:

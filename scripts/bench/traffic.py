@@ -14,7 +14,7 @@ from sealane.driver.crypto.keys import CryptoInfo
 from sealane.driver.device.rx import Flow
 from sealane.driver.device.tx import TxCompletion, TxDevice
 from sealane.driver.ktls.tx.offload import KtlsTx
-from sealane.driver.ktls.tx.plan import Plan, Post
+from sealane.driver.ktls.tx.plan import Plan, TxFrame
 from sealane.driver.net.checksum import ones_complement_sum
 from sealane.hdl.abi.config import NONCE_BYTES, TAG_BYTES, VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason
@@ -101,7 +101,7 @@ class Sender:
 class Sent:
     """A segment of transmit: what is posted, how it goes, what must come of it."""
 
-    posts: list[Post]
+    posts: list[TxFrame]
     way: str
     wire: bytes
     tags: dict[int, bytes]
@@ -146,9 +146,9 @@ class Host:
         payload = bytes(self._host[start:end])
         plan = self.kernel.transmit(frame(self.sender.flow, start, payload))
         assert isinstance(plan, Plan) and plan.way is not None
-        meta = TX_META.unpack(plan.posts[-1].meta)
+        meta = TX_META.unpack(plan.frames[-1].meta)
         tags = {}
-        if not meta["side"]:
+        if not meta["detached"]:
             at = ((number, record.end - TAG_BYTES) for number, record in self._near(start, end))
             tags = {n: self.sender.records[n].tag for n, tag in at if start <= tag < end}
         self.kernel.completed(
@@ -161,7 +161,7 @@ class Host:
                 tags,
             )
         )
-        return Sent(plan.posts, plan.way.value, self.sender.wire_frame(start), tags)
+        return Sent(plan.frames, plan.way.value, self.sender.wire_frame(start), tags)
 
     def _near(self, start: int, end: int) -> list[tuple[int, Record]]:
         """Records whose tags may be in [start, end), by number. All records are as long."""

@@ -228,17 +228,17 @@ def chains() -> str:
     y = 226
     drawing.text(40, 206, "proven chain", 14, "start", True, GREEN[1])
     _arcs(drawing, x, y, [seq, request.lost_at], GREEN[1])
-    _arcs(drawing, x, y, [request.lost_at, resumed.guess], GREEN[1], True)
+    _arcs(drawing, x, y, [request.lost_at, resumed.candidate_seq], GREEN[1], True)
     drawing.text(x(request.lost_at), y + 42, f"lost at {request.lost_at}", 12)
     drawing.text(
-        (x(request.lost_at) + x(resumed.guess)) / 2,
+        (x(request.lost_at) + x(resumed.candidate_seq)) / 2,
         y - 8,
         "walks on when packet 2 comes",
         12,
         colour=GREEN[1],
     )
     drawing.text(
-        x(resumed.guess) + 40,
+        x(resumed.candidate_seq) + 40,
         206,
         "candidate chain, found in packet 4",
         14,
@@ -246,15 +246,15 @@ def chains() -> str:
         True,
         ORANGE[1],
     )
-    _arcs(drawing, x, y, [resumed.guess, resumed.resumed_at], ORANGE[1])
+    _arcs(drawing, x, y, [resumed.candidate_seq, resumed.resumed_at], ORANGE[1])
     _arcs(drawing, x, y, [resumed.resumed_at, end], GREEN[1])
-    drawing.path(f"M{x(resumed.guess):.1f} {y + 6}V330", INK, arrow=False, dashed=True)
-    meet = x(resumed.guess)
-    number = resumed.number - (resumed.resumed_at - resumed.guess) // size
+    drawing.path(f"M{x(resumed.candidate_seq):.1f} {y + 6}V330", INK, arrow=False, dashed=True)
+    meet = x(resumed.candidate_seq)
+    number = resumed.number - (resumed.resumed_at - resumed.candidate_seq) // size
     drawing.text(
         meet,
         350,
-        f"both chains have a header at {resumed.guess}: proven by the walk",
+        f"both chains have a header at {resumed.candidate_seq}: proven by the walk",
         14,
         bold=True,
     )

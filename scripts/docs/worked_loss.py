@@ -102,7 +102,7 @@ def outcome() -> Outcome:
 
 def tell(event: DeviceEvent) -> str:
     """An event's fields that say something."""
-    out = f"{EventKind(event.kind).name}: lost_at {event.lost_at}, guess {event.guess}"
+    out = f"{EventKind(event.kind).name}: lost_at {event.lost_at}, guess {event.candidate_seq}"
     if event.kind == EventKind.RESUMED:
         out += f", proven_by {ProvenBy(event.proven_by).name}"
         out += f", resumed_at {event.resumed_at}, number {event.number}"

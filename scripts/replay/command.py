@@ -209,7 +209,7 @@ def write_packets(path: Path, packets: Iterable[PacketTrace]) -> None:
                     p.packet,
                     f"{p.time:.6f}",
                     p.connection,
-                    p.way,
+                    p.direction,
                     p.seq,
                     p.offset,
                     p.length,
@@ -230,7 +230,7 @@ def write_segments(path: Path, segments: Iterable[TxTrace]) -> None:
                     s.packet,
                     f"{s.time:.6f}",
                     s.connection,
-                    s.way,
+                    s.direction,
                     s.seq,
                     s.offset,
                     s.length,
@@ -332,8 +332,8 @@ def _run(args: argparse.Namespace) -> int:
     elif args.packets and transmit is not None:
         write_segments(args.packets, transmit.trace)
     if args.plaintext:
-        for (index, way), data in runner.plaintext().items():
-            (args.plaintext / f"{index}.{way}.bin").write_bytes(data)
+        for (index, direction), data in runner.plaintext().items():
+            (args.plaintext / f"{index}.{direction}.bin").write_bytes(data)
     if args.plot and receive is not None:
         # Matplotlib takes a second to import.
         from .picture import draw

@@ -187,13 +187,13 @@ def _records(axes: Axes, records: Sequence[RecordTrace], unit: float) -> None:
     axes.tick_params(labelleft=False)
 
 
-def _title(connection: dict[str, Any], way: str, duplicates: int) -> str:
-    rx = connection[way]["rx"]
+def _title(connection: dict[str, Any], direction: str, duplicates: int) -> str:
+    rx = connection[direction]["rx"]
     ends = [
         f"{connection['client']}:{connection['client_port']}",
         f"{connection['server']}:{connection['server_port']}",
     ]
-    if way == "s2c":
+    if direction == "s2c":
         ends.reverse()
     text = (
         f"{ends[0]} \N{RIGHTWARDS ARROW} {ends[1]}   "
@@ -214,17 +214,21 @@ def draw(report: dict[str, Any], trace: Trace, path: Path) -> None:
 
     Of more than `MAX_PANELS` directions the busiest are shown and the rest counted.
     """
-    ways: dict[tuple[int, str], list[SegmentTrace]] = {}
+    directions: dict[tuple[int, str], list[SegmentTrace]] = {}
     for segment in trace.segments:
-        ways.setdefault((segment.connection, segment.way), []).append(segment)
-    busiest = sorted(ways, key=lambda w: -sum(s.length for s in ways[w]))[:MAX_PANELS]
+        directions.setdefault((segment.connection, segment.direction), []).append(segment)
+    busiest = sorted(directions, key=lambda w: -sum(s.length for s in directions[w]))[:MAX_PANELS]
     shown = sorted(busiest)
     rows = max(1, len(shown))
     figure = Figure(figsize=(14, 1.6 + 5.0 * rows), dpi=110, layout="constrained")
     title = f"{report['capture']}: receive offload, {report['engine']} engine {flags_of(report)}"
     figure.suptitle(
         title.rstrip()
-        + (f" ({len(ways) - rows} quieter directions not shown)" if len(ways) > rows else ""),
+        + (
+            f" ({len(directions) - rows} quieter directions not shown)"
+            if len(directions) > rows
+            else ""
+        ),
         fontweight="bold",
         parse_math=False,
     )
@@ -232,8 +236,8 @@ def draw(report: dict[str, Any], trace: Trace, path: Path) -> None:
     used: set[str] = set()
     kinds: set[str] = set()
     for part, key in zip(parts[:, 0], shown, strict=False):
-        index, way = key
-        segments = ways[key]
+        index, direction = key
+        segments = directions[key]
         gaps, duplicates = holes(segments)
         # What the host has already costs no decryption; its reason would only look like a loss.
         segments = [
@@ -264,20 +268,20 @@ def draw(report: dict[str, Any], trace: Trace, path: Path) -> None:
             )
         kinds |= _events(
             main,
-            (e for e in report["events"] if (e["connection"], e["dir"]) == (index, way)),
+            (e for e in report["events"] if (e["connection"], e["dir"]) == (index, direction)),
             segments,
             unit,
         )
         main.autoscale_view()
         main.margins(y=0.04)
         main.set_xlim(-1, len(segments))
-        main.set_ylabel(f"{way} stream offset, {name}")
-        title = _title(report["connections"][index], way, len(duplicates))
+        main.set_ylabel(f"{direction} stream offset, {name}")
+        title = _title(report["connections"][index], direction, len(duplicates))
         main.set_title(title, fontsize=10, loc="left")
         main.grid(alpha=0.25)
         main.tick_params(labelbottom=False)
         _strip(strip, segments)
-        _records(side, [r for r in trace.records if (r.connection, r.way) == key], unit)
+        _records(side, [r for r in trace.records if (r.connection, r.direction) == key], unit)
     _legend(figure, used, kinds)
     figure.savefig(path, format=path.suffix[1:] or "png")
 

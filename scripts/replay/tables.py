@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ..config_arguments import flags_of
 
-WAYS = ("c2s", "s2c")
+DIRECTIONS = ("c2s", "s2c")
 SIDES = {"rx": "receive", "tx": "transmit", "both": "receive and transmit"}
 MAX_RESYNCS = 24  # printed; the report has all
 
@@ -42,7 +42,7 @@ def directions(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def sides(report: dict[str, Any], member: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and `rx` or `tx` member of each direction that has one."""
     for connection in report["connections"]:
-        for way in WAYS:
+        for way in DIRECTIONS:
             if member in connection[way]:
                 yield f"{connection['index']} {way}", connection[way][member]
 

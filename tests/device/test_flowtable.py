@@ -25,7 +25,7 @@ def crc32c(data):
 
 
 @functools.cache
-def row(key, table, flows):
+def bucket(key, table, flows):
     """Where an entry may lie in a table of half as many rows as flows."""
     data = key.to_bytes(37, "little")
     return (zlib.crc32(data), crc32c(data))[table] % (flows // 2)
@@ -42,7 +42,7 @@ class Device:
         self.table[write[:3]] = write[3:]
 
     def lookup(self, key):
-        places = [(t, row(key, t, self.flows), s) for t in range(2) for s in range(2)]
+        places = [(t, bucket(key, t, self.flows), s) for t in range(2) for s in range(2)]
         hits = {
             context
             for valid, entry, context in (self.table.get(p, (False, 0, 0)) for p in places)
@@ -72,7 +72,7 @@ def test_hashes():
         assert flowhash.rows(flows) == flows // 2
         for key in [0, (1 << FLOW_KEY.width) - 1, *(rng.getrandbits(289) for _ in range(50))]:
             for table in range(2):
-                assert flowhash.row(key, table, flows) == row(key, table, flows)
+                assert flowhash.bucket(key, table, flows) == bucket(key, table, flows)
 
 
 @pytest.mark.parametrize("flows", [64, 1024])
@@ -113,7 +113,9 @@ def test_errors_change_nothing():
 def test_unplaceable():
     """Five keys for four places: the fifth is refused, the four stay."""
     flows = 16
-    same = [k for k in map(flow_key, range(20000)) if not row(k, 0, flows) + row(k, 1, flows)][:5]
+    same = [
+        k for k in map(flow_key, range(20000)) if not bucket(k, 0, flows) + bucket(k, 1, flows)
+    ][:5]
     table = FlowTable(flows)
     for context, key in enumerate(same[:4]):
         table.insert(key, context)

@@ -20,10 +20,10 @@ from sealane.hdl.abi.events import EVENT, EventKind
 from sealane.hdl.abi.meta import META
 from sealane.hdl.abi.registers import OFFSET
 from tests.support import tcp_frames
-from tests.support.colliding_flows import crowd
+from tests.support.colliding_flows import colliding_flows
 from tests.support.flow_frames import FLOW, caller, flow, frame
 from tests.support.gf128 import powers_of_h
-from tests.support.ktls_actions import react
+from tests.support.ktls_actions import apply_action
 from tests.support.marking_device import TICKET, Stream, info
 from tests.support.register_file import Registers, staged
 from tests.support.sealed_streams import KEY_UPDATE
@@ -147,7 +147,7 @@ def test_a_device_that_hangs_is_an_error(monkeypatch):
 def known(device: Device, each: Flow) -> bool:
     """Whether the device finds the flow of a packet."""
     path = tcp_frames.Wire(
-        tcp_frames.Side(str(each.src), each.sport, 999), tcp_frames.Side(str(each.dst), each.dport)
+        tcp_frames.Peer(str(each.src), each.sport, 999), tcp_frames.Peer(str(each.dst), each.dport)
     )
     (packet,) = device.receive([tcp_frames.Segment("c2s", 0, b"text").frame(path)])
     return packet.meta.context_valid
@@ -156,7 +156,7 @@ def known(device: Device, each: Flow) -> bool:
 @pytest.mark.parametrize("fails", [Op.CONTEXT_ADD, Op.FLOW_WRITE])
 @pytest.mark.parametrize("times", [1, 4])
 def test_a_flow_that_moves_is_found_though_the_other_one_is_not_installed(fails, times):
-    flows, moved, added = crowd(caller, CROWDED.flows)
+    flows, moved, added = colliding_flows(caller, CROWDED.flows)
     transport = ModelTransport(CROWDED)
     device = Device(transport, CROWDED)
     for each in flows:
@@ -193,10 +193,10 @@ def test_events_are_read_while_there_is_an_interrupt():
     device = Device(registers, CONFIG)
     assert device.events() == []
     kind = EventKind.RESYNC_REQUEST
-    fields = {"kind": kind, "context": 3, "guess": 0xFEDCBA98, "number": 1 << 63}
+    fields = {"kind": kind, "context": 3, "candidate_seq": 0xFEDCBA98, "number": 1 << 63}
     registers.events = [EVENT.pack(fields), EVENT.pack({"kind": EventKind.PARKED, "park": 7})]
     first, second = device.events()
-    assert (first.kind, first.context, first.guess, first.number) == tuple(fields.values())
+    assert (first.kind, first.context, first.candidate_seq, first.number) == tuple(fields.values())
     assert (second.kind, second.park) == (EventKind.PARKED, 7)
     assert device.counters.rx_tls_resync_req_pkt == 1
 
@@ -274,7 +274,7 @@ class Connection:
                 self.records.append(event)
                 continue
             end = (self.stream.seq + len(self.stream.wire)) % 2**32
-            if not react(self.device, self.rx, event, end):
+            if not apply_action(self.device, self.rx, event, end):
                 pytest.fail(f"{event}")
 
     @property

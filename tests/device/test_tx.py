@@ -20,7 +20,7 @@ from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.registers import OFFSET
 from sealane.hdl.abi.tx import TX_META, TX_STATUS, TxCommand, TxOp, TxReason
 from tests.support import tcp_frames
-from tests.support.colliding_flows import crowd
+from tests.support.colliding_flows import colliding_flows
 from tests.support.flow_frames import FLOW, caller, flow
 from tests.support.gf128 import powers_of_h
 from tests.support.marking_device import info
@@ -31,7 +31,7 @@ CROWDED = Config(flows=16, tx_flows=16)
 FRAME = tcp_frames.Segment("c2s", 0, bytes(100)).frame(tcp_frames.DEFAULT)
 
 
-class Post(NamedTuple):
+class TxFrame(NamedTuple):
     """A frame for the device with its packed metadata."""
 
     frame: bytes
@@ -50,8 +50,8 @@ def status(reason=TxReason.NONE, op=TxOp.ENCRYPT, tags=(), first=0, **fields):
     return list(tags), word
 
 
-def post(op=TxOp.ENCRYPT, frame=FRAME, **fields) -> Post:
-    return Post(frame, TX_META.pack({"op": op, **fields}))
+def post(op=TxOp.ENCRYPT, frame=FRAME, **fields) -> TxFrame:
+    return TxFrame(frame, TX_META.pack({"op": op, **fields}))
 
 
 @pytest.mark.parametrize("version, bits", [(VERSION_TLS12, 128), (VERSION_TLS13, 256)])
@@ -164,7 +164,7 @@ def test_posts_are_all_or_none():
     assert (full.value.wanted, full.value.room) == (2, 1)
     assert len(registers.tx) == 1 and tx.room == 1
     with pytest.raises(ValueError, match="at least one byte"):
-        tx.post([Post(b"", 0)])
+        tx.post([TxFrame(b"", 0)])
     with pytest.raises(ValueError, match="5 is not a valid TxOp"):
         tx.post([post(op=5)])
     assert len(registers.tx) == 1 and tx.room == 1
@@ -329,7 +329,7 @@ def test_a_context_whose_installation_fails_is_given_back(fails, dead):
 
 def crowded() -> tuple[ModelTransport, TxDevice, Flow, Flow]:
     """A device so full that one flow more moves another one; the latter, and that flow."""
-    flows, moved, added = crowd(caller, CROWDED.tx_flows)
+    flows, moved, added = colliding_flows(caller, CROWDED.tx_flows)
     transport = ModelTransport(CROWDED)
     tx = TxDevice(transport, CROWDED)
     for each in flows:
@@ -340,8 +340,8 @@ def crowded() -> tuple[ModelTransport, TxDevice, Flow, Flow]:
 def leaves(tx: TxDevice, moved: Flow, **fields) -> TxReason:
     """Why text of the flow does not leave."""
     path = tcp_frames.Wire(
-        tcp_frames.Side(str(moved.src), moved.sport, 999),
-        tcp_frames.Side(str(moved.dst), moved.dport),
+        tcp_frames.Peer(str(moved.src), moved.sport, 999),
+        tcp_frames.Peer(str(moved.dst), moved.dport),
     )
     frame = tcp_frames.Segment("c2s", 0, b"text" * 20).frame(path)
     tx.post([post(TxOp.NOTHING, frame, **fields)])

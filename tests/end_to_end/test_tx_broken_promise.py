@@ -17,7 +17,7 @@ from sealane.driver.ktls.tx.plan import TxMode
 from sealane.driver.ktls.tx.rekey import RekeyMode
 from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
-from tests.support.tx_end_to_end import TxWorld
+from tests.support.tx_end_to_end import TxEndToEnd
 
 SIZES = (1, 5, 16, 17, 700, 1448)
 
@@ -28,12 +28,12 @@ def transports():
 
 
 class Careless:
-    """A sender that changes what it has handed over. `TxWorld.check` looks at the tags."""
+    """A sender that changes what it has handed over. `TxEndToEnd.check` looks at the tags."""
 
     def __init__(self, transports, seed: int) -> None:
         self.rng = rng = random.Random(seed)
         queue = 4 if seed % 4 == 3 else 256  # with the short one many segments are taken back
-        self.world = TxWorld(
+        self.world = TxEndToEnd(
             transports,
             rng.choice([VERSION_TLS12, VERSION_TLS13]),
             queue=queue,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Key changes of a transmit direction end to end: kTLS, driver and device, both modes.
 
-What leaves is compared with what a software TLS sender would have sent (`TxWorld.check`).
+What leaves is compared with what a software TLS sender would have sent (`TxEndToEnd.check`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sealane.driver.ktls.tx.plan import TxMode, Way
 from sealane.driver.ktls.tx.rekey import RekeyMode
 from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.tx import TxOp
-from tests.support.tx_end_to_end import Sent, TxWorld
+from tests.support.tx_end_to_end import Sent, TxEndToEnd
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def transports():
     return ModelTransport
 
 
-def write(w: TxWorld, salt: int = 0, count: int = 3) -> int:
+def write(w: TxEndToEnd, salt: int = 0, count: int = 3) -> int:
     """Some records; where they begin."""
     start = w.end
     for i in range(count):
@@ -28,7 +28,7 @@ def write(w: TxWorld, salt: int = 0, count: int = 3) -> int:
     return start
 
 
-def send(w: TxWorld, start: int, end: int | None = None, size: int = 350) -> list[Sent]:
+def send(w: TxEndToEnd, start: int, end: int | None = None, size: int = 350) -> list[Sent]:
     end = w.end if end is None else end
     return [w.send(low, min(low + size, end)) for low in range(start, end, size)]
 
@@ -41,7 +41,7 @@ def ways(sent: list[Sent]) -> set[Way | None]:
 @pytest.mark.parametrize("bits", [128, 256])
 def test_epochs_the_device_does_not_pause(transports, bits):
     """Segments that hold records of both keys included, and retransmissions under the old key."""
-    w = TxWorld(transports, bits=bits)
+    w = TxEndToEnd(transports, bits=bits)
     write(w)
     done = 0
     for epoch in range(1, 5):
@@ -57,7 +57,7 @@ def test_epochs_the_device_does_not_pause(transports, bits):
 
 
 def test_epochs_a_segment_with_records_of_both_keys_goes_in_order(transports):
-    w = TxWorld(transports)
+    w = TxEndToEnd(transports)
     write(w)
     middle = w.end
     w.rekey()
@@ -72,7 +72,7 @@ def test_epochs_a_segment_with_records_of_both_keys_goes_in_order(transports):
 
 def test_epochs_a_third_key_takes_the_slot_of_the_first(transports):
     """Three epochs are unacknowledged: what was sent under the first one is software's then."""
-    w = TxWorld(transports)
+    w = TxEndToEnd(transports)
     write(w)
     first = w.end
     for epoch in (1, 2):
@@ -89,7 +89,7 @@ def test_epochs_a_third_key_takes_the_slot_of_the_first(transports):
 
 
 def test_gap_software_until_everything_old_is_acknowledged(transports):
-    w = TxWorld(transports, rekey_mode=RekeyMode.GAP)
+    w = TxEndToEnd(transports, rekey_mode=RekeyMode.GAP)
     write(w)
     middle = w.end
     assert ways(send(w, 0)) == {Way.IN_ORDER}
@@ -110,7 +110,7 @@ def test_gap_software_until_everything_old_is_acknowledged(transports):
 
 
 def test_gap_of_two_keys_only_the_latest_is_installed(transports):
-    w = TxWorld(transports, rekey_mode=RekeyMode.GAP)
+    w = TxEndToEnd(transports, rekey_mode=RekeyMode.GAP)
     write(w)
     send(w, 0)
     for epoch in (1, 2):
@@ -126,7 +126,7 @@ def test_gap_of_two_keys_only_the_latest_is_installed(transports):
 
 @pytest.mark.parametrize("mode", RekeyMode)
 def test_a_key_that_cannot_be_installed_stays_in_software(transports, mode):
-    w = TxWorld(transports, rekey_mode=mode)
+    w = TxEndToEnd(transports, rekey_mode=mode)
     write(w)
     send(w, 0)
     middle = w.end
@@ -141,7 +141,7 @@ def test_a_key_that_cannot_be_installed_stays_in_software(transports, mode):
 
 
 def test_rebuild_across_a_key_change(transports):
-    w = TxWorld(transports, mode=TxMode.REBUILD)
+    w = TxEndToEnd(transports, mode=TxMode.REBUILD)
     write(w)
     middle = w.end
     w.rekey()

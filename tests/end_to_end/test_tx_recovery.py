@@ -16,19 +16,19 @@ from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.tx import TxReason
 from tests.support.marking_device import info
-from tests.support.tx_end_to_end import TxWorld
+from tests.support.tx_end_to_end import TxEndToEnd
 
 TEXT = bytes(range(256)) * 4
 
 
-def world(version=VERSION_TLS13, texts=(TEXT, TEXT), **kwargs) -> TxWorld:
-    made = TxWorld(ModelTransport, version, **kwargs)
+def world(version=VERSION_TLS13, texts=(TEXT, TEXT), **kwargs) -> TxEndToEnd:
+    made = TxEndToEnd(ModelTransport, version, **kwargs)
     for text in texts:
         made.write(text)
     return made
 
 
-def until_it_leaves(w: TxWorld, start: int, end: int) -> list[TxReason]:
+def until_it_leaves(w: TxEndToEnd, start: int, end: int) -> list[TxReason]:
     """Reasons of all that failed before."""
     failed = []
     for _ in range(4):
@@ -39,11 +39,11 @@ def until_it_leaves(w: TxWorld, start: int, end: int) -> list[TxReason]:
     raise AssertionError(f"never leaves: {failed}")
 
 
-# --- side frames ----------------------------------------------------------------------------
+# --- detached frames ----------------------------------------------------------------------------
 
 
 def test_a_content_type_that_the_device_refuses_is_softwares_at_once():
-    w = TxWorld(ModelTransport, VERSION_TLS12)
+    w = TxEndToEnd(ModelTransport, VERSION_TLS12)
     first, heartbeat, third = w.write(TEXT), w.write(TEXT, 24), w.write(TEXT)
     ways = [
         w.send(low, high).way
@@ -102,7 +102,7 @@ def test_a_failure_that_is_heard_of_while_the_next_plan_is_pending():
     frame[at] = 99  # on its way to the device: a header that is none
     plan = w.ktls.transmit(bytes(frame))
     assert isinstance(plan, Plan)
-    w.device.post(plan.posts)
+    w.device.post(plan.frames)
     jump = w.ktls.transmit(w.host_frame(fifth.offset, fifth.offset + 1000))
     assert isinstance(jump, Plan) and jump.way is Way.IN_ORDER
     assert w.poll().reasons == [TxReason.BAD_HEADER]
@@ -163,7 +163,7 @@ def test_syncs_that_fail_now_and_then_do_not_end_the_offload():
 
 
 def test_a_device_that_has_failed_is_not_waited_for():
-    w = TxWorld(ModelTransport)
+    w = TxEndToEnd(ModelTransport)
     promised = w.write(bytearray(TEXT), frozen=False)
     copied = w.write(TEXT)
     for low, high in ((0, promised.end), (promised.end, copied.end)):
@@ -180,10 +180,10 @@ def test_a_device_that_has_failed_is_not_waited_for():
 
 
 def test_what_is_completed_behind_the_deletion_still_counts():
-    w = TxWorld(ModelTransport)
+    w = TxEndToEnd(ModelTransport)
     promised = w.write(bytearray(TEXT), frozen=False)
     plan = w.ktls.transmit(w.host_frame(0, promised.end))
-    w.device.post(plan.posts)
+    w.device.post(plan.frames)
     w.delete()
     assert w.ktls.transmit(w.host_frame(0, promised.end)) == Hold((3,))
     w.poll()

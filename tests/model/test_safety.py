@@ -4,7 +4,7 @@
 import pytest
 
 from sealane.driver.model.walker.commands import answer, hint
-from sealane.driver.model.walker.row import Row, State, new_row
+from sealane.driver.model.walker.row import Row, TrackerState, new_row
 from sealane.driver.model.walker.walk import Walk
 from sealane.hdl.abi.config import VERSION_TLS13, Config
 from sealane.hdl.abi.meta import Reason
@@ -38,14 +38,14 @@ def march(row: Row, count: int) -> None:
     """
 
     def walk() -> None:
-        assert Walk(CONFIG_WALK, row, row.walk, RECORD).run().reason is Reason.NONE
+        assert Walk(CONFIG_WALK, row, row.next_record_seq, RECORD).run().reason is Reason.NONE
 
     for _ in range(3):
         walk()
     skipped = count - 6
     skipped_bytes = skipped * (5 + 16640)
     assert row.marked_high == row.high
-    row.walk = (row.walk + skipped_bytes) % 2**32
+    row.next_record_seq = (row.next_record_seq + skipped_bytes) % 2**32
     row.high = (row.high + skipped_bytes) % 2**32
     row.marked_high = row.high
     row.number += skipped
@@ -65,11 +65,11 @@ def test_a_record_stays_closed_when_sequence_numbers_come_again():
     out = Walk(CONFIG_WALK, row, start, records[: size + 200]).run()
     assert out.reason is Reason.NONE and out.last[:2] == (1, start + size)
     march(row, (2**32 - 2 * size - 50_000) // 16645)
-    assert 0 < distance(start, row.walk) < 100_000
-    Walk(CONFIG_WALK, row, row.walk, bytes(50)).run()
-    assert row.state is State.SEARCHING
+    assert 0 < distance(start, row.next_record_seq) < 100_000
+    Walk(CONFIG_WALK, row, row.next_record_seq, bytes(50)).run()
+    assert row.state is TrackerState.SEARCHING
     out = Walk(CONFIG_WALK, row, start, records[:size]).run()
-    assert out.event and out.event.guess == start
+    assert out.event and out.event.candidate_seq == start
     event, _ = answer(CONFIG_WALK, row, start, 0, False)
     assert event and event.number == 1
     out = Walk(CONFIG_WALK, row, start + size, records[size:]).run()
@@ -79,8 +79,8 @@ def test_a_record_stays_closed_when_sequence_numbers_come_again():
 def test_a_resync_closes_nothing_two_gibibytes_later():
     row = new_row(CONFIG_WALK, 0, 0, VERSION_TLS13, 0, 0)
     march(row, 6)
-    Walk(CONFIG_WALK, row, row.walk, bytes(50)).run()
-    assert hint(row, (row.walk + 1000) % 2**32, 9)
+    Walk(CONFIG_WALK, row, row.next_record_seq, bytes(50)).run()
+    assert hint(row, (row.next_record_seq + 1000) % 2**32, 9)
     march(row, (2**31 + 2**20) // 16645)
 
 

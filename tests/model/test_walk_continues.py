@@ -7,7 +7,7 @@ behavioural model. The keys are constants and protect nothing.
 
 import pytest
 
-from sealane.driver.model.walker.row import State
+from sealane.driver.model.walker.row import TrackerState
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import ProvenBy, Reason
@@ -125,8 +125,8 @@ def test_a_short_segment_behind_the_hole(version, size):
     assert flow.send(hole, edge).marked
     assert proven_by_walk(flow, edge) == (size >= 3)
     if size < 3:
-        guess = (flow.stream.seq + records[2].offset) % 2**32
-        flow.device.tls_dev_resync(flow.handle, guess, 2)
+        candidate_seq = (flow.stream.seq + records[2].offset) % 2**32
+        flow.device.tls_dev_resync(flow.handle, candidate_seq, 2)
     resumes(flow, records)
 
 
@@ -156,7 +156,7 @@ def test_several_holes_with_and_without_headers(version):
     assert flow.send(first, edge).marked
     assert proven_by_walk(flow)
     assert flow.send(records[3].offset + 40, records[4].end).marked
-    assert state(flow) is State.TRACKING
+    assert state(flow) is TrackerState.TRACKING
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -167,7 +167,7 @@ def test_a_header_lost_on_the_candidates_chain_restarts_the_scan(version):
     flow.send(edge, records[2].offset + 50)
     flow.send(records[3].offset + 30, records[4].offset + 30)  # the header of record 3 is lost too
     requests = flow.device.events()
-    assert [(e.guess - flow.stream.seq) % 2**32 for e in requests] == [
+    assert [(e.candidate_seq - flow.stream.seq) % 2**32 for e in requests] == [
         records[2].offset,
         records[4].offset,
     ]
@@ -177,7 +177,7 @@ def test_a_header_lost_on_the_candidates_chain_restarts_the_scan(version):
     assert flow.send(records[2].offset + 50, records[3].offset + 30).marked
     assert proven_by_walk(flow)
     assert flow.send(records[4].offset + 30, records[5].end).marked
-    assert state(flow) is State.TRACKING
+    assert state(flow) is TrackerState.TRACKING
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -279,8 +279,8 @@ def test_a_walk_that_arrives_somewhere_else_drops_a_false_candidate(version):
     false_end = record.offset + header_bytes(version) + 200
     assert flow.send(edge, false_end).meta.reason == Reason.AWAITING_PROOF
     assert flow.send(hole, edge).marked  # its length leads behind the candidate
-    assert state(flow) is State.TRACKING
+    assert state(flow) is TrackerState.TRACKING
     request, resumed = flow.device.events()
-    assert resumed.proven_by == ProvenBy.WALK and resumed.guess == request.guess
-    assert request.guess not in [(stream.seq + r.offset) % 2**32 for r in stream.records]
+    assert resumed.proven_by == ProvenBy.WALK and resumed.candidate_seq == request.candidate_seq
+    assert request.candidate_seq not in [(stream.seq + r.offset) % 2**32 for r in stream.records]
     assert flow.send(false_end, last.end).marked

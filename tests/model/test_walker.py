@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealane.driver.model.walker.commands import answer, desync, hint
-from sealane.driver.model.walker.row import State, new_row
+from sealane.driver.model.walker.row import TrackerState, new_row
 from sealane.driver.model.walker.walk import Walk
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import (
@@ -135,10 +135,11 @@ class Judge:
                 assert distance(hole.end, row.high) <= 0
         if row.proven:
             assert (
-                distance(row.walk, row.high) >= 0 or (row.walk + len(row.hold)) % 2**32 == row.high
+                distance(row.next_record_seq, row.high) >= 0
+                or (row.next_record_seq + len(row.part_header)) % 2**32 == row.high
             )
         else:
-            assert not row.hold and not any(row.slots) and not any(row.holes)
+            assert not row.part_header and not any(row.slots) and not any(row.holes)
 
 
 def cut(rng, end, longest):
@@ -225,11 +226,15 @@ def test_any_segments_of_an_honest_stream(seed, version, small):
         if walked.reason is Reason.NONE:
             assert judge.row.proven
         if walked.event and walked.event.kind is EventKind.RESYNC_REQUEST and rng.random() < 0.7:
-            guess = distance(walked.event.guess, stream.base)
-            number = starts.get(guess)
-            answer(config, judge.row, walked.event.guess, number or 0, number is None)
-        if judge.row.state is State.TRACKING and judge.row.proven and not judge.row.hold:
-            at = distance(judge.row.walk, stream.base)
+            candidate_seq = distance(walked.event.candidate_seq, stream.base)
+            number = starts.get(candidate_seq)
+            answer(config, judge.row, walked.event.candidate_seq, number or 0, number is None)
+        if (
+            judge.row.state is TrackerState.TRACKING
+            and judge.row.proven
+            and not judge.row.part_header
+        ):
+            at = distance(judge.row.next_record_seq, stream.base)
             assert at == stream.end or starts[at] == judge.row.number
 
 
@@ -256,7 +261,7 @@ def test_hostile_segments(seed, version):
         event = walked.event
         if event and event.kind is EventKind.RESYNC_REQUEST and rng.random() < 0.5:
             number = rng.getrandbits(40) << 20
-            answer(config, judge.row, event.guess, number, rng.random() < 0.2)
+            answer(config, judge.row, event.candidate_seq, number, rng.random() < 0.2)
         draw = rng.random()
         if draw < 0.03:
             desync(judge.row)
@@ -278,7 +283,7 @@ def test_a_closed_record_stays_closed(version):
     assert hint(judge.row, stream.base, 0)
     walked = judge.walk(0, stream.end)
     assert not walked.spans and walked.reason is Reason.NOT_OPEN
-    assert judge.row.walk == (stream.base + stream.end) % 2**32
+    assert judge.row.next_record_seq == (stream.base + stream.end) % 2**32
 
 
 @given(st.binary(min_size=0, max_size=5), st.sampled_from(VERSIONS))

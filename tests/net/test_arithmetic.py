@@ -30,4 +30,4 @@ def test_checksum(data):
 def test_sequence_numbers(number, count):
     moved = (number + count) % 2**32
     assert seq.add(number, count) == moved
-    assert seq.delta(moved, number) == distance(moved, number) == count
+    assert seq.distance(moved, number) == distance(moved, number) == count

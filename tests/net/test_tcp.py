@@ -17,8 +17,8 @@ from tests.support.tcp_frames import (
     FIN,
     RST,
     SYN,
+    Peer,
     Segment,
-    Side,
     conversation,
     impair,
     random_cut,
@@ -71,11 +71,11 @@ PATHS = {
     "plain": DEFAULT,
     "wraps": replace(
         DEFAULT,
-        client=Side("10.9.0.2", 40000, 0xFFFFFFFF),
-        server=Side("10.9.0.1", 443, 0xFFFFD000),
+        client=Peer("10.9.0.2", 40000, 0xFFFFFFFF),
+        server=Peer("10.9.0.1", 443, 0xFFFFD000),
     ),
     "ipv6 in two tags": replace(
-        DEFAULT, client=Side("fd00::2", 40000, 5), server=Side("fd00::1", 443, 77), vlans=(5, 6)
+        DEFAULT, client=Peer("fd00::2", 40000, 5), server=Peer("fd00::1", 443, 77), vlans=(5, 6)
     ),
     "no timestamps": replace(DEFAULT, timestamps=False),
 }

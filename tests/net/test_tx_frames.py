@@ -17,9 +17,9 @@ from sealane.driver.net.tx_frames import (
 )
 from tests.support import tcp_frames
 from tests.support.internet_checksum import checksum
-from tests.support.tcp_frames import ACK, FIN, PSH, Side, Wire
+from tests.support.tcp_frames import ACK, FIN, PSH, Peer, Wire
 
-SIX = Wire(Side("2001:db8::2", 40000, 1000), Side("2001:db8::1", 443, 0xFFFF_F000))
+SIX = Wire(Peer("2001:db8::2", 40000, 1000), Peer("2001:db8::1", 443, 0xFFFF_F000))
 WIRES = [tcp_frames.DEFAULT, Wire(vlans=(5, 7), timestamps=False), SIX]
 IDS = ["ipv4", "vlans", "ipv6"]
 

@@ -14,7 +14,7 @@ from tests.support.replays import captured
 from tests.support.sealed_streams import Tls13
 from tests.support.tcp_frames import (
     DEFAULT,
-    Side,
+    Peer,
     conversation,
     frames,
     impair,
@@ -51,9 +51,9 @@ def test_lossy_path(version, seed, tmp_path):
     talk(run)
     path = replace(
         DEFAULT,
-        client=Side("fd00::2", 40000, 0xFFFFF000),
+        client=Peer("fd00::2", 40000, 0xFFFFF000),
         vlans=(7,) * (seed % 3),
-        server=Side("fd00::1", 443, 3),
+        server=Peer("fd00::1", 443, 3),
     )
     segments = impair(conversation(run.flights, path, random_cut(seed, 200)), seed, 0.1, 0.1, 0.1)
     file = write_pcap(tmp_path / "x.pcap", frames(segments, path))
@@ -72,7 +72,7 @@ def test_many_connections_on_few_ports():
             previous = {} if run is None else {"contexts": run.contexts, "session": run.session}
             run = talk(TlsRun("1.3", suite, **previous).handshake())
             path = replace(
-                DEFAULT, client=Side("10.9.0.2", 40000 + lane, 1_234_567_890 * (turn + 1) % 2**32)
+                DEFAULT, client=Peer("10.9.0.2", 40000 + lane, 1_234_567_890 * (turn + 1) % 2**32)
             )
             segments += frames(conversation(run.flights, path), path)
             logs.append(run.keylog)

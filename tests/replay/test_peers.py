@@ -51,11 +51,11 @@ class Relay:
                 self._copy("c2s", client, server)
                 back.join(TIMEOUT)
 
-    def _copy(self, way: str, source: socket.socket, target: socket.socket) -> None:
+    def _copy(self, direction: str, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 with self._lock:
-                    self.flights.append((way, data))
+                    self.flights.append((direction, data))
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
 
@@ -126,13 +126,13 @@ def check(flights, keylog: str, c2s_has: bytes, s2c_has: bytes) -> dict:
         report, plaintext = runner.report("made", "model"), runner.plaintext()
         connection = report["connections"][0]
         assert connection["offloaded"] and connection["reason"] is None
-        for way, has in (("c2s", c2s_has), ("s2c", s2c_has)):
-            check_direction(connection[way]["rx"], plaintext[0, way])
-            assert has in plaintext[0, way]
-            assert connection[way]["rx"]["refused_records"] == 0
+        for direction, has in (("c2s", c2s_has), ("s2c", s2c_has)):
+            check_direction(connection[direction]["rx"], plaintext[0, direction])
+            assert has in plaintext[0, direction]
+            assert connection[direction]["rx"]["refused_records"] == 0
         reports.append(connection)
-    for way in ("c2s", "s2c"):
-        rx = reports[0][way]["rx"]
+    for direction in ("c2s", "s2c"):
+        rx = reports[0][direction]["rx"]
         # Records that share a packet with a ticket or with the handshake are software's.
         assert rx["records_full"] >= 0.8 * rx["app_records"] - 1
     return reports[0]
@@ -140,7 +140,7 @@ def check(flights, keylog: str, c2s_has: bytes, s2c_has: bytes) -> dict:
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_curl_and_nginx(tmp_path, version):
-    requirements.programs("nginx", "curl")
+    requirements.require_programs("nginx", "curl")
     port, keys = free_port(), tmp_path / "keys"
     with serving(nginx(tmp_path, port), port):
         relay = Relay(port)
@@ -172,7 +172,7 @@ def test_curl_and_nginx(tmp_path, version):
     ],
 )
 def test_gnutls_client_and_openssl_server(tmp_path, version, priority):
-    requirements.programs("gnutls-cli", "openssl")
+    requirements.require_programs("gnutls-cli", "openssl")
     port, keys = free_port(), tmp_path / "keys"
     certificate_file, key_file = certificate()
     (tmp_path / "data.bin").write_bytes(DATA)
@@ -213,7 +213,7 @@ def test_gnutls_client_and_openssl_server(tmp_path, version, priority):
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_openssl_client_and_gnutls_server(tmp_path, version):
-    requirements.programs("gnutls-serv", "openssl")
+    requirements.require_programs("gnutls-serv", "openssl")
     port, keys = free_port(), tmp_path / "keys"
     certificate_file, key_file = certificate()
     server = [

@@ -10,11 +10,11 @@ from sealane.driver.net.parser import parse
 from sealane.driver.replay.capture import Packet
 from sealane.driver.replay.oracle import HOST
 from sealane.driver.replay.segmentation import cut, cut_long
-from tests.support.tcp_frames import ACK, DEFAULT, FIN, PSH, Segment, Side
+from tests.support.tcp_frames import ACK, DEFAULT, FIN, PSH, Peer, Segment
 
 CWR = 0x80
-IPV6 = replace(DEFAULT, client=Side("fd00::2", 40000, 0xFFFF_F000), server=Side("fd00::1", 443))
-IPV4 = replace(DEFAULT, client=Side("10.9.0.2", 40000, 0xFFFF_F000))
+IPV6 = replace(DEFAULT, client=Peer("fd00::2", 40000, 0xFFFF_F000), server=Peer("fd00::1", 443))
+IPV4 = replace(DEFAULT, client=Peer("10.9.0.2", 40000, 0xFFFF_F000))
 
 
 @pytest.mark.parametrize("vlans", [(), (5, 6)])

@@ -18,7 +18,7 @@ from sealane.hdl.abi.commands import OPTION_BITS, Option
 from sealane.hdl.abi.meta import ProvenBy
 from sealane.scripts.cli import main
 from sealane.scripts.config_arguments import FLOW_OPTIONS, flag
-from tests.support.replays import CAPTURES, WAYS, check_truth, replay_named, truth_of
+from tests.support.replays import CAPTURES, DIRECTIONS, check_truth, replay_named, truth_of
 
 NAME, LOSSY = "c03_tls13_aes128_max", "l3_tls13_aes256_loss3_srv"
 CHOICES = [Option(bits) for bits in range(1 << OPTION_BITS)]
@@ -84,8 +84,8 @@ def test_replay_tells_device_host_and_report(options, told, tmp_path):
         if key not in ("schema", "capture", "engine", "errors", "events", "connections")
     }
     assert named == keys(options)
-    for way in WAYS:
-        rx = got["connections"][0][way]["rx"]
+    for direction in DIRECTIONS:
+        rx = got["connections"][0][direction]["rx"]
         assert (rx["records_full"], rx["wrong_marks"]) == (rx["app_records"], 0)
         assert list(rx["resync"]["proven_by"])[:2] == ["software", "walk"]
 

@@ -49,7 +49,7 @@ def test_nothing_and_too_much_can_be_drawn(tmp_path):
     many = result.report | {"connections": result.report["connections"] * MAX_PANELS}
     trace = Trace(
         [
-            SegmentTrace(s.packet, s.time, i, s.way, s.offset, s.length, s.outcome)
+            SegmentTrace(s.packet, s.time, i, s.direction, s.offset, s.length, s.outcome)
             for i in range(MAX_PANELS)
             for s in result.trace.segments[:20]
         ]

@@ -10,7 +10,7 @@ import pytest
 from sealane.scripts.cli import main
 from sealane.scripts.replay import command as replay_command
 from tests.support.replay_command import EVENT, RX, refused, sealane
-from tests.support.replays import CAPTURES, WAYS, truth_of
+from tests.support.replays import CAPTURES, DIRECTIONS, truth_of
 
 NAME = "c03_tls13_aes128_max"
 CAPTURE, KEYS = CAPTURES / f"{NAME}.pcap.gz", CAPTURES / f"{NAME}.keys"
@@ -36,8 +36,8 @@ def test_report_plaintext_and_picture(tmp_path):
     assert NAME in done.stdout and "0 c2s       12   100%    0%    0%      147" in done.stdout
     got = json.loads(report.read_text())
     want = truth_of(NAME)["connections"][0]
-    for way in WAYS:
-        assert (plain / f"0.{way}.bin").stat().st_size == want[way]["app_bytes"]
+    for direction in DIRECTIONS:
+        assert (plain / f"0.{direction}.bin").stat().st_size == want[direction]["app_bytes"]
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert got["capture"] == CAPTURE.name
 
@@ -74,8 +74,8 @@ def test_report_follows_the_schema(tmp_path):
             "c2s",
             "s2c",
         ]
-        for way in WAYS:
-            rx = connection[way]["rx"]
+        for direction in DIRECTIONS:
+            rx = connection[direction]["rx"]
             assert {key: type(value) for key, value in rx.items()} == RX
             assert list(rx["resync"]) == ["requested", "confirmed", "refused", "proven_by"]
             assert list(rx["resync"]["proven_by"]) == ["software", "walk"]

@@ -20,7 +20,7 @@ from sealane.driver.tls.keylog import Keylog
 from sealane.scripts.cli import main
 from sealane.scripts.replay.command import PACKET_COLUMNS, show
 from sealane.scripts.replay.tables import MAX_RESYNCS, resyncs, share, shares
-from tests.support.replays import CAPTURES, NAMES, WAYS, replay_named, truth_of, whole
+from tests.support.replays import CAPTURES, DIRECTIONS, NAMES, replay_named, truth_of, whole
 
 LOSSY = "l3_tls13_aes256_loss3_srv"
 
@@ -41,24 +41,27 @@ def test_bytes_that_the_hardware_decrypted(name):
     )
     for index, truth in enumerate(truths):
         header = 13 if truth_of(name)["connections"][index]["version"] == "1.2" else 5
-        for way in WAYS:
+        for direction in DIRECTIONS:
             owner: dict[int, bool] = {}
             for s in result.trace.segments:
-                if (s.connection, s.way) == (index, way) and s.outcome != "bad_checksum":
+                if (s.connection, s.direction) == (
+                    index,
+                    direction,
+                ) and s.outcome != "bad_checksum":
                     for at in range(s.offset, s.offset + s.length):
                         owner.setdefault(at, s.outcome == "decrypted")
-            app = truth[way].accepted(True)
-            rx = result.report["connections"][index][way]["rx"]
+            app = truth[direction].accepted(True)
+            rx = result.report["connections"][index][direction]["rx"]
             assert rx["app_bytes_decrypted"] == sum(
                 owner[at]
                 for r in app
                 for at in range(r.offset + header, r.offset + header + len(r.plaintext))
             )
-            done = whole(result, index, way)
+            done = whole(result, index, direction)
             assert rx["app_bytes_full"] == sum(len(r.plaintext) for r in app if r.offset in done)
     offloaded = any(c["offloadable"] for c in truth_of(name)["connections"])
     decrypted = [
-        c[w]["rx"]["app_bytes_decrypted"] for c in result.report["connections"] for w in WAYS
+        c[w]["rx"]["app_bytes_decrypted"] for c in result.report["connections"] for w in DIRECTIONS
     ]
     assert any(decrypted) == offloaded
 
@@ -104,10 +107,10 @@ def test_a_line_for_each_packet(name, tmp_path, capsys):
         assert (row["marked"] == "1") == (row["reason"] == "none")
     report = replay_named(ModelTransport(), name).report
     for connection in report["connections"]:
-        for way in WAYS:
-            stream = str(connection["index"]), way
+        for direction in DIRECTIONS:
+            stream = str(connection["index"]), direction
             mine = [r for r in rows if (r["connection"], r["dir"]) == stream and int(r["length"])]
-            rx = connection[way]["rx"]
+            rx = connection[direction]["rx"]
             assert len(mine) == rx["segments"]
             reasons = Counter(r["reason"] for r in mine)
             assert reasons.pop("none", 0) == rx["segments_decrypted"]
@@ -119,10 +122,10 @@ def test_shares_reasons_and_resyncs_in_80_columns():
     lines = printed(report)
     assert max(map(len, lines)) <= 80
     (connection,) = report["connections"]
-    ways = [connection[way]["rx"] for way in WAYS]
+    ways = [connection[direction]["rx"] for direction in DIRECTIONS]
     rows = [line.split() for line in lines]
-    for way, rx in zip(WAYS, ways, strict=True):
-        own = [row[2:] for row in rows if row[:2] == ["0", way]]
+    for direction, rx in zip(DIRECTIONS, ways, strict=True):
+        own = [row[2:] for row in rows if row[:2] == ["0", direction]]
         records, size = rx["app_records"], rx["app_bytes"]
         assert own[0] == [
             str(records),
@@ -146,8 +149,8 @@ def test_shares_reasons_and_resyncs_in_80_columns():
                 row[-3:] for row in rows
             ]
     found = resyncs(report["events"])
-    for way, rx in zip(WAYS, ways, strict=True):
-        proven = Counter(one["proven_by"] for one in found if one["dir"] == way)
+    for direction, rx in zip(DIRECTIONS, ways, strict=True):
+        proven = Counter(one["proven_by"] for one in found if one["dir"] == direction)
         assert all(proven[by] == n for by, n in rx["resync"]["proven_by"].items())
 
 
@@ -181,12 +184,12 @@ def test_all_and_nothing_are_said_only_where_it_is_so(part, all_, text):
     assert share(part, all_) == text
 
 
-def event(kind, packet, guess=None, lost_at=None, proven_by=None, resumed_at=None, way="c2s"):
+def event(kind, packet, guess=None, lost_at=None, proven_by=None, resumed_at=None, direction="c2s"):
     return {
         "packet": packet,
         "time": packet / 10,
         "connection": 0,
-        "dir": way,
+        "dir": direction,
         "kind": kind,
         "lost_at": lost_at,
         "guess": guess,
@@ -200,7 +203,7 @@ def test_a_resync_from_its_question_to_its_proof():
         [
             event("installed", 0, resumed_at=5),
             event("resync_request", 1, 100, 50),
-            event("resync_request", 2, 100, 60, way="s2c"),
+            event("resync_request", 2, 100, 60, direction="s2c"),
             event("resync_confirmed", 3, 100),
             event("resumed", 4, 100, 50, "software", 200),
             event("resync_request", 5, 300, 250),

@@ -9,7 +9,7 @@ import pytest
 
 from sealane.scripts.cli import main
 from tests.support.replay_command import EVENT, RX, refused, sealane
-from tests.support.replays import CAPTURES, WAYS, truth_of
+from tests.support.replays import CAPTURES, DIRECTIONS, truth_of
 
 NAME = "l3_tls12_aes128_loss3_cli"
 CAPTURE, KEYS = CAPTURES / f"{NAME}.pcap.gz", CAPTURES / f"{NAME}.keys"
@@ -62,12 +62,12 @@ def test_report_follows_the_schema(tmp_path, capsys):
     assert (got["schema"], got["engine"], got["direction"]) == ("sealane.replay/1", "model", "tx")
     assert (got["tx_mode"], got["tx_rekey"], got["ack_delay"]) == ("auto", "epochs", 0.05)
     (connection,) = got["connections"]
-    for way in WAYS:
-        tx = connection[way]["tx"]
+    for direction in DIRECTIONS:
+        tx = connection[direction]["tx"]
         assert {key: type(value) for key, value in tx.items()} == TX
         assert list(tx["by_way"]) == BY_WAY
-        size = truth_of(NAME)["connections"][0][way]["app_bytes"]
-        assert (plain / f"0.{way}.bin").stat().st_size == size
+        size = truth_of(NAME)["connections"][0][direction]["app_bytes"]
+        assert (plain / f"0.{direction}.bin").stat().st_size == size
     assert [event["kind"] for event in got["events"]] == ["tx_installed"] * 2
     assert all(list(event) == EVENT for event in got["events"])
     assert got["counters"]["tx_tls_encrypted_packets"] == 640
@@ -135,13 +135,13 @@ def test_both_directions_of_the_device(tmp_path, capsys):
     assert "Decrypted by the hardware" in out and "What left, against the capture" in out
     got = json.loads(report.read_text())
     assert got["direction"] == "both" and set(got) == set(TOP)
-    for way in WAYS:
-        members = got["connections"][0][way]
+    for direction in DIRECTIONS:
+        members = got["connections"][0][direction]
         assert list(members) == ["rx", "tx"]
         assert {key: type(value) for key, value in members["rx"].items()} == RX
         assert {key: type(value) for key, value in members["tx"].items()} == TX
-        size = truth_of(NAME)["connections"][0][way]["app_bytes"]
-        assert (plain / f"0.{way}.bin").stat().st_size == size
+        size = truth_of(NAME)["connections"][0][direction]["app_bytes"]
+        assert (plain / f"0.{direction}.bin").stat().st_size == size
     assert picture.read_bytes()[:4] == b"\x89PNG"
 
 
@@ -224,7 +224,7 @@ def test_a_capture_that_is_cut(tmp_path):
     )
     assert done.returncode == 0
     assert done.stderr == "sealane replay: warning: the file is cut short\n"
-    for way in WAYS:
-        tx = json.loads(report.read_text())["connections"][0][way]["tx"]
+    for direction in DIRECTIONS:
+        tx = json.loads(report.read_text())["connections"][0][direction]["tx"]
         assert tx["identical"] == tx["segments"] > 50
         assert set(tx["wire_reasons"]) <= {"unknown_plaintext"}

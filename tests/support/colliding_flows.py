@@ -8,7 +8,7 @@ from sealane.driver.device.flowtable import FlowTable, FlowTableFull
 from sealane.driver.device.rx import Flow
 
 
-def crowd(make: Callable[[int], Flow], most: int) -> tuple[list[Flow], Flow, Flow]:
+def colliding_flows(make: Callable[[int], Flow], most: int) -> tuple[list[Flow], Flow, Flow]:
     """Flows for a table of `most`, in order; the one of them that moves for one more; that flow.
 
     make: a flow by its port.

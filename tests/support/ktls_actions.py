@@ -4,7 +4,7 @@
 from sealane.driver.ktls.rx.events import GoOn, Rekey, ResyncAnswer, ResyncHint
 
 
-def react(device, rx, event, received_end: int) -> bool:
+def apply_action(device, rx, event, received_end: int) -> bool:
     """Does what `event` asks for; False if it asks nothing of the device.
 
     received_end: TCP sequence number behind everything that the device has passed on.

@@ -12,7 +12,7 @@ from sealane.hdl.abi.config import VERSION_TLS13
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason, TxTags
 from tests.support.marking_device import info
 from tests.support.sequence_numbers import distance
-from tests.support.tcp_frames import ACK, Segment, Side, Wire, left_to_the_card, read
+from tests.support.tcp_frames import ACK, Peer, Segment, Wire, left_to_the_card, read
 from tests.support.tx_by_hand import content, sealed
 
 MARKER = 0xFFFFF800  # the stream wraps soon
@@ -34,7 +34,7 @@ class Host:
     """TCP over a `KtlsTx`; `wire` is the stream as software would have sealed it."""
 
     def __init__(self, version: int = VERSION_TLS13, handle: Handle | None = HANDLE, **kwargs):
-        self.path = Wire(client=Side("10.9.0.2", 40000, MARKER - 1))
+        self.path = Wire(client=Peer("10.9.0.2", 40000, MARKER - 1))
         nonce = b"" if version == VERSION_TLS13 else NONCE
         self.tx = KtlsTx(
             info(version), MARKER, handle, NUMBER, nonce, device=self, mtu=500, **kwargs
@@ -64,9 +64,9 @@ class Host:
     def complete(self, plan, reason=TxReason.NONE, last=None):
         """Completes all frames of a plan, with the right tags; `last`: reason of the last one."""
         actions = []
-        for i, post in enumerate(plan.posts):
+        for i, post in enumerate(plan.frames):
             meta = TX_META.unpack(post.meta)
-            why = last if last is not None and i + 1 == len(plan.posts) else reason
+            why = last if last is not None and i + 1 == len(plan.frames) else reason
             tags = {}
             if why is TxReason.NONE and meta["op"] in (TxOp.ENCRYPT, TxOp.DUMP):
                 seq = meta["seq"] if meta["op"] == TxOp.DUMP else read(post.frame).seq
@@ -92,7 +92,7 @@ class Host:
 def metas(plan):
     """The fields that are not zero, without the cookie."""
     out = []
-    for post in plan.posts:
+    for post in plan.frames:
         meta = TX_META.unpack(post.meta)
         assert meta.pop("cookie")
         out.append({name: value for name, value in meta.items() if value})

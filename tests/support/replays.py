@@ -16,7 +16,7 @@ from sealane.driver.tls.records import APPLICATION_DATA
 CAPTURES = Path(__file__).resolve().parents[2] / "captures"
 NAMES = sorted(path.stem for path in CAPTURES.glob("*.json"))
 LOSSLESS = [name for name in NAMES if not name.startswith("l3_")]
-WAYS = ("c2s", "s2c")
+DIRECTIONS = ("c2s", "s2c")
 
 
 @dataclass
@@ -66,15 +66,15 @@ def check_truth(result: Result, truth: dict) -> None:
         assert got["version"] == want["version"]
         assert got["offloaded"] == want["offloadable"]
         assert (got["reason"] is None) == want["offloadable"]
-        for way in WAYS:
-            rx, known = got[way]["rx"], want[way]
+        for direction in DIRECTIONS:
+            rx, known = got[direction]["rx"], want[direction]
             assert rx["app_bytes"] == known["app_bytes"]
             assert rx["app_sha256"] == known["app_sha256"]
             assert rx["app_records"] == known["app_records"]
             assert rx["key_updates"] == known["key_updates"]
             assert rx["leftover_bytes"] == known["leftover"]
             assert rx["refused_records"] == 0
-            check_direction(rx, result.plaintext[index, way])
+            check_direction(rx, result.plaintext[index, direction])
             if not want["offloadable"]:
                 assert rx["segments_decrypted"] == rx["records_full"] == rx["records_partial"] == 0
 
@@ -110,15 +110,19 @@ def must_be_whole(name: str, result: Result) -> dict:
     }
     expected = {}
     for index, truth in enumerate(truths):
-        for way in WAYS:
-            since = installed.get((index, way))
+        for direction in DIRECTIONS:
+            since = installed.get((index, direction))
             if since is None:
                 continue
-            others = [r for r in truth[way].records if r.inner_type != APPLICATION_DATA]
-            segments = [s for s in result.trace.segments if (s.connection, s.way) == (index, way)]
-            app = truth[way].accepted(True)
+            others = [r for r in truth[direction].records if r.inner_type != APPLICATION_DATA]
+            segments = [
+                s
+                for s in result.trace.segments
+                if (s.connection, s.direction) == (index, direction)
+            ]
+            app = truth[direction].accepted(True)
             bad = [s for s in segments if s.packet <= since or _touching(s, others)]
-            changes = {r.epoch for r in truth[way].records} - {app[0].epoch if app else 0}
+            changes = {r.epoch for r in truth[direction].records} - {app[0].epoch if app else 0}
             early = [
                 r
                 for r in app
@@ -126,7 +130,7 @@ def must_be_whole(name: str, result: Result) -> dict:
                 and any(_touching(s, [r]) and _changes_keys(s, others, r) for s in bad)
             ]
             bad += [s for s in segments if _touching(s, early)]
-            expected[index, way] = {
+            expected[index, direction] = {
                 r.offset for r in app if not any(_touching(s, [r]) for s in bad)
             }
     return expected
@@ -143,10 +147,10 @@ def _changes_keys(segment, others, record) -> bool:
     return any(_touching(segment, [o]) and o.epoch < record.epoch for o in others)
 
 
-def whole(result: Result, index: int, way: str) -> set[int]:
+def whole(result: Result, index: int, direction: str) -> set[int]:
     """Offsets of the records that the hardware did whole."""
     return {
         r.offset
         for r in result.trace.records
-        if (r.connection, r.way, r.outcome) == (index, way, "full")
+        if (r.connection, r.direction, r.outcome) == (index, direction, "full")
     }

@@ -11,7 +11,7 @@ import shutil
 import pytest
 
 
-def programs(*names: str) -> None:
+def require_programs(*names: str) -> None:
     """Skips the calling test if one of the programs is missing; in CI the test fails."""
     missing = [name for name in names if shutil.which(name) is None]
     if not missing:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The receiving half of a TCP for hostile tests: what differs between hosts is a parameter.
 
-`driver.tcp.Stream` keeps the bytes that came first. Hosts differ there, and they refuse segments
+`driver.tcp_seq.Stream` keeps the bytes that came first. Hosts differ there, and they refuse segments
 that the card has seen: old timestamps (PAWS, RFC 7323 section 5), bytes outside the window, and,
 short of memory, the whole queue behind a hole.
 """

@@ -20,7 +20,7 @@ MODULUS = 1 << 32
 
 
 @dataclass(frozen=True)
-class Side:
+class Peer:
     """One end of a connection; isn: its initial sequence number."""
 
     address: str
@@ -33,8 +33,8 @@ class Side:
 class Wire:
     """How a connection's frames look. vlans: 802.1Q tags; timestamps: RFC 7323 option."""
 
-    client: Side = Side("10.9.0.2", 40000, 1000)
-    server: Side = Side("10.9.0.1", 443, 0xFFFF_F000, b"\x02\0\0\0\0\2")
+    client: Peer = Peer("10.9.0.2", 40000, 1000)
+    server: Peer = Peer("10.9.0.1", 443, 0xFFFF_F000, b"\x02\0\0\0\0\2")
     vlans: tuple[int, ...] = ()
     timestamps: bool = True
     mss: int = 1448

@@ -18,13 +18,13 @@ from sealane.driver.device.rx import Flow
 from sealane.driver.device.transport import Transport
 from sealane.driver.device.tx import QueueFull, TxCompletion, TxDevice
 from sealane.driver.ktls.tx.offload import KtlsTx
-from sealane.driver.ktls.tx.plan import Drop, DropReason, Hold, Plan, Post, TxMode, Way
+from sealane.driver.ktls.tx.plan import Drop, DropReason, Hold, Plan, TxFrame, TxMode, Way
 from sealane.driver.ktls.tx.rekey import ClearKey, InstallKey, KeyAction, RekeyMode
 from sealane.hdl.abi.config import NONCE_BYTES, VERSION_TLS12, VERSION_TLS13, Config, header_bytes
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason
 from tests.support.marking_device import Record, Stream
 from tests.support.sequence_numbers import distance
-from tests.support.tcp_frames import ACK, Segment, Side, Wire, left_to_the_card, read
+from tests.support.tcp_frames import ACK, Peer, Segment, Wire, left_to_the_card, read
 
 CONFIG = Config(flows=4, tx_flows=4)
 ROOM = b"\xa5" * 16
@@ -64,7 +64,7 @@ class Sent:
         return [completion.op for completion in self.completions]
 
 
-class TxWorld:
+class TxEndToEnd:
     """A direction whose start marker has the TCP sequence number `marker`.
 
     Positions are stream offsets: 0 is the marker, and `BEFORE` lies in front of it. transports:
@@ -90,7 +90,7 @@ class TxWorld:
         self.config = config = (
             config or CONFIG
         )  # looked up late: a module may run the scenarios on another
-        self.path = Wire(client=Side("10.9.0.2", 40000, (marker - 1) % 2**32))
+        self.path = Wire(client=Peer("10.9.0.2", 40000, (marker - 1) % 2**32))
         self.flow = Flow(ip_address("10.9.0.2"), ip_address("10.9.0.1"), 40000, 443)
         self.stream = Stream(version, marker, number=number, bits=bits)
         self.plain = b""
@@ -178,11 +178,11 @@ class TxWorld:
         if not isinstance(plan, Plan):
             return Sent(plan=plan)
         if device is not None:
-            for post in plan.posts:
+            for post in plan.frames:
                 self.check(post.frame)
-            return Sent([post.frame for post in plan.posts], plan=plan)
+            return Sent([post.frame for post in plan.frames], plan=plan)
         try:
-            self.device.post(plan.posts)
+            self.device.post(plan.frames)
         except QueueFull:
             plan.undo()
             raise
@@ -218,11 +218,13 @@ class TxWorld:
             if isinstance(action, InstallKey) and self.refuse_keys:
                 self._carry_out(self.ktls.key_installed(False))
             elif isinstance(action, InstallKey):
-                self.device.rekey(self.handle, action.slot, action.epoch.info, action.epoch.base)
+                self.device.rekey(
+                    self.handle, action.key_slot, action.epoch.info, action.epoch.base
+                )
                 self._carry_out(self.ktls.key_installed(True))
             else:
                 assert isinstance(action, ClearKey)
-                self.device.key_clear(self.handle, action.slot)
+                self.device.key_clear(self.handle, action.key_slot)
 
     # --- the device, with metadata that no driver chose -----------------------------------------
 
@@ -231,12 +233,12 @@ class TxWorld:
         who = {"context": self.handle.context, "generation": self.handle.generation & 0xFF}
         return TX_META.pack({"op": op, **who, **fields})
 
-    def side(self, start: int, **fields: int) -> dict[str, int]:
-        """The fields that name the position `start` of a side frame."""
+    def detached(self, start: int, **fields: int) -> dict[str, int]:
+        """The fields that name the position `start` of a detached frame."""
         records, record = self.stream.records, self.record_at(start)
         number = records[0].number + records.index(record)
         return {
-            "side": 1,
+            "detached": 1,
             "number": number,
             "offset": start - record.offset,
             "record_length": len(record.wire) - 5,
@@ -257,7 +259,7 @@ class TxWorld:
 
     def post(self, frame: bytes, meta: int) -> Sent:
         """Posts a frame past kTLS, and waits for what comes of it."""
-        self.device.post([Post(frame, meta)])
+        self.device.post([TxFrame(frame, meta)])
         frames, completions = self.device.poll()
         for out in frames:
             self.check(out)

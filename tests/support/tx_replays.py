@@ -16,7 +16,7 @@ from sealane.hdl.abi.config import Config
 from tests.support.replays import CAPTURES, captured
 from tests.support.tls_traffic import TlsRun
 
-WAYS = ("c2s", "s2c")
+DIRECTIONS = ("c2s", "s2c")
 CONFIG = replace(Config(), tx_flows=Config().flows)
 
 
@@ -39,12 +39,14 @@ class Result:
     trace: list[TxTrace]
     plaintext: dict
 
-    def tx(self, way: str, index: int = 0) -> dict:
-        return self.report["connections"][index][way]["tx"]
+    def tx(self, direction: str, index: int = 0) -> dict:
+        return self.report["connections"][index][direction]["tx"]
 
-    def outcomes(self, way: str, index: int = 0) -> dict[int, TxTrace]:
+    def outcomes(self, direction: str, index: int = 0) -> dict[int, TxTrace]:
         """The segments of a direction by the number of their packet."""
-        return {s.packet: s for s in self.trace if (s.connection, s.way) == (index, way)}
+        return {
+            s.packet: s for s in self.trace if (s.connection, s.direction) == (index, direction)
+        }
 
 
 def tx_replay(packets, keylog, transport=None, engine="model", config=CONFIG, **options):
@@ -90,15 +92,15 @@ def both_named(name, **options):
 def check_any(result):
     """What holds for any direction of any replay on a device that works."""
     for connection in result.report["connections"]:
-        for way in WAYS:
-            tx = connection[way]["tx"]
+        for direction in DIRECTIONS:
+            tx = connection[direction]["tx"]
             assert list(tx["by_way"]) == [w.value for w in Way]
             encrypted = sum(tx["by_way"].values())
             assert tx["segments"] == tx["wire"] + encrypted + tx["dropped"]
             assert tx["wire"] == sum(tx["wire_reasons"].values())
             assert tx["dropped"] == sum(tx["reasons"].values())
             index = connection["index"]
-            traced = [s for s in result.trace if (s.connection, s.way) == (index, way)]
+            traced = [s for s in result.trace if (s.connection, s.direction) == (index, direction)]
             assert len(traced) == tx["segments"]
             assert sum(s.identical for s in traced) == tx["identical"]
             for w in Way:
@@ -109,16 +111,16 @@ def all_identical(result):
     """Everything left, and as the capture has it."""
     assert result.report["errors"] == []
     for connection in result.report["connections"]:
-        for way in WAYS:
-            tx = connection[way]["tx"]
+        for direction in DIRECTIONS:
+            tx = connection[direction]["tx"]
             assert tx["identical"] == tx["segments"]
             assert tx["dropped"] == tx["clear_bytes"] == tx["tag_mismatch"] == 0
 
 
 def app_is(result, run, index=0):
     """What the two ends gave to TLS went through transmit."""
-    for way in WAYS:
-        assert result.plaintext[index, way] == run.app[way]
+    for direction in DIRECTIONS:
+        assert result.plaintext[index, direction] == run.app[direction]
 
 
 def long_run(version="1.3", suite="aes128"):

@@ -18,7 +18,7 @@ from sealane.hdl.abi.registers import OFFSET
 from sealane.hdl.abi.tx import TX_COUNTERS, TX_META, TX_STATUS, TxCommand, TxOp, TxReason, TxTags
 from tests.support import tls_records
 from tests.support.gf128 import powers_of_h
-from tests.support.tcp_frames import ACK, Segment, Side, Wire, read
+from tests.support.tcp_frames import ACK, Peer, Segment, Wire, read
 
 CONFIG = Config(tx_flows=4)
 ROOM = b"\xa5"
@@ -27,7 +27,7 @@ V4, V6 = ("10.9.0.2", "10.9.0.1"), ("fd00::2", "fd00::1")
 
 def command(transport, op, *, context=0, generation=0, epoch=0, seq=0, number=0, nonce=0, **flags):
     """Rings a `TxCommand`; flags: those of CMD_FLAGS by name."""
-    at = {"version": 0, "key256": 1, "valid": 3, "table": 4, "slot": 5, "row": 16}
+    at = {"version": 0, "key256": 1, "valid": 3, "table": 4, "slot": 5, "bucket": 16}
     for name, value in (
         ("CMD_CONTEXT", context | generation << 16 | epoch << 24),
         ("CMD_FLAGS", sum(int(value) << at[name] for name, value in flags.items())),
@@ -105,8 +105,8 @@ class TxStream:
         self.rng = random.Random(seed)
         self.transport, self.version, self.start = transport, version, start
         self.context, self.generation = context, generation
-        client = Side(ends[0], 40000 + context, start - 1)
-        self.path = Wire(client, Side(ends[1], 443, 77, b"\x02\0\0\0\0\2"))
+        client = Peer(ends[0], 40000 + context, start - 1)
+        self.path = Wire(client, Peer(ends[1], 443, 77, b"\x02\0\0\0\0\2"))
         self.number = number  # of the next record
         self.first, self.nonce = number, self.rng.getrandbits(64)
         self.bits, self.records = bits, []
@@ -165,7 +165,7 @@ class TxStream:
                 valid=write.valid,
                 table=write.table,
                 slot=write.slot,
-                row=write.row,
+                bucket=write.bucket,
             )
 
     def command(self, op, **fields):
@@ -246,10 +246,10 @@ class TxStream:
         base = {"op": op, "context": self.context, "generation": self.generation}
         return base | {"cookie": self.cookie} | fields
 
-    def side(self, a, tags):
-        """Metadata fields of a side frame from offset `a` on."""
+    def detached(self, a, tags):
+        """Metadata fields of a detached frame from offset `a` on."""
         r = self.at(a)
-        fields = {"side": 1, "number": r.number, "offset": a - r.start, "tags": tags}
+        fields = {"detached": 1, "number": r.number, "offset": a - r.start, "tags": tags}
         if a > r.start:
             length = len(r.plain) - 5
             fields |= {"record_length": length, "record_type": r.plain[0]}
@@ -293,13 +293,13 @@ class TxStream:
             assert result.tags == [r.tag for r in self.records if a <= r.tag_at < end]
             a = end
 
-    def front(self):
+    def header_size(self):
         return header_bytes(self.version)
 
 
 def given(stream, a, b):
-    """[a, b) as a side frame with all tags given."""
-    return stream.send(a, b, stream.with_tags(a, b), **stream.side(a, TxTags.GIVEN))
+    """[a, b) as a detached frame with all tags given."""
+    return stream.send(a, b, stream.with_tags(a, b), **stream.detached(a, TxTags.GIVEN))
 
 
 def stream(seed=0, **options):

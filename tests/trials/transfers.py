@@ -19,9 +19,9 @@ from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.net.tcp import Stream
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
 from sealane.hdl.abi.meta import Reason
-from tests.support.ktls_actions import react
+from tests.support.ktls_actions import apply_action
 from tests.support.sealed_streams import KEY_UPDATE, TICKET, Sealer, Sealer12
-from tests.support.tcp_frames import ACK, Segment, Side, Wire
+from tests.support.tcp_frames import ACK, Peer, Segment, Wire
 
 
 @dataclass
@@ -81,8 +81,8 @@ class Transfer:
         if seed % 3 == 0:
             client, server = f"fd00::{seed & 0xFFFF:x}", "fd00::1:1"
         self.wire = Wire(
-            Side(client, 1024 + seed % 60000, (self.isn - 1) % 2**32),
-            Side(server, 443),
+            Peer(client, 1024 + seed % 60000, (self.isn - 1) % 2**32),
+            Peer(server, 443),
             vlans=(7,) * (seed % 4 == 1),
             timestamps=bool(seed % 2),
         )
@@ -260,7 +260,7 @@ class Transfer:
         due = [event for when, event in self.reactions if when <= self.clock]
         self.reactions = [pair for pair in self.reactions if pair[0] > self.clock]
         for event in due:
-            react(self.device, self.ktls, event, (self.isn + self.highest) % 2**32)
+            apply_action(self.device, self.ktls, event, (self.isn + self.highest) % 2**32)
 
 
 def run_transfers(device: Device, seeds, plan: Plan) -> Result:

@@ -41,7 +41,7 @@ Share = tuple[Part, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostFraming:
     """The host's own framing: the record under way starts at TCP sequence number `start`."""
 
     handle: Handle | None
@@ -76,7 +76,7 @@ class RuleH:
 
     def drop_passed(self, start: int) -> None:
         """Forgets packets that lie in front of sequence number `start`."""
-        passed = [key for key, m in self._marks.items() if seq.delta(m.end, start) <= 0]
+        passed = [key for key, m in self._marks.items() if seq.distance(m.end, start) <= 0]
         for key in passed:
             del self._marks[key]
 
@@ -87,26 +87,26 @@ class RuleH:
     def new_marks_from(self, end: int | None) -> None:
         """The context is another one: generations and epochs say so, packet by packet."""
 
-    def front(self, place: Place, shares: list[Share]) -> bytes:
+    def wire_header(self, framing: HostFraming, shares: list[Share]) -> bytes:
         """Header, or header and nonce, as they were on the wire."""
-        front = b""
+        wire_header = b""
         for part, low, high in shares:
-            if part.mark and not part.mark.undone and self._framed(part.mark, place) is None:
+            if part.mark and not part.mark.undone and self._framed(part.mark, framing) is None:
                 self._undo(part.mark)
             if part.mark and part.mark.undone:
-                front += part.mark.wire(low, high, self._epochs, self._aes)
+                wire_header += part.mark.wire(low, high, self._epochs, self._aes)
             else:
-                front += part.payload[low:high]
-        return front
+                wire_header += part.payload[low:high]
+        return wire_header
 
     def text(
-        self, place: Place, content_type: int, length: int, end: int, shares: list[Share]
+        self, framing: HostFraming, content_type: int, length: int, end: int, shares: list[Share]
     ) -> tuple[How, bytes]:
         """The record's text, and by which way.
 
         Raises `InvalidTag`, and `UnknownEpoch` for marks under keys that are not there.
         """
-        nonce = self.front(place, _cut(shares, place.prefix))[HEADER_BYTES:]
+        nonce = self.wire_header(framing, _cut(shares, framing.prefix))[HEADER_BYTES:]
         any_marked, all_marked = False, True
         verdict, contradicted = False, False
         for part, _, _ in shares:
@@ -115,17 +115,17 @@ class RuleH:
             if mark is None:
                 all_marked = False
                 continue
-            framed = None if mark.undone else self._framed(mark, place)
+            framed = None if mark.undone else self._framed(mark, framing)
             if framed and framed.length in (None, length) and framed.nonce in (None, nonce):
                 verdict |= framed.completed
                 continue
-            contradicted |= mark.verdicts_within(place.start, end)
+            contradicted |= mark.verdicts_within(framing.start, end)
             all_marked = False
             if not mark.undone:
                 self._undo(mark)
         self._counters.verdict_mismatch += contradicted
         if all_marked and verdict:
-            return How.FULL, _marked_text(place, shares)
+            return How.FULL, _marked_text(framing, shares)
         self._counters.without_verdict += all_marked
         wire = b"".join(
             part.mark.wire(low, high, self._epochs, self._aes)
@@ -133,17 +133,17 @@ class RuleH:
             else part.payload[low:high]
             for part, low, high in shares
         )
-        text = self._aes.open(place.keys, place.number, content_type, wire[HEADER_BYTES:])
+        text = self._aes.open(framing.keys, framing.number, content_type, wire[HEADER_BYTES:])
         return (How.PARTIAL if any_marked else How.NONE), text
 
-    def _framed(self, mark: Mark, place: Place) -> Framed | None:
+    def _framed(self, mark: Mark, framing: HostFraming) -> Framed | None:
         """The device's framing of the record under way, if it agrees in all but length, nonce."""
-        meta, record = mark.packet.meta, mark.record_at(place.start)
+        meta, record = mark.packet.meta, mark.record_at(framing.start)
         agrees = (
             record is not None
-            and place.handle == Handle(meta.context, meta.generation)
-            and meta.epoch == place.epoch
-            and record.number == place.number
+            and framing.handle == Handle(meta.context, meta.generation)
+            and meta.epoch == framing.epoch
+            and record.number == framing.number
         )
         return record if agrees else None
 
@@ -200,7 +200,7 @@ class OneBit:
 
     def drop_passed(self, start: int) -> None:
         """Nothing is kept of packets; ends the distrust that the stream has passed."""
-        if self._until is not None and seq.delta(start, self._until) >= 0:
+        if self._until is not None and seq.distance(start, self._until) >= 0:
             self._distrusts, self._until = False, None
 
     def clear(self) -> None:
@@ -210,36 +210,36 @@ class OneBit:
         """Marks in front of sequence number `end` may be of another installation; None: all."""
         self._distrusts, self._until = True, end
 
-    def front(self, place: Place, shares: list[Share]) -> bytes:
+    def wire_header(self, framing: HostFraming, shares: list[Share]) -> bytes:
         """Header, or header and nonce, as the packets show them."""
         return b"".join(part.payload[low:high] for part, low, high in shares)
 
     def text(
-        self, place: Place, content_type: int, length: int, end: int, shares: list[Share]
+        self, framing: HostFraming, content_type: int, length: int, end: int, shares: list[Share]
     ) -> tuple[How, bytes]:
         """The record's text, and by which way. Raises `InvalidTag`."""
-        self.drop_passed(place.start)
+        self.drop_passed(framing.start)
         marked = [part.packet.marked for part, _, _ in shares]
         if all(marked) and not self._distrusts:
-            return How.FULL, _marked_text(place, shares)
-        nonce = self.front(place, _cut(shares, place.prefix))[HEADER_BYTES:]
+            return How.FULL, _marked_text(framing, shares)
+        nonce = self.wire_header(framing, _cut(shares, framing.prefix))[HEADER_BYTES:]
         text_end = HEADER_BYTES + length - TAG_BYTES
         wire, at = b"", 0  # at: offset in the record
         for part, low, high in shares:
             piece = part.payload[low:high]
             if part.packet.marked:
-                first = min(max(0, place.prefix - at), len(piece))
+                first = min(max(0, framing.prefix - at), len(piece))
                 last = max(first, min(len(piece), text_end - at))
-                offset = at + first - place.prefix
+                offset = at + first - framing.prefix
                 piece = (
                     piece[:first]
                     + self._aes.crypt_text(
-                        place.keys, place.number, nonce, offset, piece[first:last]
+                        framing.keys, framing.number, nonce, offset, piece[first:last]
                     )
                     + piece[last:]
                 )
             wire, at = wire + piece, at + high - low
-        text = self._aes.open(place.keys, place.number, content_type, wire[HEADER_BYTES:])
+        text = self._aes.open(framing.keys, framing.number, content_type, wire[HEADER_BYTES:])
         return (How.PARTIAL if any(marked) else How.NONE), text
 
 
@@ -254,7 +254,7 @@ def _cut(shares: list[Share], length: int) -> list[Share]:
     return out
 
 
-def _marked_text(place: Place, shares: list[Share]) -> bytes:
+def _marked_text(framing: HostFraming, shares: list[Share]) -> bytes:
     """Text of a record whose packets are all marked."""
     record = b"".join(part.payload[low:high] for part, low, high in shares)
-    return record[place.prefix : len(record) - TAG_BYTES]
+    return record[framing.prefix : len(record) - TAG_BYTES]

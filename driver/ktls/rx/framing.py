@@ -83,7 +83,7 @@ class Mark:
             if not record.completed or record.length is None:
                 continue
             behind = seq.add(record.start, HEADER_BYTES + record.length)
-            if seq.delta(record.start, end) < 0 < seq.delta(behind, start):
+            if seq.distance(record.start, end) < 0 < seq.distance(behind, start):
                 return True
         return False
 

@@ -32,7 +32,7 @@ from ...crypto.keys import CryptoInfo
 from ...device.counters import NetdevCounters, RxCounters, TlsStat
 from ...device.descriptors import DeviceEvent, Handle, RxPacket
 from ...net import seq
-from .acceptance import OneBit, Part, Place, RuleH, Share
+from .acceptance import HostFraming, OneBit, Part, RuleH, Share
 from .events import (
     GoOn,
     How,
@@ -176,12 +176,12 @@ class KtlsRx:
         elif event.kind == EventKind.RESYNC_REQUEST:
             self.counters.resync_requested += 1
             if self.closed:
-                self._note(out, [ResyncAnswer(event.guess, None)])
+                self._note(out, [ResyncAnswer(event.candidate_seq, None)])
             elif self.resync.mode is ResyncMode.DRIVER_REQ_ASYNC:
-                length = max(0, seq.delta(event.guess, event.lost_at))
+                length = max(0, seq.distance(event.candidate_seq, event.lost_at))
                 self.async_start(event.lost_at, length)
             else:
-                self._note(out, self.resync.request(event.guess, self._parsed))
+                self._note(out, self.resync.request(event.candidate_seq, self._parsed))
         elif event.kind == EventKind.GIVEN_UP:
             self.resync.stuck = True
         elif event.kind == EventKind.RESUMED:
@@ -199,11 +199,11 @@ class KtlsRx:
         self.netdev.rx_tls_resync_req_skip += self.resync.async_open
         self.resync.async_cancel()
 
-    def async_end(self, guess: int) -> list[KtlsEvent]:
-        """Ends an asynchronous request: the device's candidate is the header at `guess`."""
+    def async_end(self, candidate_seq: int) -> list[KtlsEvent]:
+        """Ends an asynchronous request: the device's candidate is the header at `candidate_seq`."""
         out: list[KtlsEvent] = []
         self.netdev.rx_tls_resync_req_end += self.resync.async_open
-        self._note(out, self.resync.async_end(guess, self._parsed))
+        self._note(out, self.resync.async_end(candidate_seq, self._parsed))
         return out
 
     def installed(self, handle: Handle | None, received_end: int | None = None) -> None:
@@ -260,7 +260,7 @@ class KtlsRx:
 
     def _take(self, piece: StreamRange) -> None:
         packet = piece.packet
-        low = seq.delta(piece.seq, packet.meta.seq)
+        low = seq.distance(piece.seq, packet.meta.seq)
         if low < 0 or piece.length < 0 or low + piece.length > packet.meta.payload_length:
             raise ValueError("range outside its packet")
         self.received = seq.add(self.received, piece.length)
@@ -279,7 +279,7 @@ class KtlsRx:
         """Frames and finishes what is here."""
         try:
             while not (self.closed or self.waiting_for_keys):
-                here = seq.delta(self.received, self.start)
+                here = seq.distance(self.received, self.start)
                 if self._header is None:
                     if here < HEADER_BYTES:
                         return
@@ -299,19 +299,21 @@ class KtlsRx:
         """Parts of [start, end) with the bounds of their share in the payload."""
         shares = []
         for part in self._parts:
-            left = seq.delta(end, part.seq)
+            left = seq.distance(end, part.seq)
             if left <= 0:
                 break
-            skip = max(0, seq.delta(self.start, part.seq))
+            skip = max(0, seq.distance(self.start, part.seq))
             shares.append((part, part.low + skip, part.low + min(part.length, left)))
         return shares
 
     @property
-    def _place(self) -> Place:
-        return Place(self.handle, self.epoch, self.number, self.start, self._info)
+    def _framing(self) -> HostFraming:
+        return HostFraming(self.handle, self.epoch, self.number, self.start, self._info)
 
     def _read_header(self) -> bytes:
-        return self._accept.front(self._place, self._parts_of(seq.add(self.start, HEADER_BYTES)))
+        return self._accept.wire_header(
+            self._framing, self._parts_of(seq.add(self.start, HEADER_BYTES))
+        )
 
     # --- records ----------------------------------------------------------------------------
 
@@ -361,7 +363,7 @@ class KtlsRx:
     ) -> tuple[How, bytes]:
         """The record's text, and by which way. Raises `RecordError` on a bad tag."""
         try:
-            return self._accept.text(self._place, content_type, length, end, shares)
+            return self._accept.text(self._framing, content_type, length, end, shares)
         except InvalidTag:
             self.stat.TlsDecryptError += 1
             raise RecordError("bad_record_mac", "the tag does not verify") from None
@@ -422,14 +424,14 @@ class KtlsRx:
     def _drop_consumed(self) -> None:
         while self._parts:
             part = self._parts[0]
-            if seq.delta(seq.add(part.seq, part.length), self.start) > 0:
+            if seq.distance(seq.add(part.seq, part.length), self.start) > 0:
                 break
             self._parts.popleft()
         self._accept.drop_passed(self.start)
         self._retire()
 
     def _retire(self) -> None:
-        done = [epoch for epoch, end in self._retiring if seq.delta(end, self.start) <= 0]
+        done = [epoch for epoch, end in self._retiring if seq.distance(end, self.start) <= 0]
         self._retiring = [pair for pair in self._retiring if pair[0] not in done]
         for epoch in done:
             self._epochs.pop(epoch, None)

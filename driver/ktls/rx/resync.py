@@ -44,7 +44,7 @@ class Resync:
     def __init__(self, mode: ResyncMode) -> None:
         self.mode = mode
         self.stuck = False
-        self._guess: int | None = None
+        self._candidate_seq: int | None = None
         self._history: deque[tuple[int, int]] = deque(maxlen=_HISTORY)
         self._failed = 0
         self._target = NH_START_IVAL
@@ -55,7 +55,7 @@ class Resync:
 
     def reset(self) -> None:
         """Forgets everything: the device begins anew at a given position."""
-        self._guess = None
+        self._candidate_seq = None
         self.stuck = False
         self.renumber()
 
@@ -67,12 +67,12 @@ class Resync:
         self._hint_due = False
         self._failed, self._target = 0, NH_START_IVAL
 
-    def request(self, guess: int, parsed: int) -> list[ResyncAnswer]:
-        """The device asks for the record at `guess`; headers in front of `parsed` are known."""
-        self._guess = guess
-        if seq.delta(guess, parsed) >= 0:
+    def request(self, candidate_seq: int, parsed: int) -> list[ResyncAnswer]:
+        """The device asks for the record at `candidate_seq`; headers in front of `parsed` are known."""
+        self._candidate_seq = candidate_seq
+        if seq.distance(candidate_seq, parsed) >= 0:
             return []
-        return [self._answer(dict(self._history).get(guess))]
+        return [self._answer(dict(self._history).get(candidate_seq))]
 
     def header(
         self, start: int, number: int, end: int, received: int
@@ -83,10 +83,10 @@ class Resync:
         """
         out: list[ResyncAnswer | ResyncHint] = []
         self._history.append((start, number))
-        if self._guess is not None and seq.delta(self._guess, end) < 0:
-            out.append(self._answer(number if self._guess == start else None))
+        if self._candidate_seq is not None and seq.distance(self._candidate_seq, end) < 0:
+            out.append(self._answer(number if self._candidate_seq == start else None))
         self._log_header(start, number)
-        if self._hint_due and seq.delta(received, end) <= 0:
+        if self._hint_due and seq.distance(received, end) <= 0:
             self._hint_due = False
             out.append(ResyncHint(end, number + 1))
         return out
@@ -103,7 +103,7 @@ class Resync:
         if self._failed < self._target:
             return []
         self._target += min(self._target, NH_MAX_IVAL)
-        if seq.delta(received, end) > 0:
+        if seq.distance(received, end) > 0:
             # The next header is already here, so a hint to it would come too late for the device;
             # the first record that is not here to its end names the one behind it.
             self._hint_due = True
@@ -113,7 +113,7 @@ class Resync:
 
     def refuse(self) -> list[ResyncAnswer]:
         """The stream has ended for software: a candidate still open is no record."""
-        return [] if self._guess is None else [self._answer(None)]
+        return [] if self._candidate_seq is None else [self._answer(None)]
 
     def async_start(self, seq: int, length: int) -> None:
         """tls_offload_rx_resync_async_request_start: log headers in [seq, seq + length]."""
@@ -121,8 +121,8 @@ class Resync:
         self._log.clear()
         self._seen = 0
 
-    def async_end(self, guess: int, parsed: int) -> list[ResyncAnswer]:
-        """tls_offload_rx_resync_async_request_end: the device's candidate is `guess`.
+    def async_end(self, candidate_seq: int, parsed: int) -> list[ResyncAnswer]:
+        """tls_offload_rx_resync_async_request_end: the device's candidate is `candidate_seq`.
 
         A candidate that was not logged is settled by the parse if it still lies ahead.
         """
@@ -130,10 +130,10 @@ class Resync:
             return []
         logged = dict(self._log)
         self.async_cancel()
-        self._guess = guess
-        if seq.delta(guess, parsed) >= 0:
+        self._candidate_seq = candidate_seq
+        if seq.distance(candidate_seq, parsed) >= 0:
             return []
-        return [self._answer(logged.get(guess))]
+        return [self._answer(logged.get(candidate_seq))]
 
     def async_cancel(self) -> None:
         """tls_offload_rx_resync_async_request_cancel."""
@@ -149,7 +149,7 @@ class Resync:
         if self._range is None:
             return
         first, length = self._range
-        at = seq.delta(start, first)
+        at = seq.distance(start, first)
         if at < 0:
             return
         if at <= length and len(self._log) < ASYNC_LOGMAX:
@@ -159,6 +159,6 @@ class Resync:
             self.async_cancel()
 
     def _answer(self, number: int | None) -> ResyncAnswer:
-        guess, self._guess = self._guess, None
-        assert guess is not None
-        return ResyncAnswer(guess, number)
+        candidate_seq, self._candidate_seq = self._candidate_seq, None
+        assert candidate_seq is not None
+        return ResyncAnswer(candidate_seq, number)

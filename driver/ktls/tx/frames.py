@@ -18,12 +18,12 @@ from .records import RecordMap, TxRecord
 from .ways import Decision
 
 # Of frames whose completion nobody waits for, so that it is not taken for a connection's.
-NOBODY: Final = 0xFFFF
-COOKIES: Final = 0xFFFF  # from 1 on: as many frames can be told apart; NOBODY's have 0
+UNUSED_CONTEXT: Final = 0xFFFF
+COOKIES: Final = 0xFFFF  # from 1 on: as many frames can be told apart; UNUSED_CONTEXT's have 0
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
+class InFlightFrame:
     """A frame that is posted, until its completion.
 
     begins: records, by N, whose tag comes back in the completion. touched: records of which the
@@ -54,9 +54,9 @@ class Flight:
 
 
 def context_of(handle: Handle | None) -> dict[str, int]:
-    """The fields that name a context; without a handle `NOBODY`, which no device has."""
+    """The fields that name a context; without a handle `UNUSED_CONTEXT`, which no device has."""
     if handle is None:
-        return {"context": NOBODY}
+        return {"context": UNUSED_CONTEXT}
     return {"context": handle.context, "generation": handle.generation & 0xFF}
 
 
@@ -69,7 +69,9 @@ class Builder:
     seq: int
     mtu: int
 
-    def flights(self, decision: Decision, segment: Segment, start: int) -> Iterator[Flight]:
+    def frames_of(
+        self, decision: Decision, segment: Segment, start: int
+    ) -> Iterator[InFlightFrame]:
         """The frames of the segment, which begins at stream offset `start`, in order."""
         sync = decision.sync
         if decision.dump is not None:
@@ -81,13 +83,15 @@ class Builder:
                 sync = False
         yield self._frame(decision, segment, start, sync)
 
-    def _dump(self, decision: Decision, seq: int, piece: bytes, start: int, sync: bool) -> Flight:
+    def _dump(
+        self, decision: Decision, seq: int, piece: bytes, start: int, sync: bool
+    ) -> InFlightFrame:
         end = start + len(piece)
         records = self.records.covering(start, end)
         begins = tuple(record for record in records if record.tag_begins(start, end))
-        meta = self._place(decision.side, sync, records[0], start)
+        meta = self._place(decision.detached, sync, records[0], start)
         meta |= {"seq": seq, "length": len(piece), "tags": TxTags.COMPUTE}
-        return Flight(
+        return InFlightFrame(
             piece,
             meta,
             TxOp.DUMP,
@@ -95,13 +99,13 @@ class Builder:
             begins,
             begins,
             None,
-            not decision.side,
+            not decision.detached,
             frozenset(record.epoch for record in records),
             0,
             tuple(records),
         )
 
-    def _frame(self, decision: Decision, segment: Segment, start: int, sync: bool) -> Flight:
+    def _frame(self, decision: Decision, segment: Segment, start: int, sync: bool) -> InFlightFrame:
         records, payload = decision.records, segment.payload
         end = start + len(payload)
         tagged = tuple(record for record in records if record.has_tag_bytes(start, end))
@@ -114,8 +118,8 @@ class Builder:
             payload, stored = place_tags(payload, tags), len(tags)
         if decision.tags is TxTags.GIVEN:
             begins = tagged = ()
-        meta = self._place(decision.side, sync, records[0], start) | {"tags": decision.tags}
-        return Flight(
+        meta = self._place(decision.detached, sync, records[0], start) | {"tags": decision.tags}
+        return InFlightFrame(
             host_frame(segment.head, payload),
             meta,
             TxOp.ENCRYPT,
@@ -123,17 +127,17 @@ class Builder:
             begins,
             tagged,
             rest,
-            not decision.side,
+            not decision.detached,
             frozenset(record.epoch for record in records),
             stored,
             records,
         )
 
-    def _place(self, side: bool, sync: bool, record: TxRecord, at: int) -> dict[str, int]:
-        meta = context_of(self.handle) | {"side": side, "sync": sync}
-        if side or sync:
+    def _place(self, detached: bool, sync: bool, record: TxRecord, at: int) -> dict[str, int]:
+        meta = context_of(self.handle) | {"detached": detached, "sync": sync}
+        if detached or sync:
             meta["number"] = record.count
-        if side and at > record.start:
+        if detached and at > record.start:
             meta["offset"] = at - record.start
             meta["record_length"] = int.from_bytes(record.header[3:HEADER_BYTES], "big")
             meta["record_type"] = record.header[0]

@@ -31,9 +31,9 @@ from ...device.counters import NetdevCounters, TlsStat, TxCounters
 from ...device.descriptors import Handle
 from ...net import seq
 from ...net.tx_frames import Segment, split, wire_frame
-from .frames import COOKIES, Builder, Flight, context_of
+from .frames import COOKIES, Builder, InFlightFrame, context_of
 from .journal import Journal
-from .plan import Completed, Drop, DropReason, Hold, Plan, Post, SequenceExhausted, TxMode, Way
+from .plan import Completed, Drop, DropReason, Hold, Plan, SequenceExhausted, TxFrame, TxMode, Way
 from .records import RecordMap, TxRecord
 from .rekey import KeyAction, RekeyMode, TxRekey
 from .software import TagMismatch, encrypt
@@ -107,7 +107,7 @@ class KtlsTx:
         self._counting = False  # it gave a nonce to a record under the latest keys
         self._limits = gap_limit, mtu, queue
         self._cookie = 0
-        self._flights: dict[int, tuple[Flight, int]] = {}
+        self._in_flight: dict[int, tuple[InFlightFrame, int]] = {}
         self._latest: Journal | None = None
 
     # --- the application and TCP ------------------------------------------------------------
@@ -188,7 +188,7 @@ class KtlsTx:
 
     def offset(self, sequence: int) -> int:
         """Stream offset of a TCP sequence number."""
-        return self.una + seq.delta(sequence, seq.add(self.seq, self.una))
+        return self.una + seq.distance(sequence, seq.add(self.seq, self.una))
 
     def transmit(
         self, frame: bytes, encrypt: bool = True, device: object = None, final: bool = False
@@ -207,7 +207,7 @@ class KtlsTx:
         end = start + len(segment.payload)
         own = device is None or device is self.device
         state = self._state(own)
-        if state.offloaded and len(self._flights) + state.max_posts > COOKIES:
+        if state.offloaded and len(self._in_flight) + state.max_frames > COOKIES:
             self.counters.tag_wait += 1
             return Hold(())
         if final and start < min(end, 0):
@@ -244,8 +244,8 @@ class KtlsTx:
 
         The context and generation in its completion are those of the handle that the direction had
         when the frame was made, whatever the frame was. Frames that were made without one, or for
-        another device, name `tx_posts.NOBODY`: nothing waits for what becomes of them."""
-        flight, syncs = self._flights.pop(completion.cookie, (None, 0))
+        another device, name `tx_posts.UNUSED_CONTEXT`: nothing waits for what becomes of them."""
+        flight, syncs = self._in_flight.pop(completion.cookie, (None, 0))
         if flight is None:
             return []
         for record in flight.touched:
@@ -286,11 +286,11 @@ class KtlsTx:
         it must not leave.
         """
         self.deleted()
-        for flight, _ in self._flights.values():
+        for flight, _ in self._in_flight.values():
             for record in flight.touched:
                 record.outstanding = record.streaming = 0
                 record.unknown |= record.tag is None
-        self._flights.clear()
+        self._in_flight.clear()
         self._latest = None
 
     # --- keys -------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ class KtlsTx:
         return actions + self._progress()
 
     def _progress(self) -> list[KeyAction]:
-        busy = {epoch for flight, _ in self._flights.values() for epoch in flight.epochs}
+        busy = {epoch for flight, _ in self._in_flight.values() for epoch in flight.epochs}
         return self.keys.progress(self.una, self.high, busy)
 
     # --- a segment --------------------------------------------------------------------------
@@ -383,18 +383,18 @@ class KtlsTx:
         start: int,
         live: bool,
         journal: Journal,
-    ) -> Iterable[Flight]:
+    ) -> Iterable[InFlightFrame]:
         meta = context_of(self.handle if live else None)
         if decision.op is TxOp.NOTHING:
-            return [Flight(frame, meta, TxOp.NOTHING)]
+            return [InFlightFrame(frame, meta, TxOp.NOTHING)]
         if decision.op is TxOp.ENCRYPT:
             assert self.handle is not None
             builder = Builder(self.handle, self.records, self.seq, self._limits[1])
-            return builder.flights(decision, segment, start)
+            return builder.frames_of(decision, segment, start)
         payload = segment.payload
         if not decision.final:
             payload = self._software(decision, start, start + len(payload), journal)
-        return [Flight(wire_frame(segment.head, payload), meta, TxOp.WIRE, decision.way)]
+        return [InFlightFrame(wire_frame(segment.head, payload), meta, TxOp.WIRE, decision.way)]
 
     def _software(self, decision: Decision, start: int, end: int, journal: Journal) -> bytes:
         """The segment's final bytes. Its tags are kept: nobody may send others. Raises
@@ -406,17 +406,17 @@ class KtlsTx:
             journal.count(self.counters.cpu_bytes, decision.way.value, done.cpu_bytes)
         return done.payload
 
-    def _post(self, flight: Flight, live: bool, journal: Journal) -> Post:
+    def _post(self, flight: InFlightFrame, live: bool, journal: Journal) -> TxFrame:
         """Notes a frame that is handed out. live: its completion will come here."""
         if flight.meta.get("sync"):
             journal.add(self, "_syncs")
         cookie = 0
         if live:
             cookie = self._cookie % COOKIES + 1
-            while cookie in self._flights:
+            while cookie in self._in_flight:
                 cookie = cookie % COOKIES + 1
             journal.set(self, "_cookie", cookie)
-            journal.put(self._flights, cookie, (flight, self._syncs))
+            journal.put(self._in_flight, cookie, (flight, self._syncs))
         for record in flight.touched:
             journal.add(record, "outstanding")
             journal.add(record, "streaming", int(flight.streams(record)))
@@ -427,7 +427,7 @@ class KtlsTx:
             if flight.stored:
                 tags = TAG_BYTES * flight.stored
                 journal.count(self.counters.tag_in_bytes, flight.way.value, tags)
-        return Post(flight.frame, flight.packed(cookie))
+        return TxFrame(flight.frame, flight.packed(cookie))
 
     def _undo(self, journal: Journal) -> None:
         if journal is not self._latest:
@@ -443,7 +443,7 @@ class KtlsTx:
 
     # --- completions ------------------------------------------------------------------------
 
-    def _sent(self, flight: Flight, completion: Completed) -> None:
+    def _sent(self, flight: InFlightFrame, completion: Completed) -> None:
         if flight.stream and flight.meta.get("sync"):
             self._refused = 0
         begun = {record.count: record for record in flight.begins}
@@ -459,7 +459,7 @@ class KtlsTx:
             counts, size = self.counters.tag_out_bytes, TAG_BYTES * len(completion.tags)
             counts[flight.way.value] = counts.get(flight.way.value, 0) + size
 
-    def _failed(self, flight: Flight, reason: TxReason, syncs: int) -> None:
+    def _failed(self, flight: InFlightFrame, reason: TxReason, syncs: int) -> None:
         if flight.op is not TxOp.DUMP:
             if reason is TxReason.ORPHAN:
                 self.counters.orphans += 1
@@ -480,7 +480,7 @@ class KtlsTx:
                 self.tls_offload_tx_resync_request()
 
     def _cannot_send_again(self, records: Iterable[TxRecord]) -> None:
-        """A side frame failed. What the device refuses twice it may refuse for ever."""
+        """A detached frame failed. What the device refuses twice it may refuse for ever."""
         for record in records:
             record.failures += 1
             record.software_only |= record.failures >= _FAILURES

@@ -51,7 +51,7 @@ class SequenceExhausted(ValueError):
     one that was used. Linux ends such a connection with EBADMSG."""
 
 
-class Post(NamedTuple):
+class TxFrame(NamedTuple):
     """A frame for the device with its packed metadata (`TX_META`)."""
 
     frame: bytes
@@ -66,7 +66,7 @@ class Plan:
     while no later segment was transmitted; the segment can be offered again then.
     """
 
-    posts: list[Post]
+    frames: list[TxFrame]
     way: Way | None
     undo: Callable[[], None] = field(repr=False, compare=False)
 

@@ -27,7 +27,7 @@ from sealane.hdl.abi.config import VERSION_TLS13
 from ...crypto.keys import CryptoInfo
 from .records import TxEpoch
 
-SLOTS: Final = (0, 1)
+KEY_SLOTS: Final = (0, 1)
 
 
 class RekeyMode(StrEnum):
@@ -39,18 +39,18 @@ class RekeyMode(StrEnum):
 
 @dataclass(frozen=True)
 class InstallKey:
-    """To be done now: the device takes `epoch`'s key into `slot`, for the records from its `base`
+    """To be done now: the device takes `epoch`'s key into `key_slot`, for the records from its `base`
     on; then `installed` is to be told."""
 
-    slot: int
+    key_slot: int
     epoch: TxEpoch
 
 
 @dataclass(frozen=True)
 class ClearKey:
-    """To be done now: the device empties `slot`."""
+    """To be done now: the device empties `key_slot`."""
 
-    slot: int
+    key_slot: int
 
 
 KeyAction = InstallKey | ClearKey
@@ -87,7 +87,7 @@ class TxRekey:
     @property
     def slots(self) -> Mapping[int, int]:
         """Epochs that are in the device, by slot."""
-        return {slot: held for slot, held in enumerate(self._slots) if held is not None}
+        return {key_slot: held for key_slot, held in enumerate(self._slots) if held is not None}
 
     @property
     def waiting(self) -> tuple[int, ...]:
@@ -141,13 +141,13 @@ class TxRekey:
         if not ok:
             self.failed = True
             self._waiting.clear()
-            return [ClearKey(install.slot)]  # the key that was to be replaced is there still
-        self._slots[install.slot] = install.epoch.number
+            return [ClearKey(install.key_slot)]  # the key that was to be replaced is there still
+        self._slots[install.key_slot] = install.epoch.number
         self._usable.add(install.epoch.number)
         if self.mode is RekeyMode.EPOCHS:
             return []
         self._usable = {install.epoch.number}
-        old = 1 - install.slot
+        old = 1 - install.key_slot
         self._slots[old] = None
         return [ClearKey(old)]
 
@@ -167,8 +167,8 @@ class TxRekey:
         end = self._end(number)
         return end is not None and end <= una
 
-    def _install(self, slot: int, number: int, actions: list[KeyAction]) -> None:
-        self._installing = InstallKey(slot, self.epochs[number])
+    def _install(self, key_slot: int, number: int, actions: list[KeyAction]) -> None:
+        self._installing = InstallKey(key_slot, self.epochs[number])
         actions.append(self._installing)
 
     def _gap(self, una: int, busy: Container[int], actions: list[KeyAction]) -> None:
@@ -180,12 +180,12 @@ class TxRekey:
         self._install(1 - held, self._waiting.pop(), actions)
 
     def _free_acknowledged(self, una: int, busy: Container[int], actions: list[KeyAction]) -> None:
-        for slot, number in enumerate(self._slots):
+        for key_slot, number in enumerate(self._slots):
             if number is not None and self._over(number, una):
                 self._usable.discard(number)
                 if number not in busy:
-                    self._slots[slot] = None
-                    actions.append(ClearKey(slot))
+                    self._slots[key_slot] = None
+                    actions.append(ClearKey(key_slot))
 
     def _next_epoch(
         self, una: int, high: int, busy: Container[int], actions: list[KeyAction]
@@ -199,8 +199,8 @@ class TxRekey:
             self._waiting.pop(0)
             self._install(self._slots.index(None), following, actions)
             return
-        slot = min(SLOTS, key=lambda slot: self._slots[slot] or 0)
-        oldest = self._slots[slot]
+        key_slot = min(KEY_SLOTS, key=lambda key_slot: self._slots[key_slot] or 0)
+        oldest = self._slots[key_slot]
         end = self._end(oldest) if oldest is not None else None
         if oldest is None or end is None or high < end:
             return
@@ -208,5 +208,5 @@ class TxRekey:
         self._usable.discard(oldest)
         if oldest not in busy:
             self._waiting.pop(0)
-            self._slots[slot] = None
-            self._install(slot, following, actions)
+            self._slots[key_slot] = None
+            self._install(key_slot, following, actions)

@@ -5,7 +5,7 @@ The device encrypts in order by itself. Everything else is decided here, from th
 from what the driver knows of the device's stream. Two rules carry the soundness:
 
 - A record is started in order once, so the stream only moves forward (`sync`), and what lies below
-  its frontier is encrypted with a position of its own (`side`).
+  its frontier is encrypted with a position of its own (`detached`).
 - At most one value of a tag leaves. The device computes a tag for a frame that leaves only while
   no other frame can have brought one; from then on a frame with bytes of that tag carries the
   stored one (GIVEN), or has it compared (COMPARE), as software does. Text that nobody can change
@@ -36,7 +36,7 @@ class TxState:
     was handed over. epochs: those whose keys are in the device, and to be used. offloaded: the
     device has this direction. resync: the record boundary up to which software encrypts because the
     device's stream is lost or moves to another key; segments up to there count as `resync_way`.
-    mtu: most bytes of a DUMP piece. max_posts: frames of one segment.
+    mtu: most bytes of a DUMP piece. max_frames: frames of one segment.
     """
 
     records: RecordMap
@@ -49,7 +49,7 @@ class TxState:
     mode: TxMode = TxMode.AUTO
     gap_limit: int = GAP_LIMIT
     mtu: int = 1500
-    max_posts: int = 32
+    max_frames: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Decision:
 
     op: of the frame. way: None if nobody encrypts. records: those of the segment. final: a WIRE
     frame with the host's own bytes; other WIRE frames are made by software. dump: [start, end) is
-    replayed first. side, sync: as in `TX_META`; `sync` belongs to the first frame of all. tags: of
+    replayed first. detached, sync: as in `TX_META`; `sync` belongs to the first frame of all. tags: of
     the frame itself. expected, resync: as they are when the frames are posted. ooo, skipped: the
     segment counts as `tx_tls_ooo`, as `tx_tls_skip_no_sync_data`.
     """
@@ -70,7 +70,7 @@ class Decision:
     records: tuple[TxRecord, ...] = ()
     final: bool = False
     dump: tuple[int, int] | None = None
-    side: bool = False
+    detached: bool = False
     sync: bool = False
     tags: TxTags = TxTags.COMPUTE
     ooo: bool = False
@@ -138,13 +138,13 @@ class _Segment:
             return self._jump()
         if end > state.expected:
             return self._software()
-        return self._side()
+        return self._detached()
 
     def _jump(self) -> Decision | Drop | Hold:
         """The stream moves forward: in order through the gap, or to the segment's own record."""
         state, first = self.state, self.records[0]
         near = self.start - state.expected <= state.gap_limit or first.start <= state.expected
-        if self._posts((state.expected, self.start)) > state.max_posts:
+        if self._frame_count((state.expected, self.start)) > state.max_frames:
             near = False
         gap = state.records.covering(state.expected, self.start) if near else []
         if gap and all(self._usable(record) for record in gap):
@@ -158,7 +158,7 @@ class _Segment:
         state = self.state
         dump = (begin, self.start) if begin < self.start else None
         tags = self._stream_tags(begin)
-        if tags is None or self._posts(dump) > state.max_posts:
+        if tags is None or self._frame_count(dump) > state.max_frames:
             return self._software()
         return Decision(
             TxOp.ENCRYPT,
@@ -196,7 +196,7 @@ class _Segment:
         lost = rest.tag_start < begin and not rest.streaming
         return None if lost else TxTags.COMPUTE
 
-    def _side(self) -> Decision | Drop | Hold:
+    def _detached(self) -> Decision | Drop | Hold:
         """Below the frontier, without touching the stream."""
         state, first = self.state, self.records[0]
         tagged = self._tagged()
@@ -209,7 +209,7 @@ class _Segment:
             if 0 < len(missing) < len(tagged):
                 return self._software()
         dump = (first.start, self.start) if rebuild and self.start > first.text_start else None
-        if self._posts(dump) > state.max_posts:
+        if self._frame_count(dump) > state.max_frames:
             return self._software()
         tags, way = TxTags.GIVEN, Way.TAG if tagged else Way.SEEK
         if rebuild:
@@ -221,7 +221,7 @@ class _Segment:
             way,
             self.records,
             dump=dump,
-            side=True,
+            detached=True,
             tags=tags,
             ooo=self.ooo,
         )
@@ -250,5 +250,5 @@ class _Segment:
     def _usable(self, record: TxRecord) -> bool:
         return record.epoch in self.state.epochs and not record.software_only
 
-    def _posts(self, dump: tuple[int, int] | None) -> int:
+    def _frame_count(self, dump: tuple[int, int] | None) -> int:
         return 1 + (-(-(dump[1] - dump[0]) // self.state.mtu) if dump else 0)

@@ -7,13 +7,13 @@ for the frames in front of them, as the driver does.
 
 from sealane.hdl.abi.commands import STAGE_IV, STAGE_KEY
 from sealane.hdl.abi.config import Config
-from sealane.hdl.abi.flowhash import rows
+from sealane.hdl.abi.flowhash import buckets
 from sealane.hdl.abi.tx import TX_COUNTERS, TX_META, TX_STATUS, TxCommand, TxOp, TxReason
 
 from ...device.transport import TxOutput
 from ...net.parser import parse
 from ..flow_entries import FlowEntries
-from .engine import TxEngine, TxKey, TxVerdict, decide, leave
+from .engine import TxEngine, TxKey, TxVerdict, assemble_frame, decide
 from .row import KEY_SLOTS, command
 from .span import Action
 from .walker import TxWalker
@@ -43,8 +43,8 @@ class TxModel:
         """
         op, context, flows = fields["op"], fields["context"], self.config.tx_flows
         if op == TxCommand.TX_FLOW_WRITE:
-            if context < flows and fields["row"] < rows(flows):
-                place = (fields["table"], fields["row"], fields["slot"])
+            if context < flows and fields["bucket"] < buckets(flows):
+                place = (fields["table"], fields["bucket"], fields["slot"])
                 self._table.write(place, bool(fields["valid"]), flow_key, context)
             return False
         if not command(self.walker.rows, fields):
@@ -77,7 +77,7 @@ class TxModel:
         if walked.action == Action.PASS:
             self._frames.append(frame)
         elif walked.action == Action.ENCRYPT and not reason:
-            self._frames.append(leave(frame, head, walked, verdict))
+            self._frames.append(assemble_frame(frame, head, walked, verdict))
         self._count(walked.action, meta["op"], reason, len(verdict.tags))
         status = {name: meta[name] for name in ("op", "cookie", "context", "generation")}
         status |= {"reason": reason, "tags": walked.tags, "first_number": walked.first_number}

@@ -49,7 +49,7 @@ def lanes(at: int, data: bytes) -> int:
 
 
 class TxEngine:
-    """Seals the spans of frames. Keys are by context and key slot, X rows by context and side."""
+    """Seals the spans of frames. Keys are by context and key slot, X rows by context and detached."""
 
     def __init__(self) -> None:
         self.keys: dict[tuple[int, int], TxKey] = {}
@@ -105,7 +105,7 @@ class TxEngine:
         """X of the span's record so far; its row, if it has one, holds that from now on."""
         if not span.use_row:
             return x
-        place = (context, span.side)
+        place = (context, span.detached)
         self._x[place] = x if alone else x ^ self._x.get(place, 0)
         return self._x[place]
 
@@ -128,7 +128,7 @@ def decide(walked: TxWalked, verdict: TxVerdict) -> TxReason:
     return TxReason.NONE if verdict.written == walked.expected else TxReason.DEVICE_ERROR
 
 
-def leave(frame: bytes, head: Parsed, walked: TxWalked, verdict: TxVerdict) -> bytes:
+def assemble_frame(frame: bytes, head: Parsed, walked: TxWalked, verdict: TxVerdict) -> bytes:
     """The encrypted frame as it leaves.
 
     Of the payload only clear spans come from the host's frame. What lies behind the payload, the

@@ -17,7 +17,7 @@ from ...net.seq import MASK
 KEY_SLOTS = 2
 NAMES = 1 << 8  # names of keys count modulo this
 NUMBERS = 1 << 64  # record numbers and explicit nonces count modulo this
-PASSED = 1 << 30  # so far behind the marker it is not compared any more, before it wraps
+MARKER_HORIZON = 1 << 30  # so far behind the marker it is not compared any more, before it wraps
 
 
 @dataclass
@@ -26,12 +26,12 @@ class TxRow:
 
     deleted: a drop entry until TX_RELEASE. broken: the stream is lost and awaits sync.
     start: TCP sequence number of the marker; passed: `next`, or what software sent, has been
-    `PASSED` bytes behind it.
+    `MARKER_HORIZON` bytes behind it.
     next: sequence number of the next byte in order. number, at: N of the record under way and its
     bytes in front of `next`; length, content_type: of its header, known if at >= 5, else held: the
     header bytes so far. nonce_delta: TLS 1.2, explicit nonce minus N.
     base, has, key_name: by key slot; newer: the slot that was written last.
-    side_*: what the X row for side frames has hashed: N, bytes from its header, its header.
+    side_*: what the X row for detached frames has hashed: N, bytes from its header, its header.
     """
 
     valid: bool = False
@@ -40,23 +40,23 @@ class TxRow:
     generation: int = 0
     version: int = 0
     start: int = 0
-    passed: bool = False
+    marker_expired: bool = False
     next: int = 0
     number: int = 0
     at: int = 0
     length: int = 0
     content_type: int = 0
-    held: bytes = b""
+    part_header: bytes = b""
     nonce_delta: int = 0
     base: list[int] = field(default_factory=lambda: [0] * KEY_SLOTS)
     has: list[bool] = field(default_factory=lambda: [False] * KEY_SLOTS)
     newer: int = 0
     key_name: list[int] = field(default_factory=lambda: [0] * KEY_SLOTS)
-    side_valid: bool = False
-    side_number: int = 0
-    side_at: int = 0
-    side_length: int = 0
-    side_type: int = 0
+    detached_valid: bool = False
+    detached_number: int = 0
+    detached_at: int = 0
+    detached_length: int = 0
+    detached_type: int = 0
 
     @property
     def live(self) -> bool:
@@ -64,7 +64,7 @@ class TxRow:
         return self.valid and not self.deleted
 
     @property
-    def front(self) -> int:
+    def header_size(self) -> int:
         """Header and explicit nonce: bytes in front of a record's text."""
         return header_bytes(self.version)
 
@@ -89,14 +89,14 @@ class TxRow:
     def move(self, to: int) -> None:
         """Sets `next`."""
         self.next = to
-        self.passed |= (to - self.start) & MASK >= PASSED
+        self.marker_expired |= (to - self.start) & MASK >= MARKER_HORIZON
 
     def seen(self, end: int) -> None:
         """Software has sent up to `end`: the marker is left behind in a long stretch of it too.
 
         From half the numbers on an end would lie in front of the marker, so those do not count.
         """
-        self.passed |= PASSED <= (end - self.start) & MASK < 2 * PASSED
+        self.marker_expired |= MARKER_HORIZON <= (end - self.start) & MASK < 2 * MARKER_HORIZON
 
     # --- commands ---------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class TxRow:
         self.base[slot] = number
         self.newer = slot
         self._name(slot)
-        self.side_valid = False  # what it hashed may have been under the key that was replaced
+        self.detached_valid = False  # what it hashed may have been under the key that was replaced
         return True
 
     def key_clear(self, generation: int, slot: int) -> bool:
@@ -131,7 +131,7 @@ class TxRow:
         if not self.live or self.generation != generation:
             return False
         self.has[slot] = False
-        self.side_valid = False
+        self.detached_valid = False
         return True
 
     def delete(self, generation: int) -> bool:
@@ -140,7 +140,7 @@ class TxRow:
             return False
         self.deleted = True
         self.has = [False] * KEY_SLOTS
-        self.side_valid = False
+        self.detached_valid = False
         return True
 
     def release(self) -> bool:

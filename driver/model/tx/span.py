@@ -20,14 +20,14 @@ class Action(IntEnum):
 class TxSpan:
     """Consecutive text and tag bytes of one record in one frame.
 
-    key_slot, key_name: the key. side: X row 1 instead of 0. number: the one in the nonce. nonce:
+    key_slot, key_name: the key. detached: X row 1 instead of 0. number: the one in the nonce. nonce:
     explicit bytes. at: of the first byte in the frame. first: the X row starts anew. use_row: the
     X row takes part; not where tags are given. tag_mode: `TxTags`.
     """
 
     key_slot: int
     key_name: int
-    side: bool
+    detached: bool
     number: int
     nonce: bytes
     content_type: int

@@ -8,17 +8,17 @@ and the reason if the frame must not leave. `hdl/tx/walker.py` does the same in 
 agree bit by bit.
 
 A frame in order goes on where the row stands; `sync` moves the row forward to a record that begins
-the frame. A `side` frame names its own position, below the frontier, and leaves the stream alone.
+the frame. A `detached` frame names its own position, below the frontier, and leaves the stream alone.
 A check that fails before the walk changes nothing. An error in the walk drops the frame too, but
-the spans before it run: a stream frame breaks the stream until the next sync, and a side frame
-gives up what the side row has hashed.
+the spans before it run: a stream frame breaks the stream until the next sync, and a detached frame
+gives up what the detached row has hashed.
 """
 
 from sealane.hdl.abi.config import HEADER_BYTES, header_prefix_ok, text_bytes
 from sealane.hdl.abi.tx import TxOp, TxReason, TxTags
 
 from ...net.parser import SYN, Parsed
-from ...net.seq import add, delta
+from ...net.seq import add, distance
 from .row import NUMBERS, TxRow
 from .span import Action, TxSpan, TxWalked
 
@@ -80,7 +80,7 @@ class TxWalker:
         if not head.payload_length:
             return _trails(head)
         row, end = self.rows[hit], add(head.seq, head.payload_length)
-        return _trails(head) or row.passed or delta(end, row.start) > 0
+        return _trails(head) or row.marker_expired or distance(end, row.start) > 0
 
 
 def _trails(head: Parsed) -> bool:
@@ -94,10 +94,10 @@ def _contradicts(meta: dict[str, int], size: int) -> bool:
     return bool(
         meta["op"] > TxOp.DUMP
         or meta["tags"] > TxTags.COMPARE
-        or (given and not meta["side"])
-        or (meta["sync"] and meta["side"])
+        or (given and not meta["detached"])
+        or (meta["sync"] and meta["detached"])
         or (meta["op"] == TxOp.DUMP and (given or meta["length"] != size))
-        or (meta["side"] and meta["offset"] >= HEADER_BYTES + meta["record_length"])
+        or (meta["detached"] and meta["offset"] >= HEADER_BYTES + meta["record_length"])
     )
 
 
@@ -110,37 +110,37 @@ class _Walk:
         self.row, self.seq, self.payload, self.meta, self.out = row, seq, payload, meta, out
         self.end = add(seq, len(payload))
         self.pos = 0
-        self.side = bool(meta["side"])
+        self.detached = bool(meta["detached"])
         self.named = b""  # header of the first record, if the metadata names it
-        self.number, self.at, self.held = row.number, row.at, row.held
+        self.number, self.at, self.part_header = row.number, row.at, row.part_header
         self.length, self.content_type = row.length, row.content_type
         if meta["sync"]:
-            self.number, self.at, self.held = meta["number"], 0, b""
-        if self.side:
-            self.number, self.at, self.held = meta["number"], meta["offset"], b""
+            self.number, self.at, self.part_header = meta["number"], 0, b""
+        if self.detached:
+            self.number, self.at, self.part_header = meta["number"], meta["offset"], b""
             self.length, self.content_type = meta["record_length"], meta["record_type"]
             if self.at:
                 self.named = bytes((self.content_type, 3, 3)) + self.length.to_bytes(2, "big")
-                self.held = self.named[: self.at]
+                self.part_header = self.named[: self.at]
 
     def run(self) -> TxReason:
         """The reason; the row is written unless a check before the walk failed."""
         row = self.row
-        if not row.passed and delta(self.seq, row.start) < 0:
+        if not row.marker_expired and distance(self.seq, row.start) < 0:
             return TxReason.BYPASS
-        reason = self._side_position() if self.side else self._stream_position()
+        reason = self._detached_position() if self.detached else self._stream_position()
         if reason:
             return reason
         reason = self._records()
-        if self.side:
+        if self.detached:
             if self.meta["tags"] != TxTags.GIVEN:
-                row.side_valid = not reason and self.at > row.front
-                row.side_number, row.side_at = self.number, self.at
-                row.side_length, row.side_type = self.length, self.content_type
+                row.detached_valid = not reason and self.at > row.header_size
+                row.detached_number, row.detached_at = self.number, self.at
+                row.detached_length, row.detached_type = self.length, self.content_type
             return reason
         row.broken = bool(reason)
         row.move(self.seq if reason else self.end)
-        row.number, row.at, row.held = self.number, self.at, self.held
+        row.number, row.at, row.part_header = self.number, self.at, self.part_header
         row.length, row.content_type = self.length, self.content_type
         return reason
 
@@ -151,19 +151,19 @@ class _Walk:
                 return TxReason.BROKEN
             return TxReason.NONE if self.seq == row.next else TxReason.OUT_OF_ORDER
         fresh = self.number > row.number or (self.number == row.number and row.at == 0)
-        forward = delta(self.seq, row.next) >= 0 and fresh
+        forward = distance(self.seq, row.next) >= 0 and fresh
         return TxReason.NONE if forward else TxReason.OUT_OF_ORDER
 
-    def _side_position(self) -> TxReason:
+    def _detached_position(self) -> TxReason:
         row, meta = self.row, self.meta
-        if delta(self.end, row.next) > 0 or self._beyond():
+        if distance(self.end, row.next) > 0 or self._beyond():
             return TxReason.OUT_OF_ORDER
         if self.named and self._not_the_header_under_way():
             return TxReason.OUT_OF_ORDER
-        if meta["tags"] != TxTags.GIVEN and self.at > row.front:
-            hashed = (row.side_number, row.side_at, row.side_length, row.side_type)
+        if meta["tags"] != TxTags.GIVEN and self.at > row.header_size:
+            hashed = (row.detached_number, row.detached_at, row.detached_length, row.detached_type)
             here = (self.number, self.at, self.length, self.content_type)
-            if not row.side_valid or hashed != here:
+            if not row.detached_valid or hashed != here:
                 return TxReason.NO_SYNC_DATA
         return TxReason.NONE
 
@@ -186,11 +186,11 @@ class _Walk:
         entered = True  # a record of which nothing in this frame has been judged
         while self.pos < len(self.payload):
             if entered:
-                if self.side and self._beyond():
+                if self.detached and self._beyond():
                     return TxReason.OUT_OF_ORDER
                 if row.key_slot(self.number) is None:
                     return TxReason.NO_KEY
-            if self.at < row.front:
+            if self.at < row.header_size:
                 reason = self._header()
                 if reason:
                     return reason
@@ -202,22 +202,22 @@ class _Walk:
     def _header(self) -> TxReason:
         """Header and nonce bytes, as many as are here."""
         row, at = self.row, self.at
-        taken = self.payload[self.pos : self.pos + row.front - at]
+        taken = self.payload[self.pos : self.pos + row.header_size - at]
         split = max(0, HEADER_BYTES - at)
-        head, nonce = self.held + taken[:split], taken[split:]
+        head, nonce = self.part_header + taken[:split], taken[split:]
         if at < HEADER_BYTES:
             named = self.named[: len(head)]
             if not header_prefix_ok(row.version, head) or (named and named != head):
                 return TxReason.BAD_HEADER
             if len(head) == HEADER_BYTES:
                 self.length, self.content_type = int.from_bytes(head[3:], "big"), head[0]
-                if self.side and self._not_the_header_under_way():
+                if self.detached and self._not_the_header_under_way():
                     return TxReason.OUT_OF_ORDER
         if nonce and not row.nonce(self.number)[max(0, at - HEADER_BYTES) :].startswith(nonce):
             return TxReason.BAD_NONCE
         start = self.out.payload_at + self.pos
         self.out.clears.append((start, start + len(taken)))
-        self.held = head if len(head) < HEADER_BYTES else b""
+        self.part_header = head if len(head) < HEADER_BYTES else b""
         self.at += len(taken)
         self.pos += len(taken)
         return TxReason.NONE
@@ -229,12 +229,12 @@ class _Walk:
         assert slot is not None
         whole = HEADER_BYTES + self.length
         count = min(whole - self.at, len(self.payload) - self.pos)
-        text, behind = text_bytes(row.version, self.length), self.at - row.front
+        text, behind = text_bytes(row.version, self.length), self.at - row.header_size
         in_text = max(0, min(count, text - behind))
         span = TxSpan(
             slot,
             row.key_name[slot],
-            self.side,
+            self.detached,
             self.number - row.base[slot],
             row.nonce(self.number),
             self.content_type,
@@ -257,6 +257,6 @@ class _Walk:
         self.pos += count
         self.at += count
         if span.completes:
-            self.number, self.at, self.held = (self.number + 1) % NUMBERS, 0, b""
+            self.number, self.at, self.part_header = (self.number + 1) % NUMBERS, 0, b""
             self.named = b""
         return span.completes

@@ -9,7 +9,7 @@ from sealane.hdl.abi.meta import ProvenBy
 from . import tracking as walker_proven
 from .core import Core
 from .coverage import Coverage
-from .row import Row, State
+from .row import Row, TrackerState
 from .span import Probe, WalkerEvent
 
 
@@ -17,13 +17,13 @@ def answer(
     config: Config, row: Row, seq: int, number: int, refused: bool
 ) -> tuple[WalkerEvent | None, int]:
     """RESYNC_ANSWER: the event to report and how many records were evicted."""
-    if row.state is not State.CONFIRMING or seq != row.guess:
+    if row.state is not TrackerState.CONFIRMING or seq != row.candidate_seq:
         return None, 0
     if refused:
-        row.state = State.SEARCHING
-        row.cand_hold = b""
+        row.state = TrackerState.SEARCHING
+        row.cand_part_header = b""
         return None, 0
-    row.clear_suspicion(seq)
+    row.clear_barrier(seq)
     core = Core(config, row, seq)
     event = walker_proven.adopt(core, number, ProvenBy.SOFTWARE)
     return event, core.out.evicted
@@ -35,21 +35,21 @@ def hint(row: Row, seq: int, number: int) -> WalkerEvent | None:
     Software has read every record in front of it, so none of them holds marks back any more. A
     one-bit flow goes on from there: its walk has passed records that were not verified.
     """
-    suspected = row.suspect_end is not None
-    row.clear_suspicion(seq)
-    if row.state in (State.START, State.TRACKING):
+    suspected = row.barrier_end is not None
+    row.clear_barrier(seq)
+    if row.state in (TrackerState.START, TrackerState.TRACKING):
         coverage = Coverage(row)
-        settled = coverage.ends(seq) or (suspected and row.suspect_end is None)
+        settled = coverage.ends(seq) or (suspected and row.barrier_end is None)
         if row.options & Option.ONE_BIT and settled:
             row.arm(seq, number)
-        coverage.shut(seq)
+        coverage.close_ended(seq)
         return None
     lost_at = row.lost_at
     row.arm(seq, number)
     return WalkerEvent(
         EventKind.RESUMED,
         lost_at=lost_at,
-        guess=seq,
+        candidate_seq=seq,
         resumed_at=seq,
         proven_by=ProvenBy.SOFTWARE,
         seq=seq,
@@ -66,14 +66,14 @@ def rekey(config: Config, row: Row, generation: int, epoch: int, seq: int, base:
     row.generation, row.epoch = generation, epoch
     row.probing = False
     row.marked_number = 0
-    one_bit = row.options & Option.ONE_BIT and row.suspect_end is not None
-    row.clear_suspicion(seq)
+    one_bit = row.options & Option.ONE_BIT and row.barrier_end is not None
+    row.clear_barrier(seq)
     if row.proven and row.number >= base and not one_bit:
         row.number -= base
         if any(
             slot and row.withholds(config, slot.content_type, slot.length) for slot in row.slots
         ):
-            row.suspect_end = row.walk
+            row.barrier_end = row.next_record_seq
         row.close_below()
         row.close_all()
     elif row.proven:
@@ -82,7 +82,11 @@ def rekey(config: Config, row: Row, generation: int, epoch: int, seq: int, base:
 
 def tag_proof(config: Config, row: Row, probe: Probe) -> tuple[WalkerEvent | None, int]:
     """A candidate record authenticated under its guessed number: event, records evicted."""
-    if not row.proven or row.state is not State.CONFIRMING or probe.guess != row.guess:
+    if (
+        not row.proven
+        or row.state is not TrackerState.CONFIRMING
+        or probe.candidate_seq != row.candidate_seq
+    ):
         return None, 0
     core = Core(config, row, row.cand_high)
     event = walker_proven.adopt(core, probe.number, ProvenBy.TAG)
@@ -93,10 +97,10 @@ def desync(row: Row) -> None:
     """A record did not authenticate: nothing behind it is proven."""
     row.close_all()
     row.proven = row.probing = False
-    row.hold = b""
-    if row.state in (State.START, State.TRACKING):
-        row.lost_at = row.walk
-        row.state = State.SEARCHING
+    row.part_header = b""
+    if row.state in (TrackerState.START, TrackerState.TRACKING):
+        row.lost_at = row.next_record_seq
+        row.state = TrackerState.SEARCHING
         row.scanned = 0
-        row.cand_hold = b""
+        row.cand_part_header = b""
         row.cand_high = row.high

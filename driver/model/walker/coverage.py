@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loaded flow's open records and the holes in them."""
 
-from ...net.seq import delta
-from .row import Hole, Row, Slot
+from ...net.seq import distance
+from .row import Hole, OpenRecord, Row
 
 STALE = 1 << 30  # a record so far behind is closed, before sequence numbers wrap onto it
 
@@ -26,7 +26,7 @@ class Coverage:
                 return index
         return None
 
-    def slot(self, index: int) -> Slot:
+    def slot(self, index: int) -> OpenRecord:
         """The open record in that slot; there must be one."""
         slot = self.row.slots[index]
         assert slot is not None
@@ -34,23 +34,23 @@ class Coverage:
 
     def stale(self, seq: int) -> bool:
         """Whether an open record lies so far in front of `seq` that it must be closed."""
-        return any(slot and delta(seq, slot.start) >= STALE for slot in self.row.slots)
+        return any(slot and distance(seq, slot.start) >= STALE for slot in self.row.slots)
 
     @property
     def slot_free(self) -> bool:
         """One more record can be opened."""
         return None in self.row.slots
 
-    def open(self, slot: Slot) -> int:
+    def open(self, slot: OpenRecord) -> int:
         """Put a record into a slot, which must be free. Returns which."""
         index = self.row.slots.index(None)
         self.row.slots[index] = slot
         return index
 
-    def whole(self, slot: Slot) -> bool:
+    def whole(self, slot: OpenRecord) -> bool:
         """No hole is in the record, and it ends in front of what was seen."""
         row = self.row
-        return delta(slot.end, row.high) <= 0 and not any(
+        return distance(slot.end, row.high) <= 0 and not any(
             hole and slot.holds(hole.start) for hole in row.holes
         )
 
@@ -58,14 +58,14 @@ class Coverage:
         """Nothing of the record is missing any more: its slot is free."""
         self.row.slots[index] = None
 
-    def close(self, index: int) -> Slot:
+    def close(self, index: int) -> OpenRecord:
         """Give up an open record with its holes. Returns it."""
         slot = self.slot(index)
         self._drop_holes(slot)
         self.row.slots[index] = None
         return slot
 
-    def evict(self, oldest: bool = False) -> Slot:
+    def evict(self, oldest: bool = False) -> OpenRecord:
         """Close an open record for good: of those whose end has passed the newest, because its
         holes will be filled last; without one, what is open. `oldest`: the oldest instead.
         Returns it."""
@@ -73,26 +73,26 @@ class Coverage:
 
         def order(index: int) -> tuple[bool, int]:
             slot = self.slot(index)
-            age = delta(row.walk, slot.start)
-            return (True, age) if oldest else (delta(slot.end, row.high) <= 0, -age)
+            age = distance(row.next_record_seq, slot.start)
+            return (True, age) if oldest else (distance(slot.end, row.high) <= 0, -age)
 
         return self.close(max((index for index, slot in enumerate(row.slots) if slot), key=order))
 
-    def unfed(self, index: int) -> None:
+    def drop_verdict(self, index: int) -> None:
         """Bytes of an open record have passed and were not fed: it can get no verdict. What is
         still to come of it is opened, because the next record begins in its last packet."""
         slot = self.slot(index)
-        slot.blind = True
+        slot.no_verdict = True
         self._drop_holes(slot)
 
     def ends(self, seq: int) -> bool:
         """An open record ends at `seq` or in front of it."""
-        return any(slot and delta(slot.end, seq) <= 0 for slot in self.row.slots)
+        return any(slot and distance(slot.end, seq) <= 0 for slot in self.row.slots)
 
-    def shut(self, seq: int) -> None:
+    def close_ended(self, seq: int) -> None:
         """Close the records that end at `seq` or in front of it."""
         for index, slot in enumerate(self.row.slots):
-            if slot and delta(slot.end, seq) <= 0:
+            if slot and distance(slot.end, seq) <= 0:
                 self.close(index)
 
     # --- holes ------------------------------------------------------------------------------
@@ -110,8 +110,8 @@ class Coverage:
         """The hole that overlaps [seq, end) and lies furthest in front."""
         found = None
         for hole in self.row.holes:
-            if hole and delta(hole.start, end) < 0 and delta(hole.end, seq) > 0:
-                if found is None or delta(hole.start, found.start) < 0:
+            if hole and distance(hole.start, end) < 0 and distance(hole.end, seq) > 0:
+                if found is None or distance(hole.start, found.start) < 0:
                     found = hole
         return found
 
@@ -131,7 +131,7 @@ class Coverage:
             return Hole(end, behind)
         return None
 
-    def _drop_holes(self, slot: Slot) -> None:
+    def _drop_holes(self, slot: OpenRecord) -> None:
         """The unseen bytes of an open record do not matter any more."""
         row = self.row
         row.holes = [None if hole and slot.holds(hole.start) else hole for hole in row.holes]

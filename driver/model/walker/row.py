@@ -3,11 +3,11 @@
 
 A row holds two chains of headers:
 
-    proven     `walk` is the next header, `number` its record number, `high` the end of what was
-               seen. Records in front of `walk` that are not complete have a slot; unseen ranges
+    proven     `next_record_seq` is the next header, `number` its record number, `high` the end of what was
+               seen. Records in front of `next_record_seq` that are not complete have a slot; unseen ranges
                in front of `high` are holes, each inside one record with a slot.
-    candidate  while a header is lost: the scan's find at `guess`, followed by length to
-               `cand_walk`, counting `cand_count` records; `cand_high` is the end of what it saw.
+    candidate  while a header is lost: the scan's find at `candidate_seq`, followed by length to
+               `cand_next_seq`, counting `cand_count` records; `cand_high` is the end of what it saw.
 
 The bytes of a header (TLS 1.2: with its explicit nonce) that a segment's end cuts off are held
 and put in front of the next segment's payload.
@@ -25,12 +25,12 @@ from sealane.hdl.abi.config import (
     Config,
 )
 
-from ...net.seq import add, delta
+from ...net.seq import add, distance
 
 LOST_RECORDS = 1 << 18  # the guess counts modulo this
 
 
-class State(IntEnum):
+class TrackerState(IntEnum):
     """States of the tracker, in the terms of Linux's tls-offload.rst."""
 
     START = 0  # armed for a known header position
@@ -41,7 +41,7 @@ class State(IntEnum):
 
 
 @dataclass
-class Slot:
+class OpenRecord:
     """An open record: header seen, not complete."""
 
     start: int
@@ -50,8 +50,8 @@ class Slot:
     nonce: int
     content_type: int
     fed: bool = False
-    blind: bool = False  # bytes of it passed unfed: no verdict
-    spoiled: bool = False  # bytes of it were first seen in a packet that was not marked
+    no_verdict: bool = False  # bytes of it passed unfed: no verdict
+    has_unmarked: bool = False  # bytes of it were first seen in a packet that was not marked
 
     @property
     def end(self) -> int:
@@ -59,7 +59,7 @@ class Slot:
 
     def holds(self, seq: int) -> bool:
         """Whether the byte at `seq` belongs to the record."""
-        return delta(seq, self.start) >= 0 and delta(seq, self.end) < 0
+        return distance(seq, self.start) >= 0 and distance(seq, self.end) < 0
 
 
 @dataclass
@@ -77,51 +77,53 @@ class Row:
     generation: int
     epoch: int
     version: int
-    walk: int
+    next_record_seq: int
     number: int
     high: int
-    slots: list[Slot | None]
+    slots: list[OpenRecord | None]
     holes: list[Hole | None]
     options: Option = Option.NONE
-    state: State = State.START
+    state: TrackerState = TrackerState.START
     proven: bool = True
-    hold: bytes = b""
+    part_header: bytes = b""
     marked_high: int | None = None  # end of the highest packet that could be marked
     marked_number: int = 0  # behind the highest record number in such a packet
     closed: bool = False  # the position was given anew and the walk is not past what was marked
     closed_below: int = 0  # `marked_high` when the position was given anew
-    suspect_end: int | None = None  # end of the last record closed unverified that holds marks back
+    barrier_end: int | None = None  # end of the last record closed unverified that holds marks back
     lost_at: int = 0
-    guess: int = 0
-    cand_walk: int = 0
+    candidate_seq: int = 0
+    cand_next_seq: int = 0
     cand_count: int = 0
     cand_high: int = 0
-    cand_hold: bytes = b""
+    cand_part_header: bytes = b""
     # Start, length, nonce and content type of the last record, if all of it is known.
     cand_last: tuple[int, int, int, int] | None = None
-    cand_suspect_end: int | None = None  # the same in the candidate chain
+    cand_barrier_end: int | None = None  # the same in the candidate chain
     # The third proof: the record that `cand_last` names is fed under a guessed number.
     probing: bool = False
     probe_fed: bool = False  # bytes of it were fed
     probe_number: int = 0
-    lost_records: int = 0  # guess: records that begin from `walk` on, in front of `guess`
+    lost_records: int = (
+        0  # guess: records that begin from `next_record_seq` on, in front of `candidate_seq`
+    )
     probes: int = 0  # numbers tried in this candidate chain
     scanned: int = 0
     bad_headers: int = 0
     passed_high: int = 0  # end of the highest segment, fed or not
     passed_from: int = 0  # begin of the lowest one behind the lost header
-    edge: bytes = b""  # its first bytes, in case that it begins inside that header
+    behind_hole: bytes = b""  # its first bytes, in case that it begins inside that header
 
     def arm(self, seq: int, number: int) -> None:
         """START at a known header; what was open is closed."""
         self.close_all()
-        self.walk = self.high = seq
+        self.next_record_seq = self.high = seq
         self.number = number
-        self.hold = self.cand_hold = b""
+        self.part_header = self.cand_part_header = b""
         self.close_below()
-        self.suspect_end = None
+        self.barrier_end = None
         self.proven = True
-        self.state = State.START
+        self.state = TrackerState.START
         self.scanned = self.bad_headers = 0
 
     def close_below(self) -> None:
@@ -142,10 +144,10 @@ class Row:
             return content_type in (CONTENT_CHANGE_CIPHER_SPEC, CONTENT_HANDSHAKE)
         return length <= config.park_hold_len
 
-    def clear_suspicion(self, seq: int) -> None:
+    def clear_barrier(self, seq: int) -> None:
         """Software has read the stream up to `seq`."""
-        if self.suspect_end is not None and delta(seq, self.suspect_end) >= 0:
-            self.suspect_end = None
+        if self.barrier_end is not None and distance(seq, self.barrier_end) >= 0:
+            self.barrier_end = None
 
 
 def new_row(
@@ -162,7 +164,7 @@ def new_row(
         generation,
         epoch,
         version,
-        walk=seq,
+        next_record_seq=seq,
         number=number,
         high=seq,
         slots=[None] * config.record_slots,

@@ -30,7 +30,7 @@ class Span:
 class Probe:
     """A candidate record is complete under a guessed number."""
 
-    guess: int  # sequence number of the candidate chain's first header
+    candidate_seq: int  # sequence number of the candidate chain's first header
     number: int  # of the record there, if the guess is right
 
 
@@ -40,7 +40,7 @@ class WalkerEvent:
 
     kind: EventKind
     lost_at: int = 0
-    guess: int = 0
+    candidate_seq: int = 0
     resumed_at: int = 0
     proven_by: ProvenBy = ProvenBy.NOTHING
     seq: int = 0
@@ -60,9 +60,9 @@ class Walked:
     evicted: int = 0
     ahead: bool = False  # the packet ends behind the end of an open record
     probe: Probe | None = None
-    intact: bool = False  # one of its records has been in marked packets only, so far
+    any_all_marked: bool = False  # one of its records has been in marked packets only, so far
 
-    def blame(self, reason: Reason) -> None:
+    def add_reason(self, reason: Reason) -> None:
         """Keep the reason with the lowest code."""
         if self.reason is Reason.NONE or reason < self.reason:
             self.reason = reason

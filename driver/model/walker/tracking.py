@@ -7,10 +7,10 @@ from sealane.hdl.abi.config import HEADER_BYTES, header_bytes, header_prefix_ok
 from sealane.hdl.abi.events import EventKind
 from sealane.hdl.abi.meta import ProvenBy, Reason
 
-from ...net.seq import add, delta
+from ...net.seq import add, distance
 from .core import Core
 from .resync import give_up, scan
-from .row import Slot, State, header_length
+from .row import OpenRecord, TrackerState, header_length
 from .span import WalkerEvent
 
 
@@ -19,12 +19,12 @@ def continues(core: Core) -> bool:
     row = core.row
     if not row.proven:
         return False
-    if delta(core.seq, row.high) <= 0:
+    if distance(core.seq, row.high) <= 0:
         return True
-    if len(row.hold) >= HEADER_BYTES:
+    if len(row.part_header) >= HEADER_BYTES:
         # Only nonce bytes are missing: the walk goes on, the record stays closed.
-        _step_over(core, row.hold)
-    return not row.hold and delta(row.walk, core.seq) >= 0
+        _step_over(core, row.part_header)
+    return not row.part_header and distance(row.next_record_seq, core.seq) >= 0
 
 
 def walk(core: Core) -> None:
@@ -32,19 +32,19 @@ def walk(core: Core) -> None:
     row = core.row
     open_at_start = any(slot.holds(core.seq) for slot in row.slots if slot)
     overlaps = Reason.SEEN_BYTES if open_at_start else Reason.NOT_OPEN
-    if delta(core.seq, row.high) < 0:
+    if distance(core.seq, row.high) < 0:
         _fill(core, overlaps)
-    if delta(core.end, row.high) > 0:
+    if distance(core.end, row.high) > 0:
         _frontier(core)
 
 
 def _step_over(core: Core, head: bytes) -> None:
-    """The walk goes on by the length of the header at `walk`; the record stays closed."""
+    """The walk goes on by the length of the header at `next_record_seq`; the record stays closed."""
     row, length = core.row, header_length(head)
-    row.walk = add(row.walk, HEADER_BYTES + length)
+    row.next_record_seq = add(row.next_record_seq, HEADER_BYTES + length)
     row.number = (row.number + 1) % 2**64
-    row.hold = b""
-    core.suspect(head[0], length, row.walk)
+    row.part_header = b""
+    core.set_barrier(head[0], length, row.next_record_seq)
 
 
 # --- bytes of holes -------------------------------------------------------------------------
@@ -55,10 +55,10 @@ def _fill(core: Core, overlaps: Reason) -> None:
     out, coverage = core.out, core.coverage
     at = core.seq
     while at != core.end and (hole := coverage.find(core.seq, core.end)) is not None:
-        start = hole.start if delta(hole.start, at) > 0 else at
-        end = hole.end if delta(hole.end, core.end) < 0 else core.end
+        start = hole.start if distance(hole.start, at) > 0 else at
+        end = hole.end if distance(hole.end, core.end) < 0 else core.end
         if start != at:
-            out.blame(overlaps)
+            out.add_reason(overlaps)
         at = end
         index = coverage.at(start)
         assert index is not None  # a hole lies inside an open record
@@ -67,9 +67,9 @@ def _fill(core: Core, overlaps: Reason) -> None:
         if rest is None or core.add_hole(rest.start, rest.end):
             _feed(core, index, slot, start, end)
         else:
-            out.blame(Reason.NOT_OPEN)
+            out.add_reason(Reason.NOT_OPEN)
     if at != core.end:
-        out.blame(overlaps)
+        out.add_reason(overlaps)
 
 
 # --- bytes behind everything seen -----------------------------------------------------------
@@ -78,41 +78,41 @@ def _fill(core: Core, overlaps: Reason) -> None:
 def _frontier(core: Core) -> None:
     """The segment brings bytes behind everything seen: they are fed and walked."""
     row, coverage = core.row, core.coverage
-    start = row.high if delta(core.seq, row.high) < 0 else core.seq
+    start = row.high if distance(core.seq, row.high) < 0 else core.seq
     last = coverage.at(row.high)
-    if delta(start, row.high) > 0 and last is not None:
-        if delta(row.passed_high, row.high) > 0 and delta(row.passed_from, start) < 0:
-            coverage.unfed(last)
+    if distance(start, row.high) > 0 and last is not None:
+        if distance(row.passed_high, row.high) > 0 and distance(row.passed_from, start) < 0:
+            coverage.drop_verdict(last)
         if not core.add_hole(row.high, start):
             last = None
-    in_last = not row.hold and delta(start, row.walk) < 0
+    in_last = not row.part_header and distance(start, row.next_record_seq) < 0
     row.high = core.end
     if in_last:
-        end = row.walk if delta(row.walk, core.end) < 0 else core.end
+        end = row.next_record_seq if distance(row.next_record_seq, core.end) < 0 else core.end
         slot = None if last is None else row.slots[last]
         if last is None or slot is None:
-            core.out.blame(Reason.NOT_OPEN)
+            core.out.add_reason(Reason.NOT_OPEN)
         else:
             _feed(core, last, slot, start, end)
     if not _hop(core, start):
         return
-    _join(core)
+    _match_candidate(core)
 
 
-def _feed(core: Core, index: int, slot: Slot, start: int, end: int) -> None:
+def _feed(core: Core, index: int, slot: OpenRecord, start: int, end: int) -> None:
     """Bytes [start, end) of an open record are now seen."""
-    core.out.intact |= not slot.spoiled
+    core.out.any_all_marked |= not slot.has_unmarked
     core.touched.append(slot)
     complete = core.coverage.whole(slot)
-    verified = complete and not slot.blind
+    verified = complete and not slot.no_verdict
     core.span(index, slot, start, end, verified)
     core.out.touch(
-        slot.number, slot.start, delta(core.seq, slot.start), slot.length, slot.nonce, verified
+        slot.number, slot.start, distance(core.seq, slot.start), slot.length, slot.nonce, verified
     )
     if complete:
         core.coverage.completed(index)
         if not verified:
-            core.suspect(slot.content_type, slot.length, slot.end)
+            core.set_barrier(slot.content_type, slot.length, slot.end)
 
 
 # --- headers --------------------------------------------------------------------------------
@@ -122,13 +122,13 @@ def _hop(core: Core, start: int) -> bool:
     """From header to header to the segment's end; false if TLS does not allow one."""
     row, out = core.row, core.out
     size = header_bytes(row.version)
-    virtual = row.hold + core.payload[delta(start, core.seq) :]
-    base = add(start, -len(row.hold))  # sequence number of virtual[0]
+    virtual = row.part_header + core.payload[distance(start, core.seq) :]
+    base = add(start, -len(row.part_header))  # sequence number of virtual[0]
     walked = False
-    while delta(row.walk, core.end) < 0:
-        if row.state is State.CONFIRMING and row.walk == row.guess:
-            core.number_at_guess = row.number
-        at = delta(row.walk, base)
+    while distance(row.next_record_seq, core.end) < 0:
+        if row.state is TrackerState.CONFIRMING and row.next_record_seq == row.candidate_seq:
+            core.number_at_candidate = row.number
+        at = distance(row.next_record_seq, base)
         head = virtual[at : at + size]
         if not header_prefix_ok(row.version, head[:HEADER_BYTES]):
             _lose_proof(core)
@@ -139,35 +139,37 @@ def _hop(core: Core, start: int) -> bool:
                 scan(core, base, virtual, at + 1)
             return False
         walked = True
-        offset = max(0, delta(core.seq, row.walk))  # the packet may begin inside the header
-        out.intact = True
+        offset = max(
+            0, distance(core.seq, row.next_record_seq)
+        )  # the packet may begin inside the header
+        out.any_all_marked = True
         if len(head) < size:
             if _is_closed(core):
-                out.blame(Reason.NOT_OPEN)
-            row.hold = head
+                out.add_reason(Reason.NOT_OPEN)
+            row.part_header = head
             length = header_length(head) if len(head) >= HEADER_BYTES else 0
             nonce = int.from_bytes(head[HEADER_BYTES:], "little")
-            out.touch(row.number, row.walk, offset, length, nonce, False)
+            out.touch(row.number, row.next_record_seq, offset, length, nonce, False)
             break
-        row.hold = b""
+        row.part_header = b""
         _open(core, head, offset)
-    if walked and row.state is State.START:
-        row.state = State.TRACKING
+    if walked and row.state is TrackerState.START:
+        row.state = TrackerState.TRACKING
     return True
 
 
 def _open(core: Core, head: bytes, offset: int) -> None:
-    """A whole header at `walk`: feed the record's bytes in this segment, go to its end."""
+    """A whole header at `next_record_seq`: feed the record's bytes in this segment, go to its end."""
     row, out = core.row, core.out
     length = header_length(head)
     nonce = int.from_bytes(head[HEADER_BYTES:], "little")
-    slot = Slot(row.walk, length, row.number, nonce, head[0])
-    whole = delta(slot.end, core.end) <= 0
+    slot = OpenRecord(row.next_record_seq, length, row.number, nonce, head[0])
+    whole = distance(slot.end, core.end) <= 0
     closed = _is_closed(core)
-    start = add(row.walk, len(head))
+    start = add(row.next_record_seq, len(head))
     if closed:
-        core.suspect(slot.content_type, length, slot.end)
-        out.blame(Reason.NOT_OPEN)
+        core.set_barrier(slot.content_type, length, slot.end)
+        out.add_reason(Reason.NOT_OPEN)
     elif whole:
         core.span(0, slot, start, slot.end, True)
     else:
@@ -176,29 +178,29 @@ def _open(core: Core, head: bytes, offset: int) -> None:
         if start != core.end:
             core.span(index, slot, start, core.end, False)
     out.touch(slot.number, slot.start, offset, length, nonce, whole and not closed)
-    row.walk = slot.end
+    row.next_record_seq = slot.end
     row.number = (row.number + 1) % 2**64
 
 
 def _is_closed(core: Core) -> bool:
-    """Whether the record at `walk` has bytes in a marked packet from before a resync.
+    """Whether the record at `next_record_seq` has bytes in a marked packet from before a resync.
 
     Its number says so too, because sequence numbers come again after 2^32 bytes. The walk
     never goes back, so the first record that is open ends the question.
     """
     row = core.row
-    below = delta(row.walk, row.closed_below) < 0 or row.number < row.marked_number
+    below = distance(row.next_record_seq, row.closed_below) < 0 or row.number < row.marked_number
     row.closed = row.closed and below
     return row.closed
 
 
 def _lose_proof(core: Core) -> None:
-    """TLS does not allow the header at `walk`."""
+    """TLS does not allow the header at `next_record_seq`."""
     row = core.row
     row.proven = False
-    row.hold = b""
-    row.lost_at = row.walk
-    row.state = State.SEARCHING
+    row.part_header = b""
+    row.lost_at = row.next_record_seq
+    row.state = TrackerState.SEARCHING
     row.scanned = 0
     row.close_all()
 
@@ -206,49 +208,49 @@ def _lose_proof(core: Core) -> None:
 # --- the walk arrives at the candidate ------------------------------------------------------
 
 
-def _join(core: Core) -> None:
+def _match_candidate(core: Core) -> None:
     """The proven chain went on while a header was lost: is the candidate reached?
 
     The walk may have passed the candidate's header in the same segment. It is of no use any
     more if the walk has passed all that was followed, or has not found a header there.
     """
     row = core.row
-    _over_the_edge(core)
-    if row.state in (State.SEARCHING, State.GIVEN_UP):
-        row.state = State.TRACKING
-    elif row.state is State.CONFIRMING:
-        if row.walk == row.guess:
-            core.number_at_guess = row.number
-        number, suspect_end = core.number_at_guess, row.cand_suspect_end
-        if number is not None and delta(core.end, row.cand_high) <= 0:
+    _step_over_split_header(core)
+    if row.state in (TrackerState.SEARCHING, TrackerState.GIVEN_UP):
+        row.state = TrackerState.TRACKING
+    elif row.state is TrackerState.CONFIRMING:
+        if row.next_record_seq == row.candidate_seq:
+            core.number_at_candidate = row.number
+        number, barrier_end = core.number_at_candidate, row.cand_barrier_end
+        if number is not None and distance(core.end, row.cand_high) <= 0:
             # Records of the candidate that the walk has been through are the walk's.
-            if row.walk == row.cand_walk:
+            if row.next_record_seq == row.cand_next_seq:
                 row.cand_last = None
-            if suspect_end is not None and delta(suspect_end, row.walk) <= 0:
-                row.cand_suspect_end = None
+            if barrier_end is not None and distance(barrier_end, row.next_record_seq) <= 0:
+                row.cand_barrier_end = None
             core.out.event = adopt(core, number, ProvenBy.WALK)
-        elif number is not None or delta(row.walk, row.guess) > 0:
-            row.state = State.TRACKING
+        elif number is not None or distance(row.next_record_seq, row.candidate_seq) > 0:
+            row.state = TrackerState.TRACKING
             core.out.event = WalkerEvent(
                 EventKind.RESUMED,
                 lost_at=row.lost_at,
-                guess=row.guess,
-                resumed_at=row.walk,
+                candidate_seq=row.candidate_seq,
+                resumed_at=row.next_record_seq,
                 proven_by=ProvenBy.WALK,
                 seq=core.end,
                 number=row.number,
             )
 
 
-def _over_the_edge(core: Core) -> None:
+def _step_over_split_header(core: Core) -> None:
     """The hole is filled and its end cuts a header: the rest has passed. The walk goes on by
     the length; the record, of which bytes have passed unfed, stays closed."""
     row = core.row
-    lost = row.state in (State.SEARCHING, State.CONFIRMING, State.GIVEN_UP)
-    head = (row.hold + row.edge)[:HEADER_BYTES]
+    lost = row.state in (TrackerState.SEARCHING, TrackerState.CONFIRMING, TrackerState.GIVEN_UP)
+    head = (row.part_header + row.behind_hole)[:HEADER_BYTES]
     if (
         lost
-        and row.hold
+        and row.part_header
         and row.high == row.passed_from
         and len(head) == HEADER_BYTES
         and header_prefix_ok(row.version, head)
@@ -259,41 +261,44 @@ def _over_the_edge(core: Core) -> None:
 # --- the candidate is proven: by the walk in a packet, by software, by a tag ----------------
 
 
-def adopt(core: Core, number_at_guess: int, by: ProvenBy) -> WalkerEvent:
+def adopt(core: Core, number_at_candidate: int, by: ProvenBy) -> WalkerEvent:
     """The proven chain goes on from where the candidate's walk is."""
     row = core.row
     # What the candidate passed of a record that is open was not fed.
     index = core.coverage.at(row.high)
-    if row.proven and index is not None and delta(row.high, row.walk) < 0:
-        core.coverage.unfed(index)
+    if row.proven and index is not None and distance(row.high, row.next_record_seq) < 0:
+        core.coverage.drop_verdict(index)
         # Where walk and candidate disagree, different bytes have passed.
-        if delta(row.walk, row.cand_high) <= 0 or row.walk != row.cand_walk:
+        if (
+            distance(row.next_record_seq, row.cand_high) <= 0
+            or row.next_record_seq != row.cand_next_seq
+        ):
             core.close(index)
-    if row.cand_suspect_end is not None:
-        row.suspect_end = row.cand_suspect_end
+    if row.cand_barrier_end is not None:
+        row.barrier_end = row.cand_barrier_end
     if row.options & Option.ONE_BIT:
-        row.suspect_end = row.cand_walk  # nothing that the candidate followed is verified
+        row.barrier_end = row.cand_next_seq  # nothing that the candidate followed is verified
     event = WalkerEvent(
         EventKind.RESUMED,
         lost_at=row.lost_at,
-        guess=row.guess,
-        resumed_at=row.cand_walk,
+        candidate_seq=row.candidate_seq,
+        resumed_at=row.cand_next_seq,
         proven_by=by,
         seq=core.end if by is ProvenBy.WALK else row.cand_high,
-        number=(number_at_guess + row.cand_count) % 2**64,
+        number=(number_at_candidate + row.cand_count) % 2**64,
     )
-    row.walk = row.cand_walk
+    row.next_record_seq = row.cand_next_seq
     row.number = event.number
-    row.hold = row.cand_hold
+    row.part_header = row.cand_part_header
     row.high = row.cand_high
-    row.cand_hold = b""
+    row.cand_part_header = b""
     row.close_below()
-    if by is ProvenBy.WALK and (row.marked_high is None or delta(core.end, row.marked_high) > 0):
+    if by is ProvenBy.WALK and (row.marked_high is None or distance(core.end, row.marked_high) > 0):
         # The packet that brings the walk here may be marked, with its own bytes of a header of
         # which the candidate has kept others.
         row.closed, row.closed_below = True, core.end
     row.proven = True
-    row.state = State.TRACKING
+    row.state = TrackerState.TRACKING
     row.scanned = 0
     row.bad_headers = 0
     _open_last(core)
@@ -307,12 +312,16 @@ def _open_last(core: Core) -> None:
     row = core.row
     if row.options & Option.ONE_BIT:
         return
-    if row.cand_last is None or row.hold or delta(row.walk, row.high) <= 0:
+    if row.cand_last is None or row.part_header or distance(row.next_record_seq, row.high) <= 0:
         return
     start, length, nonce, content_type = row.cand_last
     number = (row.number - 1) % 2**64
-    below = delta(start, row.closed_below) < 0 or number < row.marked_number
+    below = distance(start, row.closed_below) < 0 or number < row.marked_number
     if row.closed and below:
         return
-    blind = delta(row.high, start) > header_bytes(row.version)
-    core.open_slot(Slot(start, length, number, nonce, content_type, blind=blind, spoiled=True))
+    no_verdict = distance(row.high, start) > header_bytes(row.version)
+    core.open_slot(
+        OpenRecord(
+            start, length, number, nonce, content_type, no_verdict=no_verdict, has_unmarked=True
+        )
+    )

@@ -21,7 +21,7 @@ from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import Config
 from sealane.hdl.abi.meta import Reason
 
-from ...net.seq import delta
+from ...net.seq import distance
 from . import resync as walker_search
 from . import tracking as walker_proven
 from .core import Core
@@ -39,8 +39,8 @@ class Walk:
         """Walk the segment. It is not empty, its checksums are good and its flags are right."""
         core = self._core
         config, row, out = core.config, core.row, core.out
-        if not -config.window <= delta(core.seq, row.high) < config.window:
-            out.blame(Reason.OUT_OF_WINDOW)
+        if not -config.window <= distance(core.seq, row.high) < config.window:
+            out.add_reason(Reason.OUT_OF_WINDOW)
             return out
         while core.coverage.stale(core.seq):
             core.evict(oldest=True)
@@ -48,16 +48,16 @@ class Walk:
             walker_proven.walk(core)
         else:
             walker_search.candidate(core)
-        if delta(core.end, row.passed_high) > 0:
+        if distance(core.end, row.passed_high) > 0:
             row.passed_high = core.end
         _hold_behind_unverified(core)
-        if not (row.options & Option.MARK_REST or out.intact):
-            out.blame(Reason.MIXED)
+        if not (row.options & Option.MARK_REST or out.any_all_marked):
+            out.add_reason(Reason.MIXED)
         if out.reason is not Reason.NONE:
             for slot in core.touched:
-                slot.spoiled = True
+                slot.has_unmarked = True
         if out.reason is Reason.NONE:
-            if row.marked_high is None or delta(core.end, row.marked_high) > 0:
+            if row.marked_high is None or distance(core.end, row.marked_high) > 0:
                 row.marked_high = core.end
             row.marked_number = max(row.marked_number, (out.last[0] + 1) % 2**64)
         return out
@@ -67,11 +67,11 @@ def _hold_behind_unverified(core: Core) -> None:
     """Marks wait behind records that no verdict has settled: behind those that may change
     keys, in one-bit mode behind all, and far behind any."""
     row, out = core.row, core.out
-    if row.suspect_end is not None and delta(core.end, row.suspect_end) > 0:
-        out.blame(Reason.HELD)
+    if row.barrier_end is not None and distance(core.end, row.barrier_end) > 0:
+        out.add_reason(Reason.HELD)
     for slot in row.slots:
-        behind = delta(core.end, slot.end) if slot else 0
+        behind = distance(core.end, slot.end) if slot else 0
         if slot and behind > 0:
             out.ahead = True
             if core.withholds(slot.content_type, slot.length) or behind > core.config.ahead_limit:
-                out.blame(Reason.HELD)
+                out.add_reason(Reason.HELD)

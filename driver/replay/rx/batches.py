@@ -59,7 +59,9 @@ class Batches:
         self._parsed = parsed
         self._find = find
         self._quiet = {
-            (truth.tcp.index, way): Quiet(truth[way]) for truth in truths for way in ("c2s", "s2c")
+            (truth.tcp.index, direction): Quiet(truth[direction])
+            for truth in truths
+            for direction in ("c2s", "s2c")
         }
 
     def end(self, start: int) -> int:
@@ -98,11 +100,13 @@ class Batches:
         """In order, behind a marked segment, and only application data: no command can follow."""
         if connection is None or not connection.settled:
             return False
-        way = connection.ways[connection.tcp.direction(ends(head)[0])]
-        stream = way.host.stream
-        if not way.marked or way.due or stream.waiting_bytes:
+        direction = connection.directions[connection.tcp.direction(ends(head)[0])]
+        stream = direction.host.stream
+        if not direction.marked or direction.due or stream.waiting_bytes:
             return False
         if head.seq != (stream.sequence(stream.next) if end is None else end):
             return False
         offset = stream.offset(head.seq)
-        return self._quiet[connection.tcp.index, way.host.way](offset, offset + head.payload_length)
+        return self._quiet[connection.tcp.index, direction.host.direction](
+            offset, offset + head.payload_length
+        )

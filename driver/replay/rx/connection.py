@@ -16,11 +16,11 @@ from ...tls.records import Record
 from ..hosts import NO_SYN, Hosts
 from ..oracle import ConnectionTruth
 from ..trace import Trace
-from .host import HostDirection, Reaction
+from .host import HostDirection, KtlsAction
 
 
 @dataclass
-class Way:
+class ReceiveDirection:
     """A direction and what is kept of it beside the host.
 
     tried: to install a context. marked: the last segment was. heard: when the last one came, in
@@ -32,7 +32,7 @@ class Way:
     tried: bool = False
     marked: bool = False
     heard: float = 0.0
-    due: deque[tuple[int, Reaction]] = field(default_factory=deque)
+    due: deque[tuple[int, KtlsAction]] = field(default_factory=deque)
 
 
 class HostConnection(Hosts):
@@ -49,12 +49,18 @@ class HostConnection(Hosts):
     ) -> None:
         super().__init__(tcp, keylog, sessions)
         self.refusal: str | None = None if tcp.has_syn else NO_SYN
-        self.ways: dict[str, Way] = {}
-        for way in DIRECTIONS:
+        self.directions: dict[str, ReceiveDirection] = {}
+        for direction in DIRECTIONS:
             host = HostDirection(
-                tcp.index, way, tcp.streams[way], truth[way], self.deliver, trace, options
+                tcp.index,
+                direction,
+                tcp.streams[direction],
+                truth[direction],
+                self.deliver,
+                trace,
+                options,
             )
-            self.ways[way] = Way(host, self.flow(way))
+            self.directions[direction] = ReceiveDirection(host, self.flow(direction))
 
     def late_syn(self) -> None:
         """The SYN may have been captured behind the SYN-ACK; nothing is lost before any payload."""
@@ -69,7 +75,7 @@ class HostConnection(Hosts):
     def take(self, events: Iterable[Record | InstallKeys]) -> None:
         """What the TLS library gave out."""
         for event in events:
-            host = self.ways[event.direction].host
+            host = self.directions[event.direction].host
             if isinstance(event, Record):
                 host.library_record(event)
             elif host.ktls is not None:
@@ -86,8 +92,8 @@ class HostConnection(Hosts):
         if self.refusal == NO_SYN or self.tls.reason is not None:
             return True
         return all(
-            way.host.ktls is not None and not way.host.ktls.waiting_for_keys
-            for way in self.ways.values()
+            direction.host.ktls is not None and not direction.host.ktls.waiting_for_keys
+            for direction in self.directions.values()
         )
 
     @property
@@ -97,13 +103,13 @@ class HostConnection(Hosts):
             return self.refusal or self.tls.reason
         if self.tls.version is None:
             return "no ServerHello in the capture"
-        if not all(way.tried for way in self.ways.values()):
+        if not all(direction.tried for direction in self.directions.values()):
             return "the handshake is not complete in the capture"
         return None if self.offloaded else "over before its keys could be installed"
 
     def report(self) -> dict[str, Any]:
         """The connection's member of the report."""
         return super().report() | {
-            name: {"rx": way.host.report(self.tls.key_updates(name), self.tls.leftover(name))}
-            for name, way in self.ways.items()
+            name: {"rx": direction.host.report(self.tls.key_updates(name), self.tls.leftover(name))}
+            for name, direction in self.directions.items()
         }

@@ -40,7 +40,7 @@ from ..hosts import crypto_info
 from ..oracle import DirectionTruth
 from ..trace import RecordTrace, Trace
 
-Reaction = ResyncAnswer | ResyncHint | GoOn | Rekey
+KtlsAction = ResyncAnswer | ResyncHint | GoOn | Rekey
 
 
 # The proofs that every flow may see; others are reported where a flow's options allow for them.
@@ -95,7 +95,7 @@ class HostDirection:
     def __init__(
         self,
         connection: int,
-        way: str,
+        direction: str,
         stream: Stream,
         truth: DirectionTruth,
         deliver: Callable[[str, int, bytes, int], None],
@@ -103,7 +103,7 @@ class HostDirection:
         options: Option = Option.NONE,
     ) -> None:
         self.connection = connection
-        self.way = way
+        self.direction = direction
         self.stream = stream
         self.options = options
         self.counts = RxCounts()
@@ -111,7 +111,7 @@ class HostDirection:
         self.handle: Handle | None = None
         self.highest: int | None = None
         self.app: list[bytes] = []
-        self.reactions: list[Reaction] = []
+        self.actions: list[KtlsAction] = []
         self._base = 0  # stream offset at which the kernel began
         self._deliver = deliver
         self._trace = trace
@@ -132,7 +132,7 @@ class HostDirection:
             self.counts.reasons[Reason(packet.meta.reason)] += 1
         self._packets[index] = packet
         behind = seq.add(packet.meta.seq, length)
-        if self.highest is None or seq.delta(behind, self.highest) > 0:
+        if self.highest is None or seq.distance(behind, self.highest) > 0:
             self.highest = behind
 
     def to_library(self, pieces: Iterable[Piece]) -> None:
@@ -197,7 +197,7 @@ class HostDirection:
         elif record.outcome in (Outcome.BAD_TAG, Outcome.REFUSED):
             self.counts.refused_records += 1
         self._trace.records.append(
-            RecordTrace(self.connection, self.way, record.offset, record.wire_length, outcome)
+            RecordTrace(self.connection, self.direction, record.offset, record.wire_length, outcome)
         )
 
     def _accept(self, application: bool, how: How, plaintext: bytes) -> None:
@@ -220,8 +220,8 @@ class HostDirection:
                 self.counts.refused_records += 1
             elif isinstance(event, KeysNeeded):
                 self._install_next()
-            elif isinstance(event, Reaction):
-                self.reactions.append(event)
+            elif isinstance(event, KtlsAction):
+                self.actions.append(event)
 
     def _accepted(self, event: RecordAccepted) -> None:
         offset = self._base + event.offset
@@ -248,14 +248,14 @@ class HostDirection:
         self._trace.records.append(
             RecordTrace(
                 self.connection,
-                self.way,
+                self.direction,
                 offset,
                 event.wire_length,
                 event.how.value if application else "other",
             )
         )
         if not application:
-            self._deliver(self.way, event.content_type, event.plaintext, end)
+            self._deliver(self.direction, event.content_type, event.plaintext, end)
 
     def _parts_until(self, end: int) -> list[_Part]:
         """Where the bytes in front of `end` came from; what begins there is kept."""

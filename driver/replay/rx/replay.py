@@ -33,8 +33,8 @@ from ..oracle import HOST, ConnectionTruth, decode_capture
 from ..trace import PacketTrace, SegmentTrace, Trace
 from ..wire import as_on_wire
 from .batches import Batches
-from .connection import HostConnection, Way
-from .host import Reaction
+from .connection import HostConnection, ReceiveDirection
+from .host import KtlsAction
 
 
 class Replay:
@@ -60,7 +60,7 @@ class Replay:
         self._options = options
         self._truths: list[ConnectionTruth] = []
         self._connections = Connections(self._hosts, self._release_both)
-        self._by_context: dict[int, tuple[HostConnection, Way]] = {}
+        self._by_context: dict[int, tuple[HostConnection, ReceiveDirection]] = {}
         self._sessions: dict[bytes, bytes] = {}
         self._events: list[dict[str, Any]] = []
         self._strangers = 0  # segments with bad checksums that belong to no connection
@@ -141,21 +141,21 @@ class Replay:
             return
         connection = self._connections[segment.connection.index]
         connection.late_syn()
-        way = connection.ways[segment.direction]
-        self._trace_packet(head, out, way, segment.offset)
-        way.heard = self._time
+        direction = connection.directions[segment.direction]
+        self._trace_packet(head, out, direction, segment.offset)
+        direction.heard = self._time
         if segment.length:
-            way.marked = out.marked
-            way.host.segment(out, packet.index, segment.length)
+            direction.marked = out.marked
+            direction.host.segment(out, packet.index, segment.length)
             self._trace_segment(connection, segment, out)
         self._take_events(events)
-        self._deliver(connection, way, segment)
+        self._deliver(connection, direction, segment)
         self._settle(connection)
-        for ended in connection.ways.values():
-            if ended.host.stream.end is not None or way.host.stream.reset:
+        for ended in connection.directions.values():
+            if ended.host.stream.end is not None or direction.host.stream.reset:
                 self._release(ended)
 
-    def _dropped(self, head: Parsed, out: RxPacket) -> tuple[Way | None, int | None]:
+    def _dropped(self, head: Parsed, out: RxPacket) -> tuple[ReceiveDirection | None, int | None]:
         """A segment that TCP dropped counts for the connection that its addresses name.
 
         Returns the direction and the offset in its stream, if there is one.
@@ -166,24 +166,26 @@ class Replay:
         self._strangers += connection is None
         if connection is None:
             return None, None
-        way = connection.ways[connection.tcp.direction(ends(head)[0])]
-        offset = way.host.stream.offset(head.seq)
+        direction = connection.directions[connection.tcp.direction(ends(head)[0])]
+        offset = direction.host.stream.offset(head.seq)
         if head.payload_length:
-            way.host.counts.segments += 1
-            way.host.counts.reasons[Reason(out.meta.reason)] += 1
-            segment = Segment(connection.tcp, way.host.way, offset, head.payload_length, [])
+            direction.host.counts.segments += 1
+            direction.host.counts.reasons[Reason(out.meta.reason)] += 1
+            segment = Segment(
+                connection.tcp, direction.host.direction, offset, head.payload_length, []
+            )
             self._trace_segment(connection, segment, out)
-        return way, offset
+        return direction, offset
 
     def _trace_packet(
-        self, head: Parsed, out: RxPacket, way: Way | None, offset: int | None
+        self, head: Parsed, out: RxPacket, direction: ReceiveDirection | None, offset: int | None
     ) -> None:
         self.trace.packets.append(
             PacketTrace(
                 self._packet,
                 self._time,
-                way.host.connection if way else None,
-                way.host.way if way else None,
+                direction.host.connection if direction else None,
+                direction.host.direction if direction else None,
                 head.seq if head.is_tcp else None,
                 offset,
                 head.payload_length if head.is_tcp else 0,
@@ -210,37 +212,39 @@ class Replay:
         truth = self._truths[tcp.index]
         return HostConnection(tcp, truth, self._keylog, self._sessions, self.trace, self._options)
 
-    def _deliver(self, connection: HostConnection, way: Way, segment: Segment) -> None:
+    def _deliver(
+        self, connection: HostConnection, direction: ReceiveDirection, segment: Segment
+    ) -> None:
         """In-order bytes to whoever reads the direction's stream."""
-        host = way.host
+        host = direction.host
         if host.ktls is not None:
             host.to_kernel(segment.pieces)
             return
         host.to_library(segment.pieces)
         data = b"".join(piece.data for piece in segment.pieces)
-        connection.take(connection.tls.feed(host.way, data))
+        connection.take(connection.tls.feed(host.direction, data))
         if connection.tls.reason is not None or connection.refusal == NO_SYN:
             host.forget()
 
     def _settle(self, connection: HostConnection) -> None:
         """Contexts that can be installed now, and reactions that are due."""
-        for way in connection.ways.values():
-            if way.host.ktls is not None and not way.tried:
-                way.tried = True
-                self._install(connection, way)
-            self._react(way)
+        for direction in connection.directions.values():
+            if direction.host.ktls is not None and not direction.tried:
+                direction.tried = True
+                self._install(connection, direction)
+            self._react(direction)
 
     # --- the device -------------------------------------------------------------------------
 
-    def _install(self, connection: HostConnection, way: Way) -> None:
-        kernel = way.host.ktls
+    def _install(self, connection: HostConnection, direction: ReceiveDirection) -> None:
+        kernel = direction.host.ktls
         assert kernel is not None
-        if kernel.closed or way.host.stream.end is not None:
+        if kernel.closed or direction.host.stream.end is not None:
             return
         start, number = kernel.boundary
         handle = offload(
             lambda: self._device.tls_dev_add(
-                way.flow, kernel.info, start, number, kernel.epoch, self._options
+                direction.flow, kernel.info, start, number, kernel.epoch, self._options
             ),
             self._release_idle,
         )
@@ -248,10 +252,10 @@ class Replay:
             connection.refusal = handle
             return
         kernel.installed(handle)
-        way.host.handle = handle
+        direction.host.handle = handle
         connection.offloaded = True
-        self._by_context[handle.context] = connection, way
-        self._event(way, "installed", resumed_at=start)
+        self._by_context[handle.context] = connection, direction
+        self._event(direction, "installed", resumed_at=start)
 
     def _release_idle(self) -> bool:
         """Ends the offload of the direction that needs it least, if there is one.
@@ -259,28 +263,28 @@ class Replay:
         A capture need not hold the end of a connection: one that TLS has closed or that was silent
         for long makes room.
         """
-        ways = [way for _, way in self._by_context.values()]
-        for way in sorted(ways, key=lambda way: way.heard):
-            closed = way.host.ktls is not None and way.host.ktls.closed
-            if closed or self._time - way.heard >= IDLE:
-                self._release(way)
+        directions = [direction for _, direction in self._by_context.values()]
+        for direction in sorted(directions, key=lambda direction: direction.heard):
+            closed = direction.host.ktls is not None and direction.host.ktls.closed
+            if closed or self._time - direction.heard >= IDLE:
+                self._release(direction)
                 return True
         return False
 
     def _release_both(self, connection: HostConnection) -> None:
-        for way in connection.ways.values():
-            self._release(way)
+        for direction in connection.directions.values():
+            self._release(direction)
 
-    def _release(self, way: Way) -> None:
+    def _release(self, direction: ReceiveDirection) -> None:
         """Ends the offload of a direction."""
-        if way.host.handle is None:
+        if direction.host.handle is None:
             return
-        self._device.tls_dev_del(way.host.handle)
-        self._by_context.pop(way.host.handle.context, None)
-        way.host.handle = None
-        way.due.clear()
-        if way.host.ktls is not None:
-            way.host.ktls.installed(None)
+        self._device.tls_dev_del(direction.host.handle)
+        self._by_context.pop(direction.host.handle.context, None)
+        direction.host.handle = None
+        direction.due.clear()
+        if direction.host.ktls is not None:
+            direction.host.ktls.installed(None)
 
     def _take_events(self, events: Iterable[DeviceEvent]) -> None:
         for event in events:
@@ -294,18 +298,18 @@ class Replay:
             or (owner[1].host.handle.generation != event.generation)
         ):
             return
-        way = owner[1]
-        host, kind = way.host, EventKind(event.kind)
+        direction = owner[1]
+        host, kind = direction.host, EventKind(event.kind)
         assert host.ktls is not None
         where: dict[str, int] = {}
         if kind is EventKind.RESYNC_REQUEST:
             host.counts.resync["requested"] += 1
-            where = {"lost_at": event.lost_at, "guess": event.guess}
+            where = {"lost_at": event.lost_at, "guess": event.candidate_seq}
         elif kind is EventKind.RESUMED:
             host.counts.proven_by[ProvenBy(event.proven_by)] += 1
             where = {
                 "lost_at": event.lost_at,
-                "guess": event.guess,
+                "guess": event.candidate_seq,
                 "resumed_at": event.resumed_at,
             }
         elif kind is EventKind.PARKED:
@@ -314,51 +318,59 @@ class Replay:
         else:
             where = {"lost_at": event.lost_at or event.seq}
         proven = ProvenBy(event.proven_by).name.lower() if event.proven_by else None
-        self._event(way, kind.name.lower(), proven, **where)
+        self._event(direction, kind.name.lower(), proven, **where)
         host.take(host.ktls.device_event(event))
 
-    def _react(self, way: Way) -> None:
+    def _react(self, direction: ReceiveDirection) -> None:
         """Carries out what the kernel asked for, when its time has come."""
-        host = way.host
+        host = direction.host
         while True:
-            way.due += ((host.counts.segments + self._delay, r) for r in host.reactions)
-            host.reactions.clear()
-            if not way.due or way.due[0][0] > host.counts.segments:
+            direction.due += ((host.counts.segments + self._delay, r) for r in host.actions)
+            host.actions.clear()
+            if not direction.due or direction.due[0][0] > host.counts.segments:
                 return
-            self._carry_out(way, way.due.popleft()[1])
+            self._carry_out(direction, direction.due.popleft()[1])
             self._take_events(self._device.events())
 
-    def _carry_out(self, way: Way, reaction: Reaction) -> None:
-        host = way.host
+    def _carry_out(self, direction: ReceiveDirection, action: KtlsAction) -> None:
+        host = direction.host
         handle, kernel = host.handle, host.ktls
         if handle is None or kernel is None:
             return
-        if isinstance(reaction, GoOn):
-            self._device.go_on(handle, reaction.park)
-            self._event(way, "go_on", resumed_at=kernel.start)
-        elif isinstance(reaction, ResyncAnswer):
-            confirmed = "refused" if reaction.number is None else "confirmed"
+        if isinstance(action, GoOn):
+            self._device.go_on(handle, action.park)
+            self._event(direction, "go_on", resumed_at=kernel.start)
+        elif isinstance(action, ResyncAnswer):
+            confirmed = "refused" if action.number is None else "confirmed"
             host.counts.resync[confirmed] += 1
-            self._event(way, f"resync_{confirmed}", guess=reaction.seq)
-            self._device.tls_dev_resync(handle, reaction.seq, reaction.number)
-        elif isinstance(reaction, ResyncHint):
-            self._event(way, "resync_hint", guess=reaction.seq)
-            self._device.resync_hint(handle, reaction.seq, reaction.number)
-        elif isinstance(reaction, Rekey):
-            self._event(way, "key_update", resumed_at=reaction.seq)
+            self._event(direction, f"resync_{confirmed}", guess=action.seq)
+            self._device.tls_dev_resync(handle, action.seq, action.number)
+        elif isinstance(action, ResyncHint):
+            self._event(direction, "resync_hint", guess=action.seq)
+            self._device.resync_hint(handle, action.seq, action.number)
+        elif isinstance(action, Rekey):
+            self._event(direction, "key_update", resumed_at=action.seq)
             host.handle = self._device.rekey(
-                handle, reaction.keys, reaction.seq, reaction.epoch, reaction.number
+                handle, action.keys, action.seq, action.epoch, action.number
             )
             assert host.highest is not None
             kernel.rekeyed(host.handle, host.highest)
 
-    def _event(self, way: Way, kind: str, proven_by: str | None = None, **where: int) -> None:
+    def _event(
+        self, direction: ReceiveDirection, kind: str, proven_by: str | None = None, **where: int
+    ) -> None:
         """where: TCP sequence numbers."""
-        host = way.host
-        offsets = {name: host.stream.offset(sequence) for name, sequence in where.items()}
+        host = direction.host
+        offsets = {name: host.stream.offset(tcp_seq) for name, tcp_seq in where.items()}
         self._events.append(
             report_event(
-                self._packet, self._time, host.connection, host.way, kind, proven_by, **offsets
+                self._packet,
+                self._time,
+                host.connection,
+                host.direction,
+                kind,
+                proven_by,
+                **offsets,
             )
         )
 
@@ -390,9 +402,9 @@ class Replay:
     def plaintext(self) -> dict[tuple[int, str], bytes]:
         """The recovered application bytes by connection and direction."""
         return {
-            (connection.tcp.index, name): way.host.plaintext
+            (connection.tcp.index, name): direction.host.plaintext
             for connection in self._connections
-            for name, way in connection.ways.items()
+            for name, direction in connection.directions.items()
         }
 
 

@@ -23,11 +23,13 @@ class SendingConnection(Hosts):
     ) -> None:
         super().__init__(tcp, keylog, sessions)
         self.senders: dict[str, Sender] = {}
-        for way in DIRECTIONS:
-            installs, plain = truth[way].installs, None
+        for direction in DIRECTIONS:
+            installs, plain = truth[direction].installs, None
             if installs and installs[0].suite.offloadable:
-                plain = PlainDirection(truth[way])
-            self.senders[way] = Sender(way, self.flow(way), tcp.streams[way], plain)
+                plain = PlainDirection(truth[direction])
+            self.senders[direction] = Sender(
+                direction, self.flow(direction), tcp.streams[direction], plain
+            )
 
     @property
     def heard(self) -> float:
@@ -50,5 +52,5 @@ class SendingConnection(Hosts):
     def report(self) -> dict[str, Any]:
         """The connection's member of the report."""
         return super().report() | {
-            way: {"tx": sender.report()} for way, sender in self.senders.items()
+            direction: {"tx": sender.report()} for direction, sender in self.senders.items()
         }

@@ -35,9 +35,9 @@ class StillNeeded:
             for i in reversed(range(len(offsets) - 1)):
                 offsets[i] = min(offsets[i], offsets[i + 1])
 
-    def lowest(self, connection: int, way: str, packet: int) -> int | None:
+    def lowest(self, connection: int, direction: str, packet: int) -> int | None:
         """Stream offset of the lowest byte in the direction's segments from the packet on, that is
         number `packet` in the capture; `None` if there are no more."""
-        numbers, offsets = self._sent.get((connection, way), ([], []))
+        numbers, offsets = self._sent.get((connection, direction), ([], []))
         at = bisect_left(numbers, packet)
         return offsets[at] if at < len(offsets) else None

@@ -23,7 +23,7 @@ from ...device.control import DeviceError
 from ...device.transport import Transport
 from ...device.tx import TxCompletion, TxDevice
 from ...ktls.tx.offload import KtlsTx
-from ...ktls.tx.plan import Drop, DropReason, Plan, Post, TxMode
+from ...ktls.tx.plan import Drop, DropReason, Plan, TxFrame, TxMode
 from ...ktls.tx.rekey import InstallKey, KeyAction, RekeyMode
 from ...net.parser import RST, Parsed
 from ...net.tcp import ACK, TcpConnection, ends, pair, peer
@@ -216,7 +216,7 @@ class TxReplay:
         """A frame without text of an offloaded direction. What no card carries goes around it."""
         if 0 < len(frame) <= self.device.config.max_frame:
             meta = TX_META.pack({"op": TxOp.NOTHING})
-            self._post([Post(frame, meta)], [_Posted(TxOp.NOTHING, packet, frame)])
+            self._post([TxFrame(frame, meta)], [_Posted(TxOp.NOTHING, packet, frame)])
 
     def _segment(self, sender: Sender, out: Outgoing) -> None:
         """A segment with payload behind the installation of its direction's keys."""
@@ -234,7 +234,7 @@ class TxReplay:
         if final is not None:
             meta = TX_META.pack({"op": TxOp.WIRE})
             posted = _Posted(TxOp.WIRE, out.packet, out.frame, sender, out, None, final)
-            self._post([Post(out.frame, meta)], [posted])
+            self._post([TxFrame(out.frame, meta)], [posted])
             return
         if out.end <= sender.highest:
             out.retransmitted = True
@@ -258,18 +258,18 @@ class TxReplay:
             # Nothing is held: no text of a capture can change under the driver.
             self._dropped(sender, out, got.reason.value if isinstance(got, Drop) else "held")
             return
-        out.reread = sum(len(post.frame) for post in got.posts[:-1])
+        out.reread = sum(len(post.frame) for post in got.frames[:-1])
         out.cpu = sum(kernel.counters.cpu_bytes.values()) - read
         frames = [
             _Posted(TxOp(TX_META.unpack(post.meta)["op"]), out.packet, b"", sender)
-            for post in got.posts
+            for post in got.frames
         ]
         frames[-1] = replace(frames[-1], out=out, plan=got)
-        self._post(got.posts, frames)
+        self._post(got.frames, frames)
 
     # --- the device -------------------------------------------------------------------------
 
-    def _post(self, posts: Sequence[Post], frames: Iterable[_Posted]) -> None:
+    def _post(self, posts: Sequence[TxFrame], frames: Iterable[_Posted]) -> None:
         """Gives frames to the device, all together."""
         self.device.post(posts)
         self._posted += frames
@@ -344,7 +344,7 @@ class TxReplay:
                 out.packet,
                 out.time,
                 out.connection,
-                sender.way,
+                sender.direction,
                 out.head.seq,
                 out.offset,
                 out.head.payload_length,
@@ -396,7 +396,7 @@ class TxReplay:
         )
         if sender.handle is not None:
             connection.offloaded = True
-            where = connection.tcp.index, sender.way, "tx_installed"
+            where = connection.tcp.index, sender.direction, "tx_installed"
             self._events.append(
                 report_event(self._packet, self._time, *where, resumed_at=plain.start)
             )
@@ -433,7 +433,7 @@ class TxReplay:
             return
         needed = None
         if self._needed is not None:
-            needed = self._needed.lowest(connection, sender.way, self._packet)
+            needed = self._needed.lowest(connection, sender.direction, self._packet)
         seq = sender.acknowledged(self._time, needed)
         if seq is not None:
             if len(sender.kernel.keys.epochs) > 1:
@@ -447,10 +447,10 @@ class TxReplay:
             action = due.popleft()
             if isinstance(action, InstallKey):
                 epoch = action.epoch
-                self.device.rekey(sender.handle, action.slot, epoch.info, epoch.base)
+                self.device.rekey(sender.handle, action.key_slot, epoch.info, epoch.base)
                 due += sender.kernel.key_installed(True)
             else:
-                self.device.key_clear(sender.handle, action.slot)
+                self.device.key_clear(sender.handle, action.key_slot)
 
     # --- results ----------------------------------------------------------------------------
 

@@ -108,7 +108,7 @@ class Sender:
     """
 
     def __init__(self, way: str, flow: Flow, stream: Stream, plain: PlainDirection | None) -> None:
-        self.way = way
+        self.direction = way
         self.flow = flow
         self.stream = stream
         self.plain = plain

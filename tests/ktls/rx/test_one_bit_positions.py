@@ -49,7 +49,7 @@ def test_a_hint_names_the_position_that_marks_begin_from(version):
     v.false(at[3], v.header(false - at[3]), host=False)
     v.false(false - 10, bytes(10), host=False)  # all of "3" has passed: nothing is open
     for k in range(1, 5):
-        v.wire(at[k], at[k + 1], card=False)  # confirmed, then hints behind suspect_end
+        v.wire(at[k], at[k + 1], card=False)  # confirmed, then hints behind barrier_end
     v.false(false, v.header(1000, 4), host=False)
     assert not v.false(at[5], v.disguised(at[5], false, 4)).marked
     v.judge()

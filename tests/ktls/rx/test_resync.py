@@ -49,10 +49,10 @@ def resyncs(events):
 
 def test_candidate_ahead_is_confirmed_when_its_header_is_framed():
     stream, rx, pieces = setup()
-    guess = starts(stream)[3]
-    assert rx.device_event(event(EventKind.RESYNC_REQUEST, guess=guess)) == []
+    candidate_seq = starts(stream)[3]
+    assert rx.device_event(event(EventKind.RESYNC_REQUEST, candidate_seq=candidate_seq)) == []
     assert resyncs(rx.feed(pieces[:3])) == []
-    assert resyncs(rx.feed(pieces[3:4])) == [ResyncAnswer(guess, 3)]
+    assert resyncs(rx.feed(pieces[3:4])) == [ResyncAnswer(candidate_seq, 3)]
     assert resyncs(rx.feed(pieces[4:])) == []  # once
     assert rx.counters.resync_confirmed == 1
 
@@ -61,17 +61,17 @@ def test_answer_needs_no_more_than_the_header():
     stream, rx, pieces = setup(2)
     (whole,) = ranges(stream, [], [None])
     head = type(whole)(whole.seq, stream.records[1].offset + 5, whole.packet)
-    guess = starts(stream)[1]
-    rx.device_event(event(EventKind.RESYNC_REQUEST, guess=guess))
-    assert resyncs(rx.feed([head])) == [ResyncAnswer(guess, 1)]
+    candidate_seq = starts(stream)[1]
+    rx.device_event(event(EventKind.RESYNC_REQUEST, candidate_seq=candidate_seq))
+    assert resyncs(rx.feed([head])) == [ResyncAnswer(candidate_seq, 1)]
 
 
 def test_candidate_in_a_record_is_refused_as_soon_as_that_is_sure():
     stream, rx, pieces = setup()
-    guess = (starts(stream)[2] + 1) % 2**32
-    rx.device_event(event(EventKind.RESYNC_REQUEST, guess=guess))
+    candidate_seq = (starts(stream)[2] + 1) % 2**32
+    rx.device_event(event(EventKind.RESYNC_REQUEST, candidate_seq=candidate_seq))
     assert resyncs(rx.feed(pieces[:2])) == []
-    assert resyncs(rx.feed(pieces[2:3])) == [ResyncAnswer(guess, None)]
+    assert resyncs(rx.feed(pieces[2:3])) == [ResyncAnswer(candidate_seq, None)]
     assert rx.counters.resync_refused == 1
 
 
@@ -79,34 +79,38 @@ def test_candidates_that_were_parsed_before_are_answered_at_once():
     stream, rx, pieces = setup()
     rx.feed(pieces[:4])
     good, bad = starts(stream)[2], (starts(stream)[2] + 7) % 2**32
-    assert rx.device_event(event(EventKind.RESYNC_REQUEST, guess=good)) == [ResyncAnswer(good, 2)]
-    assert rx.device_event(event(EventKind.RESYNC_REQUEST, guess=bad)) == [ResyncAnswer(bad, None)]
+    assert rx.device_event(event(EventKind.RESYNC_REQUEST, candidate_seq=good)) == [
+        ResyncAnswer(good, 2)
+    ]
+    assert rx.device_event(event(EventKind.RESYNC_REQUEST, candidate_seq=bad)) == [
+        ResyncAnswer(bad, None)
+    ]
 
 
 def test_a_newer_candidate_takes_the_older_ones_place():
     stream, rx, pieces = setup()
-    rx.device_event(event(EventKind.RESYNC_REQUEST, guess=starts(stream)[2]))
-    rx.device_event(event(EventKind.RESYNC_REQUEST, guess=starts(stream)[4]))
+    rx.device_event(event(EventKind.RESYNC_REQUEST, candidate_seq=starts(stream)[2]))
+    rx.device_event(event(EventKind.RESYNC_REQUEST, candidate_seq=starts(stream)[4]))
     assert resyncs(rx.feed(pieces)) == [ResyncAnswer(starts(stream)[4], 4)]
 
 
 def test_requests_of_another_generation_are_ignored():
     stream, rx, pieces = setup()
-    rx.device_event(event(EventKind.RESYNC_REQUEST, guess=starts(stream)[2], generation=1))
+    rx.device_event(event(EventKind.RESYNC_REQUEST, candidate_seq=starts(stream)[2], generation=1))
     assert resyncs(rx.feed(pieces)) == []
 
 
 def test_refused_at_the_end_of_the_connection_and_behind_it():
     stream, rx, pieces = setup()
-    guess = (stream.seq + 10_000) % 2**32
-    rx.device_event(event(EventKind.RESYNC_REQUEST, guess=guess))
+    candidate_seq = (stream.seq + 10_000) % 2**32
+    rx.device_event(event(EventKind.RESYNC_REQUEST, candidate_seq=candidate_seq))
     stream.wire = stream.wire[:200] + b"?" + stream.wire[201:]
     (broken,) = ranges(stream, [], [None])
     out = rx.feed([broken])
     assert isinstance(out[-1], RecordRefused)
-    assert resyncs(out) == [ResyncAnswer(guess, None)]
-    again = rx.device_event(event(EventKind.RESYNC_REQUEST, guess=guess))
-    assert again == [ResyncAnswer(guess, None)]
+    assert resyncs(out) == [ResyncAnswer(candidate_seq, None)]
+    again = rx.device_event(event(EventKind.RESYNC_REQUEST, candidate_seq=candidate_seq))
+    assert again == [ResyncAnswer(candidate_seq, None)]
 
 
 def test_a_candidate_behind_a_key_change_is_answered_in_the_new_count():
@@ -117,7 +121,7 @@ def test_a_candidate_behind_a_key_change_is_answered_in_the_new_count():
     stream.add(b"x")
     stream.add(b"y")
     rx = KtlsRx(stream.keys(0), stream.seq, handle=HANDLE, next_keys=lambda: stream.keys(1))
-    rx.device_event(event(EventKind.RESYNC_REQUEST, guess=starts(stream)[3]))
+    rx.device_event(event(EventKind.RESYNC_REQUEST, candidate_seq=starts(stream)[3]))
     out = [e for e in rx.feed(ranges(stream, [], [None])) if not isinstance(e, RecordAccepted)]
     assert out == [
         Rekey(starts(stream)[2], 1, stream.keys(1), 2),
@@ -125,9 +129,9 @@ def test_a_candidate_behind_a_key_change_is_answered_in_the_new_count():
     ]
     rx.rekeyed(Handle(HANDLE.context, HANDLE.generation + 1), starts(stream)[3])
     # Asked before the rekey, taken after it; what lies in front of the change is not told any more.
-    late = event(EventKind.RESYNC_REQUEST, guess=starts(stream)[2])
+    late = event(EventKind.RESYNC_REQUEST, candidate_seq=starts(stream)[2])
     assert rx.device_event(late) == [ResyncAnswer(starts(stream)[2], 0)]
-    late = event(EventKind.RESYNC_REQUEST, guess=starts(stream)[1])
+    late = event(EventKind.RESYNC_REQUEST, candidate_seq=starts(stream)[1])
     assert rx.device_event(late) == [ResyncAnswer(starts(stream)[1], None)]
 
 
@@ -181,7 +185,9 @@ def test_no_hints_without_need():
 def test_asynchronous_request_is_answered_from_the_log():
     stream, rx, pieces = setup(6, ResyncMode.DRIVER_REQ_ASYNC)
     at = starts(stream)
-    assert rx.device_event(event(EventKind.RESYNC_REQUEST, lost_at=at[1], guess=at[3])) == []
+    assert (
+        rx.device_event(event(EventKind.RESYNC_REQUEST, lost_at=at[1], candidate_seq=at[3])) == []
+    )
     assert rx.resync.async_open
     assert resyncs(rx.feed(pieces[:5])) == []
     assert rx.async_end(at[3]) == [ResyncAnswer(at[3], 3)]

@@ -18,7 +18,7 @@ from tests.support.tx_by_hand import content
 def state(host):
     tx = host.tx
     records = [(r.tag, r.outstanding, r.from_stream, r.unknown) for r in tx.records]
-    kept = (tx.expected, tx.high, tx.resync, tx._resync_way, tx._syncs, dict(tx._flights))
+    kept = (tx.expected, tx.high, tx.resync, tx._resync_way, tx._syncs, dict(tx._in_flight))
     counters = asdict(tx.counters) | {"undone": 0}
     return records, kept, counters, asdict(tx.netdev), asdict(tx.stat)
 
@@ -43,12 +43,12 @@ def test_undo_restores_everything(mode, lost):
     ):
         before = state(host)
         plan = host.send(start, end)
-        assert plan.posts
+        assert plan.frames
         assert state(host) != before
         plan.undo()
         assert state(host) == before
         again = host.send(start, end)
-        assert [p.frame for p in again.posts] == [p.frame for p in plan.posts]
+        assert [p.frame for p in again.frames] == [p.frame for p in plan.frames]
         again.undo()
         assert host.tx.counters.undone % 2 == 0
 
@@ -163,7 +163,7 @@ def test_completions_of_nobodys_frames_change_nothing():
     host.complete(plan, TxReason.BROKEN)  # twice
     assert (record.tag, host.tx.resync) == (host.tag(record), None)
     plan = host.send(0, record.end)
-    (cookie,) = (TX_META.unpack(post.meta)["cookie"] for post in plan.posts)
+    (cookie,) = (TX_META.unpack(post.meta)["cookie"] for post in plan.frames)
     host.tx.completed(Completion(cookie, TxReason.NONE, {NUMBER: bytes(16), 77: bytes(16)}))
     assert record.tag == host.tag(record)
 
@@ -181,7 +181,7 @@ def test_what_a_failed_stream_frame_means(reason):
     assert host.tx.eor == (None if walked else third.start)
     if not walked:
         plan = host.send(second.start + 10, third.start)
-        assert (plan.way, payload(plan.posts[0])) == (
+        assert (plan.way, payload(plan.frames[0])) == (
             Way.NEXT_RECORD,
             host.wire[second.start + 10 : third.start],
         )
@@ -219,7 +219,7 @@ def test_counters_by_way_and_by_bytes():
     sizes = []
     for start, end in ((0, first.end), (100, 200), (900, first.end), (first.end + 300, second.end)):
         plan = host.sent(start, end)
-        sizes.append(len(plan.posts[-1].frame))
+        sizes.append(len(plan.frames[-1].frame))
     counters, netdev = host.tx.counters, host.tx.netdev
     assert counters.by_way == {"in_order": 1, "seek": 1, "tag": 1, "rebuild": 1}
     assert list(counters.frame_bytes.values()) == sizes

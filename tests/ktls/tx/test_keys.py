@@ -41,14 +41,14 @@ def test_rekey_with_a_gap_is_softwares_until_everything_old_is_acknowledged():
     second, third = host.push(), host.push()
     assert host.sent(500, first.end).way is Way.IN_ORDER
     plan = host.sent(second.start, second.start + 700)
-    assert (plan.way, payload(plan.posts[0])) == (
+    assert (plan.way, payload(plan.frames[0])) == (
         Way.SOFTWARE,
         host.wire[second.start : second.start + 700],
     )
     assert host.sent(0, 100).way is Way.SEEK
     assert host.tx.acked((MARKER + first.end - 1) % 2**32) == []
     (install,) = host.tx.acked((MARKER + first.end) % 2**32)
-    assert (install.slot, install.epoch.base, install.epoch.info) == (1, NUMBER + 1, keys)
+    assert (install.key_slot, install.epoch.base, install.epoch.info) == (1, NUMBER + 1, keys)
     assert host.tx.eor is None
     assert host.tx.key_installed(True) == [ClearKey(0)]
     assert host.tx.eor == third.start
@@ -68,7 +68,7 @@ def test_a_key_that_cannot_be_installed_is_counted_and_stays_softwares():
     second = host.push()
     assert host.sent(0, second.start).way is Way.IN_ORDER
     plan = host.sent(second.start, second.end)
-    assert (plan.way, payload(plan.posts[0])) == (Way.SOFTWARE, host.wire[second.start :])
+    assert (plan.way, payload(plan.frames[0])) == (Way.SOFTWARE, host.wire[second.start :])
     assert host.tx.rekey(info(VERSION_TLS13, 2)) == []
     assert (host.tx.stat.TlsTxRekeyOk, host.tx.stat.TlsTxRekeyError) == (0, 2)
 
@@ -81,5 +81,5 @@ def test_tls12_goes_on_in_software_under_new_keys():
     assert second.header[5:] == bytes(8)
     assert host.sent(0, first.end).way is Way.IN_ORDER
     plan = host.sent(second.start, second.end)
-    assert (plan.way, payload(plan.posts[0])) == (Way.SOFTWARE, host.wire[second.start :])
+    assert (plan.way, payload(plan.frames[0])) == (Way.SOFTWARE, host.wire[second.start :])
     assert host.tx.stat.TlsTxRekeyError == 0

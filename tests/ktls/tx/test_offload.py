@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from sealane.driver.ktls.tx.frames import NOBODY
+from sealane.driver.ktls.tx.frames import UNUSED_CONTEXT
 from sealane.driver.ktls.tx.offload import KtlsTx
-from sealane.driver.ktls.tx.plan import Drop, DropReason, Post, SequenceExhausted, TxMode, Way
+from sealane.driver.ktls.tx.plan import Drop, DropReason, SequenceExhausted, TxFrame, TxMode, Way
 from sealane.driver.ktls.tx.records import ROOM
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason, TxTags
@@ -39,7 +39,7 @@ def test_a_nonce_that_does_not_count_up_is_softwares():
     assert host.sent(0, first.end).way is Way.IN_ORDER
     plan = host.sent(other.start, other.end)
     assert plan.way is Way.SOFTWARE
-    assert payload(plan.posts[0]) == host.wire[other.start : other.end]
+    assert payload(plan.frames[0]) == host.wire[other.start : other.end]
     plan = host.sent(third.start, third.end)
     assert (plan.way, metas(plan)[0]["sync"]) == (Way.IN_ORDER, 1)
     same = host.push(nonce=(1).to_bytes(8, "big"))  # the fourth: -2, -1, 0, 1
@@ -137,7 +137,7 @@ def test_in_order_frames_leave_room_for_tags_and_say_no_position():
     plan = host.send(0, 1100)
     assert plan.way is Way.IN_ORDER
     assert metas(plan) == [CONTEXT | {"op": TxOp.ENCRYPT}]
-    assert plan.posts[0].frame == host.frame(0, 1100)
+    assert plan.frames[0].frame == host.frame(0, 1100)
     assert host.tx.expected == 1100
     assert host.made[0].outstanding == 1
     host.complete(plan)
@@ -150,19 +150,19 @@ def test_seek_and_tag_name_a_position_and_hand_tags_in():
     first, second = host.push(), host.push()
     host.sent(0, host.tx.records.end)
     plan = host.send(200, 300)
-    side = CONTEXT | {"op": TxOp.ENCRYPT, "side": 1, "tags": TxTags.GIVEN, "number": NUMBER}
+    detached = CONTEXT | {"op": TxOp.ENCRYPT, "detached": 1, "tags": TxTags.GIVEN, "number": NUMBER}
     where = {"offset": 200, "record_length": first.length, "record_type": 23}
-    assert (plan.way, metas(plan)) == (Way.SEEK, [side | where])
-    assert payload(plan.posts[0]) == host.plain[200:300]
+    assert (plan.way, metas(plan)) == (Way.SEEK, [detached | where])
+    assert payload(plan.frames[0]) == host.plain[200:300]
     cut = first.tag_start + 9
     plan = host.send(cut, second.tag_start + 2)
-    assert (plan.way, metas(plan)) == (Way.TAG, [side | where | {"offset": cut}])
-    assert payload(plan.posts[0]) == (
+    assert (plan.way, metas(plan)) == (Way.TAG, [detached | where | {"offset": cut}])
+    assert payload(plan.frames[0]) == (
         host.tag(first)[9:] + host.plain[second.start : second.tag_start] + host.tag(second)[:2]
     )
     assert host.tx.counters.tag_in_bytes == {"tag": 32}
     plan = host.send(second.start, second.start + 4)
-    assert metas(plan) == [side | {"number": NUMBER + 1}]
+    assert metas(plan) == [detached | {"number": NUMBER + 1}]
     assert (first.outstanding, host.tx.expected) == (0, host.tx.records.end)
 
 
@@ -172,17 +172,23 @@ def test_rebuild_replays_the_records_beginning_in_pieces_and_compares():
     host.push()
     host.sent(0, host.tx.records.end)
     plan = host.send(900, first.end)
-    dump = CONTEXT | {"op": TxOp.DUMP, "side": 1, "number": NUMBER}
+    dump = CONTEXT | {"op": TxOp.DUMP, "detached": 1, "number": NUMBER}
     where = {"record_length": first.length, "record_type": 23}
     assert metas(plan) == [
         dump | {"seq": MARKER, "length": 500},
         dump | where | {"seq": (MARKER + 500) % 2**32, "length": 400, "offset": 500},
         CONTEXT
         | where
-        | {"op": TxOp.ENCRYPT, "side": 1, "tags": TxTags.COMPARE, "number": NUMBER, "offset": 900},
+        | {
+            "op": TxOp.ENCRYPT,
+            "detached": 1,
+            "tags": TxTags.COMPARE,
+            "number": NUMBER,
+            "offset": 900,
+        },
     ]
-    assert b"".join(post.frame for post in plan.posts[:2]) == host.plain[:900]
-    assert payload(plan.posts[2]) == host.plain[900 : first.tag_start] + host.tag(first)
+    assert b"".join(post.frame for post in plan.frames[:2]) == host.plain[:900]
+    assert payload(plan.frames[2]) == host.plain[900 : first.tag_start] + host.tag(first)
     assert host.tx.counters.reread_bytes == {"rebuild": 900}
     assert first.outstanding == 1
     host.complete(plan)
@@ -223,8 +229,8 @@ def test_software_finishes_the_frame_and_keeps_its_tags(version):
     plan = host.send(100, second.start + 100)
     assert (plan.way, metas(plan)) == (Way.SOFTWARE, [CONTEXT | {"op": TxOp.WIRE}])
     whole = host.frame(100, second.start + 100, host.wire)
-    assert payload(plan.posts[0]) == read(whole).payload
-    assert plan.posts[0].frame[:-1][-9:] == whole[:-1][-9:]
+    assert payload(plan.frames[0]) == read(whole).payload
+    assert plan.frames[0].frame[:-1][-9:] == whole[:-1][-9:]
     assert first.tag == host.tag(first)
     assert host.tx.counters.cpu_bytes == {"software": first.text_bytes + 95 - 8 * (not version)}
     assert host.tx.expected == 300
@@ -242,7 +248,7 @@ def test_before_and_across_the_marker():
     netdev = host.tx.netdev
     plan = host.send(-300, 0, encrypt=False)
     assert (plan.way, metas(plan)) == (None, [CONTEXT | {"op": TxOp.WIRE}])
-    assert payload(plan.posts[0]) == bytes(300)
+    assert payload(plan.frames[0]) == bytes(300)
     assert (netdev.tx_tls_ooo, netdev.tx_tls_skip_no_sync_data) == (1, 1)
     plan = host.send(-300, 10, encrypt=False, final=True)
     assert metas(plan) == [CONTEXT | {"op": TxOp.WIRE}]
@@ -266,7 +272,7 @@ def test_orphans_are_posted_for_the_device_to_drop():
     host.push()
     plan = host.send(0, 100, encrypt=False)
     assert (plan.way, metas(plan)) == (None, [CONTEXT])
-    assert plan.posts[0].frame == host.frame(0, 100)
+    assert plan.frames[0].frame == host.frame(0, 100)
     assert (host.tx.expected, host.tx.high) == (0, 0)
     host.complete(plan, TxReason.ORPHAN)
     assert (host.tx.counters.orphans, host.tx.counters.device_drops) == (1, 0)
@@ -280,7 +286,7 @@ def test_segments_without_payload_pass_unchanged_in_any_state(flags):
     for at in (-1, 0, 500, host.tx.records.end, host.tx.records.end + 1):
         frame = host.frame(at, at, flags=flags)
         plan = host.tx.transmit(frame)
-        assert (plan.way, plan.posts[0].frame, metas(plan)) == (None, frame, [CONTEXT])
+        assert (plan.way, plan.frames[0].frame, metas(plan)) == (None, frame, [CONTEXT])
     assert host.tx.netdev.tx_tls_ooo == 0
     assert (host.tx.expected, host.tx.high, host.tx.resync) == (0, 0, 0)
 
@@ -291,7 +297,7 @@ def test_fin_with_data_goes_in_order_with_its_flags():
     end = host.tx.records.end
     frame = host.frame(0, end, flags=ACK | FIN)
     plan = host.tx.transmit(frame)
-    assert (plan.way, plan.posts[0].frame, host.tx.expected) == (Way.IN_ORDER, frame, end)
+    assert (plan.way, plan.frames[0].frame, host.tx.expected) == (Way.IN_ORDER, frame, end)
     host.tx.acked((MARKER + end + 1) % 2**32)
     assert (len(host.tx.records), host.tx.una) == (0, end + 1)
 
@@ -301,17 +307,17 @@ def test_by_another_device_or_without_one_software_encrypts():
     first = host.push()
     for other in (object(), Host()):
         plan = host.send(0, 600, device=other)
-        assert (plan.way, payload(plan.posts[0])) == (Way.SOFTWARE, host.wire[:600])
+        assert (plan.way, payload(plan.frames[0])) == (Way.SOFTWARE, host.wire[:600])
     assert host.send(0, 600, device=host).way is Way.IN_ORDER
     host.tx.deleted()
     plan = host.send(0, first.end)
-    assert (plan.way, payload(plan.posts[0])) == (Way.SOFTWARE, host.wire)
-    meta = TX_META.unpack(plan.posts[0].meta)  # the context may soon be another connection's
-    assert (meta["op"], meta["context"], meta["cookie"]) == (TxOp.WIRE, NOBODY, 0)
+    assert (plan.way, payload(plan.frames[0])) == (Way.SOFTWARE, host.wire)
+    meta = TX_META.unpack(plan.frames[0].meta)  # the context may soon be another connection's
+    assert (meta["op"], meta["context"], meta["cookie"]) == (TxOp.WIRE, UNUSED_CONTEXT, 0)
     none = Host(handle=None)
     none.push()
     plan = none.send(0, 600)
-    assert (plan.way, payload(plan.posts[0])) == (Way.SOFTWARE, none.wire[:600])
+    assert (plan.way, payload(plan.frames[0])) == (Way.SOFTWARE, none.wire[:600])
     assert none.tx.rekey(info(VERSION_TLS13, 1)) == []
     assert none.tx.stat.TlsTxRekeyError == 0
 
@@ -326,7 +332,7 @@ def test_the_marker_ends_a_segment_until_something_behind_it_was_sent():
     assert host.tx.eor is None
     plan.undo()
     assert host.tx.eor == 0
-    assert plan.posts == [Post(post.frame, post.meta) for post in plan.posts]
+    assert plan.frames == [TxFrame(post.frame, post.meta) for post in plan.frames]
 
 
 # --- acknowledgements -----------------------------------------------------------------------

@@ -26,7 +26,7 @@ def change(keys, base, start):
 def the_install(actions, slot, epoch):
     (install,) = actions
     assert isinstance(install, InstallKey)
-    assert (install.slot, install.epoch.number) == (slot, epoch)
+    assert (install.key_slot, install.epoch.number) == (slot, epoch)
     return install
 
 
@@ -163,7 +163,7 @@ def test_a_key_that_cannot_be_installed_stays_softwares_and_no_other_is_tried(mo
     keys = keys_in(mode)
     change(keys, 7, 0)
     install = keys.progress(0, 0, IDLE)[-1]
-    assert keys.installed(False) == [ClearKey(install.slot)]
+    assert keys.installed(False) == [ClearKey(install.key_slot)]
     assert keys.failed
     assert 1 not in keys.usable
     assert not change(keys, 9, 2000)
@@ -219,10 +219,10 @@ class Slots:
 
     def do(self, action):
         if isinstance(action, ClearKey):
-            del self.keys[action.slot]
+            del self.keys[action.key_slot]
         else:
-            self.keys[action.slot] = action.epoch.base, action.epoch.number
-            self.newer = action.slot
+            self.keys[action.key_slot] = action.epoch.base, action.epoch.number
+            self.newer = action.key_slot
 
     def epoch(self, number):
         for slot in (self.newer, 1 - self.newer):
@@ -269,7 +269,7 @@ def test_the_device_has_the_right_key_for_every_record_that_it_may_be_given(mode
         actions = keys.progress(una, expected, busy)
         while actions:
             action = actions.pop(0)
-            held = device.keys.get(action.slot)
+            held = device.keys.get(action.key_slot)
             assert held is None or held[1] not in busy
             assert isinstance(action, InstallKey) or held is not None
             device.do(action)

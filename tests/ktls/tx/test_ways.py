@@ -141,7 +141,7 @@ def test_the_rest_of_a_tag_comes_from_the_stream_that_began_it(frozen):
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_the_rest_of_a_tag_that_another_frame_brought_is_not_computed_anew(frozen):
-    """A first part was sent by a side frame, from text that may have been another one."""
+    """A first part was sent by a detached frame, from text that may have been another one."""
     records, (first, second, _) = records_of(3, frozen=frozen)
     first.tag = TAG
     at = first.tag_start + 7
@@ -173,7 +173,7 @@ def test_seek():
         (made[2].start, made[2].start + 1),
     ):
         got = ask(records, start, end, made[3].start)
-        assert (got.way, got.side, got.tags, got.dump) == (Way.SEEK, True, TxTags.GIVEN, None)
+        assert (got.way, got.detached, got.tags, got.dump) == (Way.SEEK, True, TxTags.GIVEN, None)
         assert (got.expected, got.ooo, got.sync) == (made[3].start, True, False)
 
 
@@ -183,7 +183,7 @@ def test_tag():
     at, behind = made[0].tag_start, made[0].end
     for start, end in ((at - 1, at + 1), (behind - 1, behind), (4, made[1].end)):
         got = ask(records, start, end, made[3].start)
-        assert (got.way, got.side, got.tags, got.dump) == (Way.TAG, True, TxTags.GIVEN, None)
+        assert (got.way, got.detached, got.tags, got.dump) == (Way.TAG, True, TxTags.GIVEN, None)
 
 
 @pytest.mark.parametrize("version", [VERSION_TLS12, 1])
@@ -191,7 +191,7 @@ def test_rebuild(version):
     records, made = records_of(version=version)
     for start in (0, 3, made[0].text_start, made[0].text_start + 1, made[0].tag_start + 5):
         got = ask(records, start, made[1].end, made[3].start)
-        assert (got.way, got.side, got.tags) == (Way.REBUILD, True, TxTags.COMPUTE)
+        assert (got.way, got.detached, got.tags) == (Way.REBUILD, True, TxTags.COMPUTE)
         replayed = start > made[0].text_start
         assert got.dump == ((0, start) if replayed else None)
 
@@ -252,7 +252,7 @@ def test_a_small_jump_is_replayed_from_the_frontier():
     records, made = records_of()
     start, end = made[2].start + 30, made[2].start + 90
     got = ask(records, start, end, 40)
-    assert (got.way, got.dump, got.sync, got.side) == (Way.REBUILD, (40, start), False, False)
+    assert (got.way, got.dump, got.sync, got.detached) == (Way.REBUILD, (40, start), False, False)
     assert (got.expected, got.ooo, got.tags) == (end, True, TxTags.COMPUTE)
 
 
@@ -304,14 +304,14 @@ def test_a_plan_that_does_not_fit_the_queue_is_not_made():
     records, made = records_of(4, 16384)
     frontier = made[3].start
     for posts, way in ((12, Way.REBUILD), (11, Way.SOFTWARE)):
-        limits = {"mtu": 1500, "max_posts": posts}
+        limits = {"mtu": 1500, "max_frames": posts}
         got = ask(records, 16000, made[0].end, frontier, **limits)
         assert way_of(got) is way
         got = ask(records, 16000, 16100, 0, **limits)
         assert (way_of(got), got.expected) == (way, 16100 if way is Way.REBUILD else 0)
     # Two records lie in the gap: the segment's own fits.
     at = made[1].start + 900
-    got = ask(records, at, at + 10, 1000, mtu=1500, max_posts=3)
+    got = ask(records, at, at + 10, 1000, mtu=1500, max_frames=3)
     assert (got.dump, got.sync) == ((made[1].start, at), True)
 
 
@@ -447,7 +447,7 @@ def test_no_decision_breaks_the_rules(kinds, cut, expected, ahead, released, mod
     begin = got.dump[0] if got.dump else start
     assert got.dump is None or got.dump[1] == start
     tagged = [record for record in covering if record.has_tag_bytes(start, end)]
-    if got.side:
+    if got.detached:
         assert end <= expected
         assert boundary is None or start >= boundary
         if got.tags is not TxTags.GIVEN:
@@ -461,11 +461,11 @@ def test_no_decision_breaks_the_rules(kinds, cut, expected, ahead, released, mod
         assert boundary is None
     for record in tagged:
         if got.tags is TxTags.COMPUTE:
-            brought = record.tag_start < start and not got.side
+            brought = record.tag_start < start and not got.detached
             assert record.tag is None or (brought and (record.frozen or record.from_stream))
             if brought and record.tag is None and record.tag_start < begin:
                 assert record.streaming
-            if got.side:
+            if got.detached:
                 assert record.frozen or not (record.outstanding or record.unknown)
         else:
             assert record.tag is not None

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from sealane.driver.model.device import ModelTransport
-from sealane.driver.model.tx.engine import TxVerdict, lanes, leave
+from sealane.driver.model.tx.engine import TxVerdict, assemble_frame, lanes
 from sealane.driver.model.tx.span import Action, TxWalked
 from sealane.driver.net.parser import Parsed
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
@@ -73,7 +73,7 @@ def test_lost_writes_are_a_device_error(writes):
     # Its bytes were hashed in order; sent again they take another way.
     assert tx.sent(0, 100, given(tx, 0, 100))
     tx.transport.tx.fail_next(writes=writes)
-    assert tx.dump(0, 100, **tx.side(0, TxTags.COMPUTE)).reason == TxReason.DEVICE_ERROR
+    assert tx.dump(0, 100, **tx.detached(0, TxTags.COMPUTE)).reason == TxReason.DEVICE_ERROR
 
 
 @settings(max_examples=50)
@@ -92,7 +92,7 @@ def test_bytes_that_were_not_written_leave_as_zeros(seed, data):
     verdict = TxVerdict(writes=[(write[0], b"\x5a" * (write[1] - write[0]))])
     field = int.from_bytes(segment.checksum_field, "little")
     head = Parsed(tcp_offset=segment.tcp_at, tcp_checksum=field, segment_sum=0xFFFF)
-    left = leave(frame, head, walked, verdict)
+    left = assemble_frame(frame, head, walked, verdict)
     for at in range(start, end):
         if write[0] <= at < write[1]:
             assert left[at] == 0x5A
@@ -118,7 +118,7 @@ def test_counters():
     tx.write(50, 50)
     tx.in_order(most=30)
     frames = counters(tx)["tx_encrypted"]
-    tx.dump(0, 50, **tx.side(0, TxTags.COMPUTE))
+    tx.dump(0, 50, **tx.detached(0, TxTags.COMPUTE))
     tx.send(0, 50, op=TxOp.NOTHING)
     assert counters(tx) == dict.fromkeys((name for name, _ in TX_COUNTERS), 0) | {
         "tx_frames": frames + 2,
@@ -163,7 +163,7 @@ HOSTILE = {
     "op": st.integers(0, 7),
     "context": st.integers(0, 5),
     "generation": st.integers(0, 255),
-    "side": st.integers(0, 1),
+    "detached": st.integers(0, 1),
     "sync": st.integers(0, 1),
     "tags": st.integers(0, 3),
     "number": st.integers(0, 12),
@@ -183,19 +183,19 @@ def test_no_text_leaves_whatever_the_metadata_says(seed, version, data):
     """
     tx = stream(seed, version=version)
     tx.random_records(8)
-    text = b"|".join(r.plain[tx.front() : -16] for r in tx.records)
+    text = b"|".join(r.plain[tx.header_size() : -16] for r in tx.records)
     windows = {text[i : i + 8] for i in range(len(text) - 7)}
     sent = 0
     for _ in range(12):
         a = min(tx.rng.choice((sent, sent, tx.rng.randrange(tx.end))), tx.end - 1)
         b = min(tx.end, a + tx.rng.randint(1, 200))
-        fields = {"op": TxOp.ENCRYPT} | (tx.side(a, TxTags.GIVEN) if a < sent else {})
+        fields = {"op": TxOp.ENCRYPT} | (tx.detached(a, TxTags.GIVEN) if a < sent else {})
         for name, values in HOSTILE.items():
             if tx.rng.random() < 0.07:
                 fields[name] = data.draw(values, label=name)
         if fields["op"] == TxOp.WIRE:
             continue
-        right = tx.side(a, TxTags.GIVEN)
+        right = tx.detached(a, TxTags.GIVEN)
         moved = any(fields.get(n, 0) != right.get(n, 0) for n in ("offset", "record_length"))
         if fields.get("tags") == TxTags.GIVEN and moved:
             fields["tags"] = TxTags.COMPARE
@@ -204,4 +204,4 @@ def test_no_text_leaves_whatever_the_metadata_says(seed, version, data):
         left = result.left or b""
         assert not any(left[i : i + 8] in windows for i in range(len(left) - 7))
         if a == sent and not result.reason and fields["op"] == TxOp.ENCRYPT:
-            sent = b if not fields.get("side") else sent
+            sent = b if not fields.get("detached") else sent

@@ -68,12 +68,12 @@ def no_key(tx):
 
 def no_sync_data(tx):
     tx.in_order()
-    return tx.send(50, tx.end, **tx.side(50, TxTags.COMPUTE))
+    return tx.send(50, tx.end, **tx.detached(50, TxTags.COMPUTE))
 
 
 def tag_mismatch(tx):
     tx.in_order()
-    return tx.send(0, tx.end, **tx.side(0, TxTags.COMPARE))  # still room, not the tag
+    return tx.send(0, tx.end, **tx.detached(0, TxTags.COMPARE))  # still room, not the tag
 
 
 def stale_key(tx):
@@ -113,7 +113,7 @@ def test_a_stale_frame_has_as_many_tags_as_its_status_says():
     result = tx.send(0, tx.end)
     assert (result.reason, result.tags) == (TxReason.STALE_KEY, [bytes(16)] * 2)
     tx.transport.tx.engine.keys.update(keys)
-    assert tx.sent(0, tx.end, tx.send(0, tx.end, **tx.side(0, TxTags.COMPUTE)))
+    assert tx.sent(0, tx.end, tx.send(0, tx.end, **tx.detached(0, TxTags.COMPUTE)))
 
 
 def test_there_is_a_scenario_of_every_reason():
@@ -126,8 +126,8 @@ def test_there_is_a_scenario_of_every_reason():
         {"tags": 3},
         {"op": 4},
         {"op": 7},
-        {"sync": 1, "side": 1},
-        {"side": 1, "offset": 105, "record_length": 100},
+        {"sync": 1, "detached": 1},
+        {"detached": 1, "offset": 105, "record_length": 100},
     ],
     ids=str,
 )
@@ -141,7 +141,7 @@ def test_contradicting_metadata(fields):
 def test_contradicting_dump():
     tx = stream()
     tx.record(100)
-    assert tx.dump(0, 50, **tx.side(0, TxTags.GIVEN)).reason == TxReason.BAD_META
+    assert tx.dump(0, 50, **tx.detached(0, TxTags.GIVEN)).reason == TxReason.BAD_META
     result = tx.post(tx.plain(0, 50), op=TxOp.DUMP, seq=tx.start, length=49)
     assert result.reason == TxReason.BAD_META
 
@@ -171,9 +171,9 @@ def test_the_marker_ends_when_the_stream_is_far_behind_it():
     row = tx.transport.tx.walker.rows[tx.context]
     tx.write(100, 100)
     tx.in_order(b=50)
-    assert not row.passed
+    assert not row.marker_expired
     assert tx.send(1 << 30, (1 << 30) + 9, tx.plain(121, 130), sync=1, number=6).reason == 0
-    assert row.passed
+    assert row.marker_expired
     frame = tx.frame((1 << 31) + 50, b"text")
     assert tx.post(frame, op=TxOp.NOTHING).reason == TxReason.ORPHAN
     assert tx.send((1 << 31) + 50, (1 << 31) + 59, tx.plain(0, 9), sync=1, number=7).reason == 0
@@ -185,11 +185,11 @@ def test_the_marker_ends_where_software_sends_for_long():
     row = tx.transport.tx.walker.rows[tx.context]
     for at in (-(1 << 20), 0, (1 << 30) - 10, -(1 << 30)):
         assert tx.post(tx.frame(at, b"software"), op=TxOp.WIRE).left
-        assert not row.passed
+        assert not row.marker_expired
     assert tx.post(tx.frame(1 << 30, b""), op=TxOp.WIRE).left
-    assert not row.passed
+    assert not row.marker_expired
     assert tx.post(tx.frame(1 << 30, b"software"), op=TxOp.WIRE).left
-    assert row.passed
+    assert row.marker_expired
     frame = tx.frame((1 << 31) + 50, b"text")
     assert tx.post(frame, op=TxOp.NOTHING).reason == TxReason.ORPHAN
 
@@ -279,7 +279,7 @@ def test_header_only_and_tag_only_frames(version):
     tx = stream(version=version)
     record = tx.record(100)
     tx.write(33)
-    cuts = [0, 2, 5, tx.front(), record.tag_at, record.tag_at + 3, record.end, record.end + 4]
+    cuts = [0, 2, 5, tx.header_size(), record.tag_at, record.tag_at + 3, record.end, record.end + 4]
     for a, b in zip(cuts, cuts[1:], strict=False):
         if b > a:
             tx.in_order(a, b, most=10_000)
@@ -316,11 +316,11 @@ def test_an_error_in_a_side_frame_leaves_the_stream_alone():
     tx.write(50, 60, 70)
     second = tx.records[1]
     tx.in_order(b=second.end)
-    tx.dump(0, 20, **tx.side(0, TxTags.COMPUTE))
+    tx.dump(0, 20, **tx.detached(0, TxTags.COMPUTE))
     bad = tx.plain(20, second.start) + bytes(5) + tx.plain(second.start + 5, second.end)
-    result = tx.send(20, second.end, bad, **tx.side(20, TxTags.COMPUTE))
+    result = tx.send(20, second.end, bad, **tx.detached(20, TxTags.COMPUTE))
     assert result.reason == TxReason.BAD_HEADER
-    result = tx.send(20, second.end, **tx.side(20, TxTags.COMPUTE))
+    result = tx.send(20, second.end, **tx.detached(20, TxTags.COMPUTE))
     assert result.reason == TxReason.NO_SYNC_DATA
     tx.in_order(second.end)
 
@@ -338,9 +338,9 @@ def test_side_frames_stay_below_the_frontier():
         {"record_length": 78},
         {"record_type": 22},
     ):
-        named = tx.side(at - 10, TxTags.GIVEN) | fields
+        named = tx.detached(at - 10, TxTags.GIVEN) | fields
         assert tx.send(at - 10, at, **named).reason == TxReason.OUT_OF_ORDER
-    named = tx.side(first.start + 10, TxTags.GIVEN) | {"number": second.number}
+    named = tx.detached(first.start + 10, TxTags.GIVEN) | {"number": second.number}
     assert tx.send(10, at, tx.with_tags(10, at), **named).reason == TxReason.OUT_OF_ORDER
     tx.in_order(at)
 
@@ -351,9 +351,9 @@ def test_a_header_under_way_cannot_be_told_otherwise():
     record = tx.record(200)
     tx.in_order(b=150)
     longer = tx.plain(0, 3) + (len(record.plain) - 4).to_bytes(2, "big") + tx.plain(5, 150)
-    result = tx.send(0, 150, longer, **tx.side(0, TxTags.GIVEN))
+    result = tx.send(0, 150, longer, **tx.detached(0, TxTags.GIVEN))
     assert result.reason == TxReason.OUT_OF_ORDER
-    result = tx.send(3, 150, longer[3:], **tx.side(3, TxTags.GIVEN))
+    result = tx.send(3, 150, longer[3:], **tx.detached(3, TxTags.GIVEN))
     assert result.reason == TxReason.BAD_HEADER  # not the one that the metadata names
     tx.in_order(150)
 
@@ -363,12 +363,12 @@ def test_a_named_header_that_tls_does_not_allow(fields):
     tx = stream()
     tx.write(50, 60)
     tx.in_order()
-    result = tx.send(20, 40, **tx.side(20, TxTags.GIVEN) | fields)
+    result = tx.send(20, 40, **tx.detached(20, TxTags.GIVEN) | fields)
     assert result.reason == TxReason.BAD_HEADER
 
 
 def test_a_side_frame_that_leads_elsewhere():
-    """A length of its own leads a side frame past the header of the record under way."""
+    """A length of its own leads a detached frame past the header of the record under way."""
     tx = stream()
     first, second = tx.write(50, 200)
     tx.in_order(b=second.start + 100)
@@ -378,7 +378,7 @@ def test_a_side_frame_that_leads_elsewhere():
         + tx.plain(5, 45)
         + tx.plain(second.start, second.start + 50)
     )
-    result = tx.send(0, len(shorter), shorter, **tx.side(0, TxTags.GIVEN))
+    result = tx.send(0, len(shorter), shorter, **tx.detached(0, TxTags.GIVEN))
     assert result.reason == TxReason.OUT_OF_ORDER
 
 
@@ -400,5 +400,7 @@ def test_nonces_of_tls12_count_up(byte):
     assert tx.sent(at, at + cut, tx.send(at, at + cut))
     result = tx.send(at + cut, third.end, bytes(wrong[cut:]))
     assert result.reason == TxReason.BAD_NONCE
-    side = tx.send(0, 30, tx.plain(0, 5) + b"\1" + tx.plain(6, 30), **tx.side(0, TxTags.GIVEN))
-    assert side.reason == TxReason.BAD_NONCE
+    detached = tx.send(
+        0, 30, tx.plain(0, 5) + b"\1" + tx.plain(6, 30), **tx.detached(0, TxTags.GIVEN)
+    )
+    assert detached.reason == TxReason.BAD_NONCE

@@ -58,14 +58,14 @@ def rebuild(tx, a, b, tags, mtu=200):
     """DUMP of the record's beginning in pieces, then the frame [a, b) with tags computed."""
     record = tx.at(a)
     at = record.start
-    while at < a and a - record.start > tx.front():
+    while at < a and a - record.start > tx.header_size():
         end = min(a, at + tx.rng.randint(1, mtu))
-        result = tx.dump(at, end, **tx.side(at, TxTags.COMPUTE))
+        result = tx.dump(at, end, **tx.detached(at, TxTags.COMPUTE))
         assert (result.left, result.reason) == (None, TxReason.NONE)
         assert result.tags == ([record.tag] if at <= record.tag_at < end else [])
         at = end
     payload = tx.with_tags(a, b) if tags == TxTags.COMPARE else tx.plain(a, b)
-    return tx.send(a, b, payload, **tx.side(a, tags))
+    return tx.send(a, b, payload, **tx.detached(a, tags))
 
 
 @settings(max_examples=60)
@@ -99,9 +99,9 @@ def test_compare_sends_no_second_tag():
     tx.in_order()
     changed = bytes([tx.plain(5, 6)[0] ^ 1])
     payload = tx.plain(0, 5) + changed + tx.with_tags(6, tx.end)
-    result = tx.send(0, tx.end, payload, **tx.side(0, TxTags.COMPARE))
+    result = tx.send(0, tx.end, payload, **tx.detached(0, TxTags.COMPARE))
     assert (result.left, result.reason) == (None, TxReason.TAG_MISMATCH)
-    result = tx.send(0, tx.end, payload, **tx.side(0, TxTags.GIVEN))
+    result = tx.send(0, tx.end, payload, **tx.detached(0, TxTags.GIVEN))
     assert result.left[: len(result.left)].endswith(record.tag)
     assert counters(tx)["tx_tag_mismatch"] == 1
 
@@ -113,35 +113,35 @@ def test_a_cut_tag_is_compared_where_it_is():
     middle = record.tag_at + 7
     wrong = bytearray(tx.with_tags(0, record.end))
     wrong[-1] ^= 1
-    assert tx.sent(0, middle, tx.send(0, middle, wrong[:middle], **tx.side(0, TxTags.COMPARE)))
-    rest = tx.side(middle, TxTags.COMPARE)
+    assert tx.sent(0, middle, tx.send(0, middle, wrong[:middle], **tx.detached(0, TxTags.COMPARE)))
+    rest = tx.detached(middle, TxTags.COMPARE)
     assert tx.sent(middle, tx.end, tx.send(middle, tx.end, tx.with_tags(middle, tx.end), **rest))
-    tx.send(0, middle, tx.with_tags(0, middle), **tx.side(0, TxTags.COMPARE))
+    tx.send(0, middle, tx.with_tags(0, middle), **tx.detached(0, TxTags.COMPARE))
     result = tx.send(middle, tx.end, bytes(wrong[middle:]), **rest)
     assert result.reason == TxReason.TAG_MISMATCH
 
 
 @VERSIONS
 def test_a_side_frame_goes_on_only_where_its_record_was_hashed(version):
-    """Another offset, record or header than the side row has: no tag is computed."""
+    """Another offset, record or header than the detached row has: no tag is computed."""
     tx = stream(version=version)
     first, second = tx.write(200, 200)
     tx.in_order()
     at = 60
     for fields in ({"offset": at + 1}, {"number": second.number}, {"record_length": 99}):
-        tx.dump(0, at, **tx.side(0, TxTags.COMPUTE))
-        named = tx.side(at, TxTags.COMPUTE) | fields
+        tx.dump(0, at, **tx.detached(0, TxTags.COMPUTE))
+        named = tx.detached(at, TxTags.COMPUTE) | fields
         assert tx.send(at, first.end, **named).reason in (
             TxReason.NO_SYNC_DATA,
             TxReason.OUT_OF_ORDER,
         )
-    gap = tx.send(at + 1, first.end, **tx.side(at + 1, TxTags.COMPUTE))
+    gap = tx.send(at + 1, first.end, **tx.detached(at + 1, TxTags.COMPUTE))
     assert gap.reason == TxReason.NO_SYNC_DATA
     there = second.start + at
-    result = tx.send(there, tx.end, **tx.side(there, TxTags.COMPUTE))
+    result = tx.send(there, tx.end, **tx.detached(there, TxTags.COMPUTE))
     assert result.reason == TxReason.NO_SYNC_DATA
     given(tx, 10, 150)  # hashes nothing
-    assert tx.sent(at, first.end, tx.send(at, first.end, **tx.side(at, TxTags.COMPUTE)))
+    assert tx.sent(at, first.end, tx.send(at, first.end, **tx.detached(at, TxTags.COMPUTE)))
 
 
 @VERSIONS
@@ -213,7 +213,7 @@ def test_rekey_with_two_key_slots(bits):
         from_here = tx.end
         a, b = old[0].start, tx.end
         assert tx.sent(a, b, given(tx, a, b))
-        assert tx.sent(a, b, tx.send(a, b, **tx.side(a, TxTags.COMPUTE)))
+        assert tx.sent(a, b, tx.send(a, b, **tx.detached(a, TxTags.COMPUTE)))
         if old[0].start:  # the key before the last two is gone
             assert given(tx, 0, 50).reason == TxReason.NO_KEY
     tx.command(TxCommand.TX_KEY_CLEAR, epoch=0)
@@ -254,9 +254,9 @@ def test_what_was_hashed_under_a_key_ends_with_it():
     tx = stream()
     tx.record(200)
     tx.in_order()
-    tx.dump(0, 50, **tx.side(0, TxTags.COMPUTE))
+    tx.dump(0, 50, **tx.detached(0, TxTags.COMPUTE))
     tx.rekey(1)
-    result = tx.send(50, tx.end, **tx.side(50, TxTags.COMPUTE))
+    result = tx.send(50, tx.end, **tx.detached(50, TxTags.COMPUTE))
     assert result.reason == TxReason.NO_SYNC_DATA
 
 

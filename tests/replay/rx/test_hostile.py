@@ -17,8 +17,8 @@ from sealane.driver.replay.rx.replay import Replay
 from sealane.driver.tls.keylog import Keylog
 from sealane.hdl.abi.config import Config
 from tests.support.internet_checksum import ones_complement_sum
-from tests.support.replays import WAYS, captured, check_direction
-from tests.support.tcp_frames import ACK, RST, Segment, Side, Wire, conversation, frames, read
+from tests.support.replays import DIRECTIONS, captured, check_direction
+from tests.support.tcp_frames import ACK, RST, Peer, Segment, Wire, conversation, frames, read
 from tests.support.tls_traffic import TlsRun
 
 DATA = random.Random(7).randbytes(1 << 20)
@@ -40,15 +40,15 @@ def run_frames(all_frames, keylog, config=None, **options):
     report, plaintext = runner.report("made", "model"), runner.plaintext()
     assert [error for error in report["errors"] if "came back changed" in error] == []
     for connection in report["connections"]:
-        for way in WAYS:
-            check_direction(connection[way]["rx"], plaintext[connection["index"], way])
+        for direction in DIRECTIONS:
+            check_direction(connection[direction]["rx"], plaintext[connection["index"], direction])
     return report["connections"], plaintext
 
 
 def check_app(plaintext, run, index=0):
     """What the two ends of `run` gave to TLS was recovered."""
-    for way in WAYS:
-        assert plaintext[index, way] == run.app[way]
+    for direction in DIRECTIONS:
+        assert plaintext[index, direction] == run.app[direction]
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
@@ -78,7 +78,7 @@ def test_frames_without_a_byte():
     [
         Wire(),
         Wire(vlans=(5, 6)),
-        Wire(Side("fd00::2", 40000), Side("fd00::1", 443)),
+        Wire(Peer("fd00::2", 40000), Peer("fd00::1", 443)),
     ],
 )
 def test_checksums_that_the_sender_left_to_its_card(path):
@@ -137,29 +137,31 @@ def short_run():
 
 def wire(index: int) -> Wire:
     """A path of its own."""
-    return Wire(Side(f"10.9.1.{index + 1}", 40000 + index, index * 77777))
+    return Wire(Peer(f"10.9.1.{index + 1}", 40000 + index, index * 77777))
 
 
-def reset(segments, way):
+def reset(segments, direction):
     """The same with a reset by one side at the end."""
-    behind = {w: max(s.offset + len(s.payload) for s in segments if s.direction == w) for w in WAYS}
-    other = "s2c" if way == "c2s" else "c2s"
-    return [*segments, Segment(way, behind[way], b"", RST | ACK, behind[other])]
+    behind = {
+        w: max(s.offset + len(s.payload) for s in segments if s.direction == w) for w in DIRECTIONS
+    }
+    other = "s2c" if direction == "c2s" else "c2s"
+    return [*segments, Segment(direction, behind[direction], b"", RST | ACK, behind[other])]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_reset_gives_both_contexts_back(way):
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_reset_gives_both_contexts_back(direction):
     runs = [short_run() for _ in range(5)]
     all_frames = [
         frame
         for i, run in enumerate(runs)
-        for frame in frames(reset(conversation(run.flights, fin=False), way), wire(i))
+        for frame in frames(reset(conversation(run.flights, fin=False), direction), wire(i))
     ]
     connections, _ = run_frames(
         all_frames, "".join(run.keylog for run in runs), config=Config(flows=4)
     )
     assert [c["reason"] for c in connections] == [None] * 5
-    assert all(c[w]["rx"]["records_full"] == 1 for c in connections for w in WAYS)
+    assert all(c[w]["rx"]["records_full"] == 1 for c in connections for w in DIRECTIONS)
 
 
 @pytest.mark.parametrize(

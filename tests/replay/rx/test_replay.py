@@ -15,9 +15,9 @@ from sealane.driver.tls.keylog import Keylog
 from sealane.hdl.abi.config import Config
 from tests.support.replays import (
     CAPTURES,
+    DIRECTIONS,
     LOSSLESS,
     NAMES,
-    WAYS,
     captured,
     check_direction,
     check_truth,
@@ -30,7 +30,7 @@ from tests.support.replays import (
 from tests.support.tcp_frames import (
     FIN,
     RST,
-    Side,
+    Peer,
     Wire,
     conversation,
     frames,
@@ -52,8 +52,8 @@ def run_frames(all_frames, keylog, config=None, **options):
     runner.run(packets)
     report, plaintext = runner.report("made", "model"), runner.plaintext()
     for connection in report["connections"]:
-        for way in WAYS:
-            check_direction(connection[way]["rx"], plaintext[connection["index"], way])
+        for direction in DIRECTIONS:
+            check_direction(connection[direction]["rx"], plaintext[connection["index"], direction])
     return report, plaintext
 
 
@@ -61,8 +61,8 @@ def exchange(run, count=6, size=3000, seed=1):
     """Application data both ways."""
     chance = random.Random(seed)
     for _ in range(count):
-        for way in WAYS:
-            run.send(way, chance.randbytes(chance.randint(0, size)))
+        for direction in DIRECTIONS:
+            run.send(direction, chance.randbytes(chance.randint(0, size)))
     return run
 
 
@@ -73,11 +73,11 @@ def test_capture_against_its_truth(name):
     check_truth(result, truth)
     assert result.report["errors"] == []
     if name in LOSSLESS:
-        for (index, way), offsets in must_be_whole(name, result).items():
-            assert offsets <= whole(result, index, way)
+        for (index, direction), offsets in must_be_whole(name, result).items():
+            assert offsets <= whole(result, index, direction)
         return
-    full = sum(c[w]["rx"]["records_full"] for c in result.report["connections"] for w in WAYS)
-    ceiling = sum(c[w]["app_records_in_order"] for c in truth["connections"] for w in WAYS)
+    full = sum(c[w]["rx"]["records_full"] for c in result.report["connections"] for w in DIRECTIONS)
+    ceiling = sum(c[w]["app_records_in_order"] for c in truth["connections"] for w in DIRECTIONS)
     assert full >= 0.85 * ceiling
 
 
@@ -100,7 +100,9 @@ def test_go_on_is_late_by_the_delay():
     events = [e for e in result.report["events"] if e["dir"] == "s2c"]
     parked = next(e["packet"] for e in events if e["kind"] == "parked")
     released = next(e["packet"] for e in events if e["kind"] == "go_on")
-    between = [s for s in result.trace.segments if s.way == "s2c" and parked < s.packet <= released]
+    between = [
+        s for s in result.trace.segments if s.direction == "s2c" and parked < s.packet <= released
+    ]
     assert len(between) == 5
     assert {s.outcome for s in between} == {"parked"}
 
@@ -138,12 +140,12 @@ def test_lossy_traffic_is_recovered(version, seed):
     run = exchange(TlsRun(version).handshake(), 25, 9000, seed).close()
     path = impair(conversation(run.flights, cut=random_cut(seed, 200)), seed)
     report, plaintext = run_frames(frames(path), run.keylog)
-    assert plaintext == {(0, way): run.app[way] for way in WAYS}
+    assert plaintext == {(0, direction): run.app[direction] for direction in DIRECTIONS}
     assert report["connections"][0]["offloaded"]
 
 
 def test_two_connections_taking_turns_and_one_4_tuple_again():
-    wires = [Wire(Side("10.9.0.2", 40000 + i, 77 * i), Side("10.9.0.1", 443, 5)) for i in (0, 1)]
+    wires = [Wire(Peer("10.9.0.2", 40000 + i, 77 * i), Peer("10.9.0.1", 443, 5)) for i in (0, 1)]
     runs = [exchange(TlsRun(v).handshake(), seed=i).close() for i, v in enumerate(("1.3", "1.2"))]
     again = exchange(TlsRun("1.2").handshake(), seed=9).close()
     streams = [frames(conversation(r.flights, w), w) for r, w in zip(runs, wires, strict=True)]
@@ -156,9 +158,9 @@ def test_two_connections_taking_turns_and_one_4_tuple_again():
     for index, run in enumerate([*runs, again]):
         connection = report["connections"][index]
         assert connection["offloaded"] and connection["reason"] is None
-        for way in WAYS:
-            assert plaintext[index, way] == run.app[way]
-            assert connection[way]["rx"]["records_full"] > 0
+        for direction in DIRECTIONS:
+            assert plaintext[index, direction] == run.app[direction]
+            assert connection[direction]["rx"]["records_full"] > 0
 
 
 def test_full_flow_table_leaves_the_rest_to_software():
@@ -166,7 +168,7 @@ def test_full_flow_table_leaves_the_rest_to_software():
     runs = [exchange(TlsRun("1.3").handshake(), 2, seed=i) for i in range(4)]
     streams = []
     for i, run in enumerate(runs):
-        wire = Wire(Side("10.9.0.2", 40000 + i), Side("10.9.0.1", 443))
+        wire = Wire(Peer("10.9.0.2", 40000 + i), Peer("10.9.0.1", 443))
         streams.append(frames(conversation(run.flights, wire, fin=False), wire))
     report, plaintext = run_frames(
         [frame for stream in streams for frame in stream],
@@ -176,7 +178,7 @@ def test_full_flow_table_leaves_the_rest_to_software():
     assert [c["offloaded"] for c in report["connections"]] == [True, True, False, False]
     assert "full" in report["connections"][3]["reason"]
     for index, run in enumerate(runs):
-        assert all(plaintext[index, way] == run.app[way] for way in WAYS)
+        assert all(plaintext[index, direction] == run.app[direction] for direction in DIRECTIONS)
 
 
 def test_closed_connections_give_their_contexts_back():
@@ -184,7 +186,7 @@ def test_closed_connections_give_their_contexts_back():
     runs = [exchange(TlsRun("1.3").handshake(), 2, seed=i).close() for i in range(5)]
     all_frames = []
     for i, run in enumerate(runs):
-        wire = Wire(Side("10.9.0.2", 40000 + i), Side("10.9.0.1", 443))
+        wire = Wire(Peer("10.9.0.2", 40000 + i), Peer("10.9.0.1", 443))
         all_frames += frames(conversation(run.flights, wire), wire)
     report, _ = run_frames(all_frames, "".join(r.keylog for r in runs), config)
     assert all(c["offloaded"] for c in report["connections"])
@@ -196,10 +198,13 @@ def test_other_suites_are_left_to_software(suite):
     report, plaintext = run_frames(frames(conversation(run.flights)), run.keylog)
     connection = report["connections"][0]
     assert not connection["offloaded"] and connection["reason"]
-    for way in WAYS:
-        assert plaintext[0, way] == run.app[way]
-        assert connection[way]["rx"]["records_none"] == connection[way]["rx"]["app_records"]
-        assert connection[way]["rx"]["segments_decrypted"] == 0
+    for direction in DIRECTIONS:
+        assert plaintext[0, direction] == run.app[direction]
+        assert (
+            connection[direction]["rx"]["records_none"]
+            == connection[direction]["rx"]["app_records"]
+        )
+        assert connection[direction]["rx"]["segments_decrypted"] == 0
 
 
 def test_connection_without_syn_is_not_offloaded():
@@ -208,7 +213,7 @@ def test_connection_without_syn_is_not_offloaded():
     assert len(report["connections"]) == 1
     assert not report["connections"][0]["offloaded"]
     assert "SYN" in report["connections"][0]["reason"]
-    assert all(plaintext[0, way] == run.app[way] for way in WAYS)
+    assert all(plaintext[0, direction] == run.app[direction] for direction in DIRECTIONS)
 
 
 def test_missing_keys_recover_nothing_and_say_why():
@@ -217,7 +222,7 @@ def test_missing_keys_recover_nothing_and_say_why():
     report, plaintext = run_frames(frames(conversation(run.flights)), other.keylog)
     connection = report["connections"][0]
     assert not connection["offloaded"] and "key log" in connection["reason"]
-    assert plaintext == {(0, way): b"" for way in WAYS}
+    assert plaintext == {(0, direction): b"" for direction in DIRECTIONS}
 
 
 def test_wrong_keys_recover_nothing():
@@ -229,7 +234,7 @@ def test_wrong_keys_recover_nothing():
     report, plaintext = run_frames(frames(conversation(run.flights)), "\n".join(lines))
     connection = report["connections"][0]
     assert not connection["offloaded"] and connection["reason"]
-    assert plaintext == {(0, way): b"" for way in WAYS}
+    assert plaintext == {(0, direction): b"" for direction in DIRECTIONS}
 
 
 def test_bad_checksums_are_dropped_by_the_host_and_marked_by_nobody():
@@ -243,8 +248,8 @@ def test_bad_checksums_are_dropped_by_the_host_and_marked_by_nobody():
             all_frames.append(bad.frame(Wire(), bad_checksum=True))
         all_frames.append(segment.frame(Wire()))
     report, plaintext = run_frames(all_frames, run.keylog)
-    assert all(plaintext[0, way] == run.app[way] for way in WAYS)
-    reasons = [report["connections"][0][way]["rx"]["reasons"] for way in WAYS]
+    assert all(plaintext[0, direction] == run.app[direction] for direction in DIRECTIONS)
+    reasons = [report["connections"][0][direction]["rx"]["reasons"] for direction in DIRECTIONS]
     assert sum(r.get("bad_checksum", 0) for r in reasons) > 0
 
 
@@ -280,7 +285,7 @@ def test_prelude_in_the_clear():
     prelude = [("s2c", b"220 ready\r\n"), ("c2s", b"STARTTLS\r\n"), ("s2c", b"220 go ahead\r\n")]
     report, plaintext = run_frames(frames(conversation(prelude + run.flights)), run.keylog)
     assert report["connections"][0]["offloaded"]
-    assert all(plaintext[0, way] == run.app[way] for way in WAYS)
+    assert all(plaintext[0, direction] == run.app[direction] for direction in DIRECTIONS)
 
 
 def test_resumption_with_early_data():
@@ -288,7 +293,7 @@ def test_resumption_with_early_data():
     run = TlsRun(contexts=first.contexts, session=first.session).early_data(bytes(2500))
     exchange(run).close()
     report, plaintext = run_frames(frames(conversation(run.flights)), run.keylog)
-    assert all(plaintext[0, way] == run.app[way] for way in WAYS)
+    assert all(plaintext[0, direction] == run.app[direction] for direction in DIRECTIONS)
     assert report["connections"][0]["c2s"]["rx"]["records_none"] >= 1
     assert report["connections"][0]["offloaded"]
 
@@ -297,7 +302,7 @@ def test_renegotiation():
     run = exchange(TlsRun("1.2").handshake())
     exchange(run.renegotiate("c2s"), seed=2).close()
     report, plaintext = run_frames(frames(conversation(run.flights)), run.keylog)
-    assert all(plaintext[0, way] == run.app[way] for way in WAYS)
+    assert all(plaintext[0, direction] == run.app[direction] for direction in DIRECTIONS)
     kinds = {e["kind"] for e in report["events"]}
     assert {"parked", "key_update"} <= kinds
 
@@ -305,13 +310,13 @@ def test_renegotiation():
 @pytest.mark.parametrize("jumbo", [False, True])
 def test_ipv6_in_vlans_and_jumbo_frames(jumbo):
     wire = Wire(
-        Side("fd09::2", 40000), Side("fd09::1", 443), vlans=(7, 42), mss=8948 if jumbo else 1428
+        Peer("fd09::2", 40000), Peer("fd09::1", 443), vlans=(7, 42), mss=8948 if jumbo else 1428
     )
     run = exchange(TlsRun("1.3").handshake(), 10, 16384).close()
     report, plaintext = run_frames(frames(conversation(run.flights, wire), wire), run.keylog)
-    assert all(plaintext[0, way] == run.app[way] for way in WAYS)
-    for way in WAYS:
-        rx = report["connections"][0][way]["rx"]
+    assert all(plaintext[0, direction] == run.app[direction] for direction in DIRECTIONS)
+    for direction in DIRECTIONS:
+        rx = report["connections"][0][direction]["rx"]
         assert rx["records_full"] >= rx["app_records"] - 2
 
 
@@ -321,7 +326,7 @@ def test_reset_ends_the_offload():
     last = max(s.offset + len(s.payload) for s in segments if s.direction == "c2s")
     reset = dataclasses.replace(segments[-1], direction="c2s", offset=last, payload=b"", flags=RST)
     report, plaintext = run_frames(frames([*segments, reset]), run.keylog)
-    assert all(plaintext[0, way] == run.app[way] for way in WAYS)
+    assert all(plaintext[0, direction] == run.app[direction] for direction in DIRECTIONS)
     assert report["connections"][0]["offloaded"]
 
 
@@ -334,7 +339,7 @@ def test_capture_cut_short_and_junk(tmp_path):
     path.write_bytes(whole_file[:-37])
     result = replay(ModelTransport(), path, Keylog.parse(run.keylog))
     assert len(result.report["errors"]) == 1
-    assert all(result.plaintext[0, way] == run.app[way] for way in WAYS)
+    assert all(result.plaintext[0, direction] == run.app[direction] for direction in DIRECTIONS)
 
 
 def test_fin_with_data_and_a_new_connection_at_once():

@@ -22,7 +22,8 @@ def sent_again_late():
     segments = conversation(run.flights, fin=False)
     data = [s for s in segments if s.direction == "c2s" and s.payload][-3:]
     client, server = (
-        sum(len(s.payload) for s in segments if s.direction == way) for way in ("c2s", "s2c")
+        sum(len(s.payload) for s in segments if s.direction == direction)
+        for direction in ("c2s", "s2c")
     )
     ack = Segment("s2c", server, ack=client)
     timed = [(i / 1000, s) for i, s in enumerate([*segments, ack])]

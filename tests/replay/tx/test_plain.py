@@ -20,7 +20,7 @@ from tests.support.sealed_streams import Tls13
 from tests.support.tcp_frames import conversation, frames
 from tests.support.tls_traffic import TlsRun
 
-WAYS = ("c2s", "s2c")
+DIRECTIONS = ("c2s", "s2c")
 
 
 def streams_of(packets):
@@ -43,7 +43,10 @@ def directions_of(flights, keylog):
     packets = packets_of(flights)
     (truth,) = decode_capture(packets, Keylog.parse(keylog))
     streams = streams_of(packets)
-    return {way: (PlainDirection(truth[way]), bytes(streams[0, way])) for way in WAYS}
+    return {
+        direction: (PlainDirection(truth[direction]), bytes(streams[0, direction]))
+        for direction in DIRECTIONS
+    }
 
 
 def is_the_stream(plain, stream):
@@ -77,22 +80,22 @@ def test_captures_sealed_again(name):
     packets = read_capture(CAPTURES / f"{name}.pcap.gz").packets
     streams = streams_of(packets)
     for truth in decode_capture(packets, Keylog.read(CAPTURES / f"{name}.keys")):
-        for way in WAYS:
-            plain = PlainDirection(truth[way])
-            is_the_stream(plain, bytes(streams[truth.tcp.index, way]))
-            assert plain.end == truth[way].stream_bytes
+        for direction in DIRECTIONS:
+            plain = PlainDirection(truth[direction])
+            is_the_stream(plain, bytes(streams[truth.tcp.index, direction]))
+            assert plain.end == truth[direction].stream_bytes
             counts = [record.count for record in plain.records]
             assert counts == list(range(plain.first_keys.number, counts[-1] + 1))
             assert [r.epoch for r in plain.records] == sorted(r.epoch for r in plain.records)
-            assert plain.records[-1].epoch == truth[way].key_updates
+            assert plain.records[-1].epoch == truth[direction].key_updates
 
 
 def test_a_suite_that_no_card_does():
     packets = read_capture(CAPTURES / "c27_chacha_tls13.pcap.gz").packets
     (truth,) = decode_capture(packets, Keylog.read(CAPTURES / "c27_chacha_tls13.keys"))
-    for way in WAYS:
+    for direction in DIRECTIONS:
         with pytest.raises(ValueError, match="AES-GCM"):
-            PlainDirection(truth[way])
+            PlainDirection(truth[direction])
     with pytest.raises(ValueError, match="AES-GCM"):
         PlainDirection(DirectionTruth())
 

@@ -12,7 +12,7 @@ from sealane.driver.replay.tx.plain import PlainDirection
 from tests.support.replays import NAMES, replay_named, truth_of
 from tests.support.tx_replays import (
     CONFIG,
-    WAYS,
+    DIRECTIONS,
     StrictTransport,
     all_identical,
     both_named,
@@ -22,7 +22,7 @@ from tests.support.tx_replays import (
 )
 
 CLIENT, SERVER = "l3_tls12_aes128_loss3_cli", "l3_tls13_aes256_loss3_srv"
-LOSSY = [(name, way) for name in (CLIENT, SERVER) for way in WAYS]
+LOSSY = [(name, direction) for name in (CLIENT, SERVER) for direction in DIRECTIONS]
 REFUSED = "c27_chacha_tls13"
 KEY_UPDATES = "c37_tls13_keyupdate_corked"
 
@@ -81,10 +81,10 @@ def usual_replay(name):
 
 
 @functools.cache
-def records_of(name, way):
+def records_of(name, direction):
     """The records of a direction, as its kernel made them."""
     (truth,) = decode_capture(packets_of(name), keylog_of(name))
-    return PlainDirection(truth[way]).records
+    return PlainDirection(truth[direction]).records
 
 
 def with_tag_bytes(segments, records):
@@ -115,27 +115,27 @@ def test_every_segment_is_identical(name):
     for index, truth in enumerate(truth_of(name)["connections"]):
         connection = result.report["connections"][index]
         assert connection["offloaded"] == truth["offloadable"] == (connection["reason"] is None)
-        for way in WAYS:
-            tx = connection[way]["tx"]
+        for direction in DIRECTIONS:
+            tx = connection[direction]["tx"]
             assert bool(tx["segments"]) == truth["offloadable"]
             assert tx["wire"] == tx["by_way"]["software"] == tx["by_way"]["next_record"] == 0
-            if (name, way) not in LOSSY:
+            if (name, direction) not in LOSSY:
                 assert tx["by_way"]["in_order"] == tx["segments"]
-            data = result.plaintext[index, way]
-            assert len(data) == (truth[way]["app_bytes"] if truth["offloadable"] else 0)
+            data = result.plaintext[index, direction]
+            assert len(data) == (truth[direction]["app_bytes"] if truth["offloadable"] else 0)
 
 
-@pytest.mark.parametrize("name, way", LOSSY)
-def test_ways_under_loss(name, way):
+@pytest.mark.parametrize("name, direction", LOSSY)
+def test_ways_under_loss(name, direction):
     """Every retransmission by seek or with the tag that is known; only jumps replay anything."""
     result = usual_replay(name)
-    counts, replayed, again = LOSS[name, way]
-    tx = result.tx(way)
+    counts, replayed, again = LOSS[name, direction]
+    tx = result.tx(direction)
     assert tuple(tx["by_way"][w] for w in (Way.IN_ORDER, Way.SEEK, Way.TAG, Way.REBUILD)) == counts
     assert (tx["retransmitted"], tx["retransmitted_bytes"]) == again
     assert sum(tx["bus_bytes"]["reread_bytes"].values()) == replayed
-    segments = result.outcomes(way)
-    tagged = with_tag_bytes(segments.values(), records_of(name, way))
+    segments = result.outcomes(direction)
+    tagged = with_tag_bytes(segments.values(), records_of(name, direction))
     jumped = jumps(segments.values())
     for packet, segment in segments.items():
         assert (segment.outcome == Way.REBUILD) == (packet in jumped)
@@ -151,31 +151,34 @@ def test_forced_way(mode, name):
     all_identical(result)
     assert result.report["tx_mode"] == mode
     usual = usual_replay(name)
-    for way in WAYS:
-        segments = result.outcomes(way)
+    for direction in DIRECTIONS:
+        segments = result.outcomes(direction)
         others = {p for p, s in segments.items() if s.outcome not in (Way.IN_ORDER, mode.value)}
         if mode in (TxMode.SEEK, TxMode.TAG):
-            assert result.tx(way) == usual.tx(way)
+            assert result.tx(direction) == usual.tx(direction)
             again = {p for p, s in segments.items() if s.outcome in (Way.SEEK, Way.TAG)}
-            tagged = with_tag_bytes(segments.values(), records_of(name, way)) & again
+            tagged = with_tag_bytes(segments.values(), records_of(name, direction)) & again
             cannot = tagged if mode is TxMode.SEEK else again - tagged
             assert others == cannot | jumps(segments.values())
         else:
-            counts = result.tx(way)["by_way"]
-            assert (counts[Way.IN_ORDER], counts[mode.value]) == FORCED[mode][name, way]
+            counts = result.tx(direction)["by_way"]
+            assert (counts[Way.IN_ORDER], counts[mode.value]) == FORCED[mode][name, direction]
             assert others == set()
-            bus = result.tx(way)["bus_bytes"]
-            assert sum(bus["reread_bytes"].values()) == REREAD[mode][name, way]
+            bus = result.tx(direction)["bus_bytes"]
+            assert sum(bus["reread_bytes"].values()) == REREAD[mode][name, direction]
             assert bool(bus["cpu_bytes"]) == (mode is not TxMode.REBUILD)
 
 
 def test_key_updates_do_not_pause_the_device():
     """Forty key updates each way, several unacknowledged at once: all in order by the device."""
     result = usual_replay(KEY_UPDATES)
-    for way in WAYS:
-        assert set(result.tx(way)["by_way"].values()) == {result.tx(way)["segments"], 0}
+    for direction in DIRECTIONS:
+        assert set(result.tx(direction)["by_way"].values()) == {result.tx(direction)["segments"], 0}
     counters = result.report["counters"]
-    updates = sum(truth_of(KEY_UPDATES)["connections"][0][way]["key_updates"] for way in WAYS)
+    updates = sum(
+        truth_of(KEY_UPDATES)["connections"][0][direction]["key_updates"]
+        for direction in DIRECTIONS
+    )
     assert counters["TlsTxRekeyOk"] == updates > 0 == counters["TlsTxRekeyError"]
 
 
@@ -183,18 +186,18 @@ def test_key_updates_by_gaps():
     """As Linux: software until all under the old key is acknowledged; identical all the same."""
     result = tx_replay_named(KEY_UPDATES, rekey=RekeyMode.GAP, ack_delay=0)
     all_identical(result)
-    for way in WAYS:
-        counts = result.tx(way)["by_way"]
+    for direction in DIRECTIONS:
+        counts = result.tx(direction)["by_way"]
         assert counts["in_order"] and counts["software"]
-        assert counts["in_order"] + counts["software"] == result.tx(way)["segments"]
+        assert counts["in_order"] + counts["software"] == result.tx(direction)["segments"]
 
 
-@pytest.mark.parametrize("name, way, dropped", [(CLIENT, "s2c", 1), (SERVER, "c2s", 7)])
-def test_acknowledgements_that_come_too_early(name, way, dropped):
+@pytest.mark.parametrize("name, direction, dropped", [(CLIENT, "s2c", 1), (SERVER, "c2s", 7)])
+def test_acknowledgements_that_come_too_early(name, direction, dropped):
     """The capture point sees an acknowledgement before the sender does: without a delay records
     are forgotten that come again. They are dropped and counted as Linux does."""
     result = tx_replay_named(name, ack_delay=0)
-    tx = result.tx(way)
+    tx = result.tx(direction)
     assert (tx["dropped"], tx["clear_bytes"]) == (dropped, 0)
     assert tx["reasons"] == {"tx_tls_drop_no_sync_data": dropped}
     assert tx["identical"] == tx["segments"] - dropped
@@ -210,8 +213,8 @@ def test_late_completions(name, delay):
     result = tx_replay_named(name, completion_delay=delay)
     all_identical(result)
     if name != KEY_UPDATES:
-        tags = [result.tx(way)["by_way"]["tag"] for way in WAYS]
-        assert sum(tags) < sum(LOSS[name, way][0][2] for way in WAYS)
+        tags = [result.tx(direction)["by_way"]["tag"] for direction in DIRECTIONS]
+        assert sum(tags) < sum(LOSS[name, direction][0][2] for direction in DIRECTIONS)
 
 
 def test_a_device_is_used_whole():
@@ -219,7 +222,7 @@ def test_a_device_is_used_whole():
     transport = StrictTransport(CONFIG)
     result = tx_replay_named(CLIENT, transport=transport)
     counts, netdev = transport.tx.counts, result.report["counters"]
-    segments = sum(result.tx(way)["segments"] for way in WAYS)
+    segments = sum(result.tx(direction)["segments"] for direction in DIRECTIONS)
     assert counts["tx_encrypted"] == netdev["tx_tls_encrypted_packets"] == segments
     assert counts["tx_dumped"] == netdev["tx_tls_dump_packets"]
     assert counts["tx_dropped"] == counts["tx_wire"] == 0
@@ -227,7 +230,7 @@ def test_a_device_is_used_whole():
     assert counts["tx_frames"] == packets + counts["tx_dumped"]
     assert counts["tx_passed"] == packets - segments
     assert netdev["tx_tls_ooo"] == segments - sum(
-        result.tx(way)["by_way"]["in_order"] for way in WAYS
+        result.tx(direction)["by_way"]["in_order"] for direction in DIRECTIONS
     )
 
 
@@ -240,8 +243,8 @@ def test_both_is_each_of_them(name):
     for got, tx, rx in zip(
         report["connections"], sent["connections"], received["connections"], strict=True
     ):
-        for way in WAYS:
-            assert got[way] == {"rx": rx[way]["rx"], "tx": tx[way]["tx"]}
+        for direction in DIRECTIONS:
+            assert got[direction] == {"rx": rx[direction]["rx"], "tx": tx[direction]["tx"]}
     packets = [event["packet"] for event in report["events"]]
     assert packets == sorted(packets)
     assert len(packets) == len(sent["events"]) + len(received["events"])

@@ -19,8 +19,8 @@ from tests.support.tcp_frames import (
     DEFAULT,
     FIN,
     RST,
+    Peer,
     Segment,
-    Side,
     Wire,
     conversation,
     frames,
@@ -32,7 +32,7 @@ from tests.support.tls_traffic import TlsRun, talk
 from tests.support.tx_replays import (
     CONFIG,
     DATA,
-    WAYS,
+    DIRECTIONS,
     StrictTransport,
     all_identical,
     app_is,
@@ -52,21 +52,21 @@ def test_lossy_paths(version, seed, mode):
     chance = random.Random(seed)
     run = TlsRun(version, chance.choice(("aes128", "aes256"))).handshake()
     for _ in range(12):
-        run.send(chance.choice(WAYS), chance.randbytes(chance.choice((0, 1, 100, 20000))))
+        run.send(chance.choice(DIRECTIONS), chance.randbytes(chance.choice((0, 1, 100, 20000))))
         if version == "1.3" and chance.random() < 0.2:
-            run.key_update(chance.choice(WAYS), chance.random() < 0.5)
+            run.key_update(chance.choice(DIRECTIONS), chance.random() < 0.5)
     talk(run)
     path = replace(
         DEFAULT,
-        client=Side("fd00::2", 40000, 0xFFFFF000),
+        client=Peer("fd00::2", 40000, 0xFFFFF000),
         vlans=(7,) * seed,
-        server=Side("fd00::1", 443, 3),
+        server=Peer("fd00::1", 443, 3),
     )
     segments = impair(conversation(run.flights, path, random_cut(seed, 200)), seed, 0.1, 0.1, 0.1)
     result = tx_replay_frames(frames(segments, path), run.keylog, mode=mode, ack_delay=10)
     all_identical(result)
     app_is(result, run)
-    assert all(result.tx(way)["segments"] for way in WAYS)
+    assert all(result.tx(direction)["segments"] for direction in DIRECTIONS)
 
 
 def test_renegotiation_goes_on_by_software():
@@ -76,9 +76,9 @@ def test_renegotiation_goes_on_by_software():
     result = tx_replay_frames(frames(conversation(run.flights)), run.keylog)
     all_identical(result)
     app_is(result, run)
-    for way in WAYS:
-        counts = result.tx(way)["by_way"]
-        assert counts["in_order"] and counts["software"] and not result.tx(way)["wire"]
+    for direction in DIRECTIONS:
+        counts = result.tx(direction)["by_way"]
+        assert counts["in_order"] and counts["software"] and not result.tx(direction)["wire"]
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -241,7 +241,7 @@ def test_more_connections_than_contexts():
         closed = i < 3
         if closed:
             run.close()
-        path = Wire(client=Side("10.9.0.2", 40000 + i, 7 * i))
+        path = Wire(client=Peer("10.9.0.2", 40000 + i, 7 * i))
         made += frames(conversation(run.flights, path, fin=closed), path)
         logs.append(run.keylog)
     result = tx_replay_frames(made, "".join(logs), config=SMALL)
@@ -259,7 +259,7 @@ def test_connections_that_fell_silent(silent):
     packets, logs = [], []
     for i in range(4):
         run = TlsRun("1.3", "aes128").handshake().send("c2s", DATA[:3000])
-        path = Wire(client=Side("10.9.0.2", 40000 + i, 7 * i))
+        path = Wire(client=Peer("10.9.0.2", 40000 + i, 7 * i))
         made = frames(conversation(run.flights, path, fin=False), path)
         start = i * (31 if silent else 5)
         packets += [
@@ -296,7 +296,7 @@ def test_ports_used_again():
     made, logs, runs = [], [], []
     for i in range(3):
         runs.append(run := long_run(("1.2", "1.3", "1.3")[i], ("aes256", "aes128", "chacha")[i]))
-        path = Wire(client=Side("10.9.0.2", 40000, 1_000_000_000 * (i + 1)))
+        path = Wire(client=Peer("10.9.0.2", 40000, 1_000_000_000 * (i + 1)))
         made += frames(conversation(run.flights, path), path)
         logs.append(run.keylog)
     result = tx_replay_frames(made, "".join(logs), config=SMALL)
@@ -405,10 +405,13 @@ def test_a_changed_byte_is_noticed():
     made = frames(conversation(run.flights))
     result = tx_replay_frames(made, run.keylog, transport=Spoilt(CONFIG))
     long = sum(s.length > 1000 for s in result.trace)
-    for_all = sum(result.tx(way)["segments"] - result.tx(way)["identical"] for way in WAYS)
+    for_all = sum(
+        result.tx(direction)["segments"] - result.tx(direction)["identical"]
+        for direction in DIRECTIONS
+    )
     assert for_all == long > 10
     # By chance, one time in 256, the changed byte is the plaintext's.
-    assert sum(result.tx(way)["clear_bytes"] for way in WAYS) < long / 2
+    assert sum(result.tx(direction)["clear_bytes"] for direction in DIRECTIONS) < long / 2
 
 
 def test_a_device_error_drops_and_is_counted():

@@ -18,7 +18,7 @@ from sealane.driver.ktls.rx.offload import KtlsRx, StreamRange
 from sealane.driver.net.tcp import Stream as TcpStream
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from tests.support.flow_frames import FLOW, frame
-from tests.support.ktls_actions import react
+from tests.support.ktls_actions import apply_action
 from tests.support.marking_device import TICKET, Stream
 from tests.support.sealed_streams import KEY_UPDATE
 
@@ -128,7 +128,7 @@ class Victim:
                 self.records.append(event)
                 continue
             end = (self.stream.seq + len(self.stream.wire)) % 2**32
-            react(self.device, self.rx, event, end)
+            apply_action(self.device, self.rx, event, end)
 
 
 def attack(seed: int, device: Device) -> Victim:

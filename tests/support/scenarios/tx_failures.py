@@ -2,7 +2,7 @@
 """All that can go wrong on transmit, one test for each: kTLS, driver and device together.
 
 In every test what leaves is compared with what a software TLS sender would have sent, frame by
-frame (`TxWorld.check`). A test module imports them and has a fixture `transports`, which makes the
+frame (`TxEndToEnd.check`). A test module imports them and has a fixture `transports`, which makes the
 transport of the device.
 """
 
@@ -17,7 +17,7 @@ from sealane.driver.ktls.tx.plan import DropReason, Hold, Plan, TxMode, Way
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, header_bytes
 from sealane.hdl.abi.tx import TxOp, TxReason, TxTags
 from tests.support.tcp_frames import ACK, FIN, PSH
-from tests.support.tx_end_to_end import TxWorld
+from tests.support.tx_end_to_end import TxEndToEnd
 
 VERSIONS = pytest.mark.parametrize("version", [VERSION_TLS12, VERSION_TLS13], ids=["1.2", "1.3"])
 # The marker behind the wrap, in front of it, and so that the first record straddles it.
@@ -29,14 +29,14 @@ def text(length: int, salt: int = 0) -> bytes:
     return bytes(89 * i + salt & 255 for i in range(length))
 
 
-def world(transports, version=VERSION_TLS13, **kwargs) -> TxWorld:
-    made = TxWorld(transports, version, **kwargs)
+def world(transports, version=VERSION_TLS13, **kwargs) -> TxEndToEnd:
+    made = TxEndToEnd(transports, version, **kwargs)
     for i, length in enumerate(TEXTS):
         made.write(text(length, i))
     return made
 
 
-def all_in_order(w: TxWorld, size: int = 700, start: int = 0) -> None:
+def all_in_order(w: TxEndToEnd, size: int = 700, start: int = 0) -> None:
     for low in range(start, w.end, size):
         sent = w.send(low, min(low + size, w.end))
         assert sent.left and sent.way is Way.IN_ORDER, low
@@ -308,7 +308,7 @@ def test_stale_packet_after_delete(transports):
 def test_stale_packet_after_rekey(transports):
     w = world(transports)
     all_in_order(w)
-    old = (w.with_tags(500, 600), w.meta(**w.side(500, tags=TxTags.GIVEN)))
+    old = (w.with_tags(500, 600), w.meta(**w.detached(500, tags=TxTags.GIVEN)))
     middle = w.end
     w.rekey()
     w.write(text(500))
@@ -361,7 +361,7 @@ def test_device_error_in_mid_packet(transports, version, writes):
 @pytest.mark.parametrize("mode", [TxMode.AUTO, TxMode.REBUILD, TxMode.SOFTWARE])
 def test_plaintext_changed_between_transmission_and_retransmission(transports, version, mode):
     """Zero-copy, and the caller breaks its promise: nothing with a second tag leaves."""
-    w = TxWorld(transports, version, mode=mode)
+    w = TxEndToEnd(transports, version, mode=mode)
     w.write(text(100))
     content = bytearray(text(2000))
     record = w.write(content, frozen=False)
@@ -390,7 +390,7 @@ def test_plaintext_changed_between_transmission_and_retransmission(transports, v
 @pytest.mark.parametrize("mode", [TxMode.AUTO, TxMode.REBUILD])
 def test_a_tag_that_software_sent_first_is_the_only_one(transports, version, mode):
     """Software sends a record that the device's stream skips, and starts later."""
-    w = TxWorld(transports, version, mode=TxMode.NEXT_RECORD)
+    w = TxEndToEnd(transports, version, mode=TxMode.NEXT_RECORD)
     w.write(text(100))
     content = bytearray(text(700))
     record = w.write(content, frozen=False)
@@ -413,7 +413,7 @@ def test_a_tag_that_software_sent_first_is_the_only_one(transports, version, mod
 @VERSIONS
 def test_the_rest_of_a_tag_whose_beginning_failed_while_it_is_rebuilt(transports, version):
     """The row has the tag of text that has changed since, and a rebuilt one is on its way."""
-    w = TxWorld(transports, version)
+    w = TxEndToEnd(transports, version)
     content = bytearray(text(40))
     record = w.write(content, frozen=False)
     w.lose(1)
@@ -431,7 +431,7 @@ def test_the_rest_of_a_tag_whose_beginning_failed_while_it_is_rebuilt(transports
 
 def test_a_tag_on_its_way_is_waited_for(transports):
     """Zero-copy: before the completion with the tag nothing computes a second one."""
-    w = TxWorld(transports)
+    w = TxEndToEnd(transports)
     w.write(bytearray(text(500)), frozen=False)
     w.send(0, w.end, poll=False)
     sent = w.send(400, w.end)

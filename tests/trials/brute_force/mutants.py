@@ -33,15 +33,15 @@ from sealane.driver.model.walker import (
 )
 from sealane.driver.model.walker.core import Core
 from sealane.driver.model.walker.coverage import Coverage
-from sealane.driver.model.walker.row import Row, State
+from sealane.driver.model.walker.row import Row, TrackerState
 from sealane.driver.model.walker.walk import Walk
-from sealane.driver.net.seq import delta
+from sealane.driver.net.seq import distance
 from tests.trials.brute_force.trial import CONFIGS, run_trial
 
-_run, _continues, _join, _feed = (
+_run, _continues, _match_candidate, _feed = (
     Walk.run,
     walker_proven.continues,
-    walker_proven._join,
+    walker_proven._match_candidate,
     walker_proven._feed,
 )
 _adopt, _open_last, _rekey = walker_proven.adopt, walker_proven._open_last, walker_commands.rekey
@@ -69,9 +69,9 @@ class LastHole(Coverage):
         inside = [
             hole
             for hole in self.row.holes
-            if hole and not fed and delta(hole.start, end) < 0 and delta(hole.end, seq) > 0
+            if hole and not fed and distance(hole.start, end) < 0 and distance(hole.end, seq) > 0
         ]
-        found = max(inside, key=lambda h: delta(h.start, seq), default=None)
+        found = max(inside, key=lambda h: distance(h.start, seq), default=None)
         fed += [found] if found else []
         return found
 
@@ -81,7 +81,7 @@ class OnlyAtHoleEdge(Coverage):
 
     def find(self, seq, end):
         found = super().find(seq, end)
-        return None if found and delta(seq, found.start) < 0 else found
+        return None if found and distance(seq, found.start) < 0 else found
 
 
 class NotSplit(Coverage):
@@ -103,7 +103,7 @@ class NotSplitFront(Coverage):
 class AsIfFed(Coverage):
     """What passed unfed of a record that is open does not blind it."""
 
-    def unfed(self, index):
+    def drop_verdict(self, index):
         pass
 
 
@@ -141,32 +141,32 @@ def long_enough(self, config, content_type, length):
 def hold_lost(self):
     """The bytes of a header that a segment's end cuts off are forgotten."""
     out = _run(self)
-    self._core.row.hold = b""
+    self._core.row.part_header = b""
     return out
 
 
 def candidate_hold_lost(self):
     """The same for the candidate's headers."""
     out = _run(self)
-    self._core.row.cand_hold = b""
+    self._core.row.cand_part_header = b""
     return out
 
 
 def nonce_gap(core):
     """A header whose nonce is missing loses the position."""
-    return (delta(core.seq, core.row.high) <= 0 or not core.row.hold) and _continues(core)
+    return (distance(core.seq, core.row.high) <= 0 or not core.row.part_header) and _continues(core)
 
 
 def passed_by(core):
     """A walk that passes the candidate's header inside a segment does not arrive at it."""
-    if core.row.walk != core.row.guess:
-        core.number_at_guess = None
-    _join(core)
+    if core.row.next_record_seq != core.row.candidate_seq:
+        core.number_at_candidate = None
+    _match_candidate(core)
 
 
 def unspoiled(core, index, slot, start, end):
     """Packets of a record of which one was not marked are marked."""
-    slot.spoiled = False
+    slot.has_unmarked = False
     _feed(core, index, slot, start, end)
 
 
@@ -178,7 +178,7 @@ def not_blind(core):
     _open_last(core)
     for slot in core.row.slots:
         if slot:
-            slot.blind = False
+            slot.no_verdict = False
 
 
 def no_last(core):
@@ -198,7 +198,7 @@ def adopt_without_hole(core, number, by):
 
 def adopt_trusting(core, number, by):
     """Records that only the candidate's chain passed hold nothing back."""
-    core.row.cand_suspect_end = None
+    core.row.cand_barrier_end = None
     return _adopt(core, number, by)
 
 
@@ -217,7 +217,7 @@ def rekey_keeping(config, row, generation, epoch, seq, base):
     """Records that were open under the old key stay open."""
     slots, holes = row.slots, row.holes
     _rekey(config, row, generation, epoch, seq, base)
-    if row.state is not State.START:
+    if row.state is not TrackerState.START:
         row.slots, row.holes = slots, holes
 
 
@@ -236,21 +236,21 @@ MUTANTS = {
     "hole's edge": (walker_core, "Coverage", OnlyAtHoleEdge),
     "not split": (walker_core, "Coverage", NotSplit),
     "not split, front": (walker_core, "Coverage", NotSplitFront),
-    "nothing suspect": (Core, "suspect", nothing_suspect),
+    "nothing suspect": (Core, "set_barrier", nothing_suspect),
     "nothing withheld": (walker, "_hold_behind_unverified", nothing_withheld),
     "not blind": (walker_proven, "_open_last", not_blind),
     "no last record": (walker_proven, "_open_last", no_last),
     "hold lost": (Walk, "run", hold_lost),
     "candidate's hold lost": (Walk, "run", candidate_hold_lost),
     "nonce gap": (walker_proven, "continues", nonce_gap),
-    "passed by": (walker_proven, "_join", passed_by),
+    "passed by": (walker_proven, "_match_candidate", passed_by),
     "evicts another": (Core, "evict", evicts_another),
     "not spoiled": (walker_proven, "_feed", unspoiled),
     "as if fed": (walker_core, "Coverage", AsIfFed),
     "count": (walker_proven, "adopt", adopt_one_more),
     "no hole at a proof": (walker_proven, "adopt", adopt_without_hole),
     "candidate's suspicion": (walker_proven, "adopt", adopt_trusting),
-    "suspicion stays": (Row, "clear_suspicion", believes_for_ever),
+    "suspicion stays": (Row, "clear_barrier", believes_for_ever),
     "R2": (Row, "close_below", nothing_below),
     "long enough": (Row, "withholds", long_enough),
     "old records stay": (walker_commands, "rekey", rekey_keeping),

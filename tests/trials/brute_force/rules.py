@@ -9,15 +9,15 @@ and are none are not known here: for streams that contain them only safety can b
 The device remembers less than the observer could. What it forgets is part of the design:
 
 1. While a header is missing there is one candidate, and what else passes is forgotten. Bytes in
-   front of the candidate (`guess`) that came meanwhile count when they come again.
+   front of the candidate (`candidate_record`) that came meanwhile count when they come again.
 2. A record is opened only when the walk passes its header. When the candidate is proven, records
    between it and the end of what was followed stay closed for good; of the one that goes on there
-   the rest is opened, without a verdict if text of it has passed (`blind`).
+   the rest is opened, without a verdict if text of it has passed (`no_verdict`).
 3. The bytes between the hole and the candidate are not kept, but for the first five: a header
    that the hole's end cuts leads on by its length, and its record stays closed.
 4. A walk that arrives at the candidate inside a segment walks to the segment's end, opening what
    it passes; behind it holds what the candidate's chain has counted, as in 2.
-5. A record of which bytes passed while the walk stood in front of it gets no verdict (`blind`)
+5. A record of which bytes passed while the walk stood in front of it gets no verdict (`no_verdict`)
    and is closed as soon as its end has passed. That they did is only known as an interval: from
    the lowest of these segments to the end of the highest.
 6. A record that could be a KeyUpdate holds back all marks behind it until it is verified, software
@@ -90,20 +90,20 @@ class Rules:
         self.chain = Chain(0, 0, 0)  # the proven one
         self.proven = True
         self.search: str | None = None  # "scan", "candidate", "given up"
-        self.guess = 0
+        self.candidate_record = 0
         self.candidate = Chain(0, 0, 0)
         self.scanned = 0
         self.scan_run: tuple[int, int] | None = None  # what was scanned without a gap last
         self.passed = 0  # bytes that the proven walk has seen
         self.open: dict[int, tuple[int, int]] = {}  # record -> (epoch, number) it was opened under
-        self.blind: set[int] = set()
-        self.spoiled: set[int] = set()
+        self.no_verdict: set[int] = set()
+        self.has_unmarked: set[int] = set()
         self.touched: set[int] = set()  # records that the latest packet opened or fed
-        self.intact = False  # it has bytes of a record that is not spoiled
+        self.any_all_marked = False  # it has bytes of a record that is not spoiled
         self.highest = self.lowest = 0  # of the segments that passed: see 5.
         self.edge = 0  # bytes kept from `lowest` on
-        self.suspect = 0  # behind the last record closed unverified that could change keys
-        self.candidate_suspect = 0
+        self.barrier_end = 0  # behind the last record closed unverified that could change keys
+        self.cand_barrier_end = 0
         self.could_mark = 0
         self.closed_below = 0
         self.epoch = 0
@@ -116,20 +116,20 @@ class Rules:
 
     def answer(self, offset: int, number: int | None) -> None:
         """Software's answer for the candidate at stream offset `offset`."""
-        if self.search != "candidate" or offset != self._start(self.guess):
+        if self.search != "candidate" or offset != self._start(self.candidate_record):
             return
         if number is None:
             self.search, self.scan_run = "scan", None
         else:
             self._read(offset)
-            self._adopt(number, self.guess)
+            self._adopt(number, self.candidate_record)
 
     def hint(self, offset: int, number: int) -> None:
         """Software names a record that it has come to; a flow that is out of sync begins there."""
-        held = bool(self.suspect)
+        held = bool(self.barrier_end)
         self._read(offset)
         read = [k for k in self.open if self.records[k].end <= offset]
-        if self.search is not None or (self.one_bit and (read or (held and not self.suspect))):
+        if self.search is not None or (self.one_bit and (read or (held and not self.barrier_end))):
             self._arm(offset, number)
             return
         for k in read:
@@ -143,14 +143,14 @@ class Rules:
     def rekey(self, offset: int, base: int) -> None:
         """The record at `offset`, `base` in the old count, is number 0 under the next keys."""
         self.epoch += 1
-        held = bool(self.suspect)
+        held = bool(self.barrier_end)
         self._read(offset)
         self.parked = False
         self.park = self.awaited = self.park_number = 0
         if self.proven and self.chain.number >= base and not (self.one_bit and held):
             self.chain.number -= base
             if any(self.records[k].waits for k in self.open):
-                self.suspect = self._start(self.chain.at)
+                self.barrier_end = self._start(self.chain.at)
             self.open.clear()  # fed under the old key
             self.closed_below = self.could_mark
         elif self.proven:
@@ -163,7 +163,7 @@ class Rules:
             else len(self.records)
         )
         self.open.clear()
-        self.suspect = 0
+        self.barrier_end = 0
         self.chain = Chain(at, offset, number)
         self.passed &= span(0, offset)  # software may name a place that has passed already
         self.proven, self.search = True, None
@@ -174,7 +174,7 @@ class Rules:
     def packet(self, start: int, end: int) -> bool:
         """The segment with stream bytes [start, end) passes; whether it may be marked."""
         self.verified = []
-        self.touched, self.intact = set(), False
+        self.touched, self.any_all_marked = set(), False
         complete: list[tuple[int, tuple[int, int]]] = []
         if self.proven and self._continues(self.chain, start):
             may = self._walk(start, end, complete)
@@ -183,12 +183,12 @@ class Rules:
             may = False
         if any(self.records[k].waits and self.records[k].end < end for k in self.open):
             may = False
-        if self.suspect and end > self.suspect:
+        if self.barrier_end and end > self.barrier_end:
             may = False
         self.highest = max(self.highest, end)
-        may = may and (self.intact or self.mark_rest)
+        may = may and (self.any_all_marked or self.mark_rest)
         if not may:
-            self.spoiled |= self.touched
+            self.has_unmarked |= self.touched
         if may:
             self.could_mark = max(self.could_mark, end)
         return self._commit(end, may, complete)
@@ -228,8 +228,8 @@ class Rules:
         held, before = chain.high > self._start(chain.at), chain.at - 1
         if first > chain.high and before in self.open and not held:
             if self.highest > chain.high and self.lowest < first:
-                self._unfed(before)
-            if before in self.blind:
+                self._drop_verdict(before)
+            if before in self.no_verdict:
                 self.passed |= span(chain.high, first)
         self.passed |= span(first, end)
         self._evict_for_holes(first)
@@ -242,7 +242,7 @@ class Rules:
                 may = False
         for k, number in self._follow(chain, end):
             record = self.records[k]
-            self.intact = True
+            self.any_all_marked = True
             if record.start < self.closed_below:
                 self._unverified(chain, k)
                 may = False
@@ -250,10 +250,10 @@ class Rules:
                 complete.append((k, (self.epoch, number)))
             else:
                 self._open(k, number)
-        self.intact |= self._start(chain.at) < end
+        self.any_all_marked |= self._start(chain.at) < end
         if self._start(chain.at) < min(end, self.closed_below):
             may = False  # a few bytes of a closed record's header
-        self._join()
+        self._match_candidate()
         return may
 
     def _fill(self, start: int, end: int, complete: list) -> bool:
@@ -273,19 +273,19 @@ class Rules:
 
     def _touch(self, k: int) -> None:
         self.touched.add(k)
-        self.intact |= k not in self.spoiled
+        self.any_all_marked |= k not in self.has_unmarked
 
     def _open(self, k: int, number: int) -> None:
         if len(self.open) == self.config.record_slots:
             self._evict()
         self.open[k] = self.epoch, number
-        self.blind.discard(k)
-        self.spoiled.discard(k)
+        self.no_verdict.discard(k)
+        self.has_unmarked.discard(k)
         self.touched.add(k)
 
-    def _unfed(self, k: int) -> None:
+    def _drop_verdict(self, k: int) -> None:
         """Bytes of it have passed and were not fed: the others do not matter any more."""
-        self.blind.add(k)
+        self.no_verdict.add(k)
         self.passed |= span(self.records[k].start, self.chain.high)
 
     def _missing(self, k: int) -> int:
@@ -294,7 +294,7 @@ class Rules:
     def _complete(self, k: int, complete: list) -> None:
         if not self._missing(k):
             opened_as = self.open.pop(k)
-            if k not in self.blind:
+            if k not in self.no_verdict:
                 complete.append((k, opened_as))
             else:
                 self._unverified(self.chain, k)
@@ -320,14 +320,14 @@ class Rules:
             return
         end = self.records[k].end
         if chain is self.candidate:
-            self.candidate_suspect = end
+            self.cand_barrier_end = end
         else:
-            self.suspect = max(self.suspect, end)
+            self.barrier_end = max(self.barrier_end, end)
 
     def _read(self, offset: int) -> None:
         """Software has read the stream up to there."""
-        if offset >= self.suspect:
-            self.suspect = 0
+        if offset >= self.barrier_end:
+            self.barrier_end = 0
 
     # --- lost -----------------------------------------------------------------------------
 
@@ -363,9 +363,9 @@ class Rules:
             None,
         )
         if found is not None:
-            self.search, self.guess = "candidate", found
+            self.search, self.candidate_record = "candidate", found
             self.candidate = Chain(found, 0, 0)  # it counts from 0
-            self.candidate_suspect = 0
+            self.cand_barrier_end = 0
             self._count(end)
             return
         self.scanned += end - start
@@ -376,7 +376,7 @@ class Rules:
         for k, _ in self._follow(self.candidate, end):
             self._unverified(self.candidate, k)
 
-    def _join(self) -> None:
+    def _match_candidate(self) -> None:
         """The proven chain went on although a header was missing."""
         chain = self.chain
         held = chain.high - self._start(chain.at)
@@ -386,12 +386,12 @@ class Rules:
             chain.at, chain.number, chain.nonce = chain.at + 1, chain.number + 1, False
         if self.search in ("scan", "given up"):
             self.search = None
-        elif self.search == "candidate" and self.chain.at >= self.guess:
+        elif self.search == "candidate" and self.chain.at >= self.candidate_record:
             if self.chain.high <= self.candidate.high:
                 # It may have walked on behind the candidate's header in the same segment.
                 self.joined += 1
-                self.passed_by += self.chain.at > self.guess
-                number = self.chain.number + self.guess - self.chain.at
+                self.passed_by += self.chain.at > self.candidate_record
+                number = self.chain.number + self.candidate_record - self.chain.at
                 self._adopt(number, self.chain.at, self.chain.high)
             else:
                 self.search = None  # it has walked past all that was followed
@@ -404,7 +404,7 @@ class Rules:
         # What the candidate has seen of a record that is open was not fed.
         before, end = self.chain.at - 1, self._start(self.chain.at)
         if self.proven and before in self.open and self.chain.high < end:
-            self._unfed(before)
+            self._drop_verdict(before)
             if end <= chain.high:
                 self._unverified(self.chain, before)
                 del self.open[before]
@@ -413,10 +413,10 @@ class Rules:
         self.passed |= span(self._start(chain.at), chain.high)  # of a header cut off there
         self.chain = Chain(chain.at, chain.high, number + chain.number)
         self.closed_below = max(self.could_mark, packet_end)
-        if self.candidate_suspect > self._start(walked):
-            self.suspect = self.candidate_suspect
+        if self.cand_barrier_end > self._start(walked):
+            self.barrier_end = self.cand_barrier_end
         if self.one_bit:
-            self.suspect = self._start(chain.at)
+            self.barrier_end = self._start(chain.at)
         self.proven, self.search = True, None
         last = chain.at - 1
         goes_on = chain.nonce and last >= walked and self.records[last].end > chain.high
@@ -425,9 +425,9 @@ class Rules:
             if record.start >= self.closed_below:
                 self.passed |= span(record.start, chain.high)
                 self._open(last, self.chain.number - 1)
-                self.spoiled.add(last)
+                self.has_unmarked.add(last)
                 if chain.high > record.text:
-                    self.blind.add(last)
+                    self.no_verdict.add(last)
 
     # --- the cipher's verdict -------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class Tally:
         )
 
 
-class Told:
+class CommandLog:
     """A device whose commands for one flow are noted for the observer."""
 
     def __init__(self, device: Device) -> None:
@@ -134,7 +134,7 @@ class Judged(Transfer):
     def __init__(self, device: Device, seed: int, plan: Trial, config: Config) -> None:
         self.truth: list[TrueRecord] = []
         self.plain = b""
-        told = Told(device)
+        told = CommandLog(device)
         self.one_bit = random.Random(seed).random() < plan.one_bit
         told.options = Option.ONE_BIT if self.one_bit else Option.NONE
         super().__init__(told, seed, plan)

@@ -273,7 +273,7 @@ class Host:
             if rx.waiting_for_keys:
                 self._take(rx.install_next(self._next_keys()))
         elif isinstance(event, DeviceEvent):
-            self._take(rx.async_end(event.guess))
+            self._take(rx.async_end(event.candidate_seq))
         elif isinstance(event, ResyncAnswer):
             self.device.tls_dev_resync(handle, event.seq, event.number)
         elif isinstance(event, ResyncHint):

@@ -20,9 +20,9 @@ from sealane.driver.ktls.rx.events import How
 from sealane.driver.ktls.rx.offload import KtlsRx
 from sealane.driver.model.walker import resync as walker_search
 from sealane.driver.model.walker import tracking as walker_proven
-from sealane.driver.model.walker.row import Row, State
+from sealane.driver.model.walker.row import Row, TrackerState
 from sealane.driver.model.walker.walk import Walk
-from sealane.driver.net.seq import delta
+from sealane.driver.net.seq import distance
 from sealane.hdl.abi.config import TAG_BYTES, header_bytes
 from sealane.hdl.abi.meta import ProvenBy
 
@@ -37,10 +37,10 @@ def reopening(self):
     row, seq = self._core.row, self._core.seq
     number = _passed(row).get((row.generation, seq))
     closed = all(slot is None or slot.start != seq for slot in row.slots)
-    if number is not None and row.proven and closed and delta(seq, row.walk) < 0:
-        row.walk = row.high = seq
+    if number is not None and row.proven and closed and distance(seq, row.next_record_seq) < 0:
+        row.next_record_seq = row.high = seq
         row.number = number
-        row.hold = b""
+        row.part_header = b""
         row.close_all()
     return _run(self)
 
@@ -48,7 +48,7 @@ def reopening(self):
 def open_and_remember(core, head: bytes, offset: int) -> None:
     """The walk knows where it has been."""
     row = core.row
-    _passed(row)[row.generation, row.walk] = row.number
+    _passed(row)[row.generation, row.next_record_seq] = row.number
     _open(core, head, offset)
 
 
@@ -59,9 +59,9 @@ def _passed(row: Row) -> dict[tuple[int, int], int]:
 def believing(core) -> None:
     """A candidate needs no proof."""
     row = core.row
-    number = row.number + row.guess % 3
+    number = row.number + row.candidate_seq % 3
     _candidate(core)
-    if row.state is State.CONFIRMING:
+    if row.state is TrackerState.CONFIRMING:
         walker_proven.adopt(core, number % 2**64, ProvenBy.SOFTWARE)
 
 
@@ -85,17 +85,17 @@ class Forgetful(KtlsRx):
 class AnyGeneration(RuleH):
     """Marks of an earlier installation count as if they were of this one."""
 
-    def _framed(self, mark, place):
+    def _framed(self, mark, framing):
         meta = mark.packet.meta
-        return super()._framed(mark, replace(place, handle=Handle(meta.context, meta.generation)))
+        return super()._framed(mark, replace(framing, handle=Handle(meta.context, meta.generation)))
 
 
 class AnyNumber(RuleH):
     """The number under which the device opened a record does not matter."""
 
-    def _framed(self, mark, place):
-        record = mark.record_at(place.start)
-        return record and super()._framed(mark, replace(place, number=record.number))
+    def _framed(self, mark, framing):
+        record = mark.record_at(framing.start)
+        return record and super()._framed(mark, replace(framing, number=record.number))
 
 
 class Careless(KtlsRx):

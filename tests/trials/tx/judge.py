@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from sealane.driver.device.counters import NetdevCounters
 from sealane.driver.device.tx import QueueFull, TxDevice
-from sealane.driver.ktls.tx.plan import Drop, DropReason, Hold, Plan, Post
+from sealane.driver.ktls.tx.plan import Drop, DropReason, Hold, Plan, TxFrame
 from sealane.driver.ktls.tx.rekey import ClearKey, InstallKey, KeyAction
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason, TxTags
 from tests.support.tcp_frames import ACK
-from tests.trials.tx.random_flow import ERRANT, RandomFlow
+from tests.trials.tx.random_flow import REJECTED_COOKIE, RandomFlow
 
 
 class Broken(AssertionError):
@@ -84,13 +84,13 @@ class Judge:
             raise Broken(f"[{start}, {end}) begins in a record that is acknowledged")
         room, self.device.queue = self.device.queue, 0 if full else self.device.queue
         try:
-            if lose and len(plan.posts) <= self.device.room:
+            if lose and len(plan.frames) <= self.device.room:
                 self.device._transport.tx.fail_next(lose)
                 self.faults = True
             reasons = {TxReason.NONE}
             if changed:
                 reasons.add(TxReason.TAG_MISMATCH)
-            self.post(flow, plan.posts, f"[{start}, {end})", reasons, expected, lose > 0)
+            self.post(flow, plan.frames, f"[{start}, {end})", reasons, expected, lose > 0)
         except QueueFull:
             self.device.queue = room
             plan.undo()
@@ -106,10 +106,10 @@ class Judge:
         self.device.queue = room
         if plan.way:
             self.counts["way " + plan.way.value] += 1
-        for post in plan.posts:
+        for post in plan.frames:
             meta = TX_META.unpack(post.meta)
-            given = meta["side"] and meta["tags"] == TxTags.GIVEN
-            if meta["op"] == TxOp.ENCRYPT and (given or not meta["side"]) and start < end:
+            given = meta["detached"] and meta["tags"] == TxTags.GIVEN
+            if meta["op"] == TxOp.ENCRYPT and (given or not meta["detached"]) and start < end:
                 flow.stale.append(post)
 
     def _snapshot(self, flow: RandomFlow) -> tuple[object, ...]:
@@ -127,7 +127,7 @@ class Judge:
     def post(
         self,
         flow: RandomFlow,
-        posts: list[Post],
+        posts: list[TxFrame],
         what: str,
         reasons: Iterable[TxReason],
         frame: bytes | None = None,
@@ -140,14 +140,14 @@ class Judge:
                 allowed.add(TxReason.DEVICE_ERROR)
             meta = TX_META.unpack(post.meta)
             op = TxOp(meta["op"])
-            own = op in (TxOp.ENCRYPT, TxOp.DUMP) and meta["cookie"] != ERRANT
-            stream = own and not meta["side"]
+            own = op in (TxOp.ENCRYPT, TxOp.DUMP) and meta["cookie"] != REJECTED_COOKIE
+            stream = own and not meta["detached"]
             if own:
                 flow.broken = flow.broken and not meta["sync"]
-                flow.told = flow.told and flow.broken
+                flow.resync_told = flow.resync_told and flow.broken
                 if flow.broken:  # what kTLS thinks is below the frontier is not
                     allowed |= {TxReason.BROKEN, TxReason.OUT_OF_ORDER}
-            if stream and flow.told:
+            if stream and flow.resync_told:
                 raise Broken(f"{what}: in order, and the stream is known to be lost")
             self._posted.append(_Posted(flow, op, what, frozenset(allowed), frame, stream))
 
@@ -197,7 +197,7 @@ class Judge:
                 raise Broken(f"{posted.what}: {posted.op.name}, {reason.name}")
             if reason:
                 self.counts["reason " + reason.name] += 1
-            flow.told |= posted.stream and flow.broken and reason is TxReason.BROKEN
+            flow.resync_told |= posted.stream and flow.broken and reason is TxReason.BROKEN
             for number, tag in completion.tags.items():
                 sealed = flow.records[number - flow.first_number].sealed
                 if tag != sealed.wire[-16:] and not sealed.changed:
@@ -231,12 +231,12 @@ class Judge:
                 self.counts["key refused"] += 1
             elif isinstance(action, InstallKey):
                 epoch = action.epoch
-                self.device.rekey(flow.handle, action.slot, epoch.info, epoch.base)
+                self.device.rekey(flow.handle, action.key_slot, epoch.info, epoch.base)
                 self.counts["key installed"] += 1
                 self.carry_out(flow, flow.ktls.key_installed(True))
             else:
                 assert isinstance(action, ClearKey)
-                self.device.key_clear(flow.handle, action.slot)
+                self.device.key_clear(flow.handle, action.key_slot)
                 self.counts["key cleared"] += 1
 
     def drain(self, flow: RandomFlow) -> None:

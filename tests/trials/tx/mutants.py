@@ -40,7 +40,7 @@ from tests.trials.tx.transfers import make_device, run_trial
 _Walk, _decide, _leave, _choose = (
     tx_walker._Walk,
     tx_device.decide,
-    tx_device.leave,
+    tx_device.assemble_frame,
     tx_core.choose,
 )
 _Segment, _rekey, _delete, _release = tx_ways._Segment, TxRow.rekey, TxRow.delete, RecordMap.release
@@ -70,17 +70,17 @@ class SyncBackInNumbers(_Walk):
     """... forward in the sequence, and back in the records' numbers."""
 
     def _stream_position(self):
-        forward = tx_walker.delta(self.seq, self.row.next) >= 0
+        forward = tx_walker.distance(self.seq, self.row.next) >= 0
         return TxReason.NONE if self.meta["sync"] and forward else super()._stream_position()
 
 
 class BeyondTheFrontier(_Walk):
     """A side frame may hold what the stream has not come to."""
 
-    def _side_position(self):
+    def _detached_position(self):
         before, self.row.next = self.row.next, self.end
         try:
-            return super()._side_position()
+            return super()._detached_position()
         finally:
             self.row.next = before
 
@@ -102,12 +102,12 @@ class AnyNonce(_Walk):
         reason = super()._header()
         if reason is not TxReason.BAD_NONCE:
             return reason
-        taken = self.payload[self.pos : self.pos + self.row.front - self.at]
+        taken = self.payload[self.pos : self.pos + self.row.header_size - self.at]
         at = self.out.payload_at + self.pos
         self.out.clears.append((at, at + len(taken)))
         self.at += len(taken)
         self.pos += len(taken)
-        self.held = b""
+        self.part_header = b""
         if self.length == 0:
             self.length = int.from_bytes(taken[3:HEADER_BYTES], "big")
         return TxReason.NONE
@@ -117,17 +117,17 @@ class NoMarker(_Walk):
     """What lies in front of the start marker may be encrypted."""
 
     def run(self):
-        passed, self.row.passed = self.row.passed, True
+        passed, self.row.marker_expired = self.row.marker_expired, True
         reason = super().run()
-        self.row.passed = passed
+        self.row.marker_expired = passed
         return reason
 
 
 class NoBeginning(_Walk):
     """A tag is computed whatever of the record was hashed."""
 
-    def _side_position(self):
-        reason = super()._side_position()
+    def _detached_position(self):
+        reason = super()._detached_position()
         return TxReason.NONE if reason is TxReason.NO_SYNC_DATA else reason
 
 
@@ -208,7 +208,7 @@ class OneRow(tx_engine.TxEngine):
     """Side frames and the stream have one X row."""
 
     def _row(self, context, span, x, alone):
-        return super()._row(context, replace(span, side=False), x, alone)
+        return super()._row(context, replace(span, detached=False), x, alone)
 
 
 # --- the driver -----------------------------------------------------------------------------------
@@ -252,9 +252,9 @@ class AlwaysGiven(_Segment):
 
     __slots__ = ()
 
-    def _side(self):
-        decision = super()._side()
-        if isinstance(decision, Hold) or not getattr(decision, "side", False):
+    def _detached(self):
+        decision = super()._detached()
+        if isinstance(decision, Hold) or not getattr(decision, "detached", False):
             return decision
         return replace(decision, tags=TxTags.GIVEN)
 
@@ -285,17 +285,17 @@ def all_keys(rekey: TxRekey) -> frozenset[int]:
     return frozenset(rekey.epochs)
 
 
-def one_record_off(builder, side, sync, record, at):
+def one_record_off(builder, detached, sync, record, at):
     """A position below the frontier is named with the record's number one too low: what the device
     has to believe, and the receiver does not."""
-    meta = _place(builder, side, sync, record, at)
-    return meta | {"number": meta["number"] - 1} if side and meta["number"] else meta
+    meta = _place(builder, detached, sync, record, at)
+    return meta | {"number": meta["number"] - 1} if detached and meta["number"] else meta
 
 
-def one_byte_off(builder, side, sync, record, at):
+def one_byte_off(builder, detached, sync, record, at):
     """... with an offset one too high."""
-    meta = _place(builder, side, sync, record, at)
-    return meta | {"offset": meta["offset"] + 1} if side and meta.get("offset") else meta
+    meta = _place(builder, detached, sync, record, at)
+    return meta | {"offset": meta["offset"] + 1} if detached and meta.get("offset") else meta
 
 
 @dataclass(frozen=True)
@@ -339,7 +339,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
     "count not checked": (Mutant(tx_device, "decide", not_counted, "faults"),),
     "count not checked, written bits ignored": (
         Mutant(tx_device, "decide", not_counted, "faults"),
-        Mutant(tx_device, "leave", bits_ignored),
+        Mutant(tx_device, "assemble_frame", bits_ignored),
     ),
     "checksum at odd places": (Mutant(tx_engine, "lanes", even_lanes),),
     "given tags computed": (Mutant(tx_device, "TxEngine", GivenTagsComputed),),

@@ -16,16 +16,16 @@ from sealane.driver.device.descriptors import Handle
 from sealane.driver.device.rx import Flow
 from sealane.driver.device.tx import TxDevice
 from sealane.driver.ktls.tx.offload import KtlsTx
-from sealane.driver.ktls.tx.plan import Post, TxMode
+from sealane.driver.ktls.tx.plan import TxFrame, TxMode
 from sealane.driver.ktls.tx.rekey import RekeyMode
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
 from sealane.hdl.abi.tx import TX_META, TxOp
 from tests.support.internet_checksum import checksum
-from tests.support.tcp_frames import ACK, FIN, PSH, Segment, Side, Wire
+from tests.support.tcp_frames import ACK, FIN, PSH, Peer, Segment, Wire
 from tests.support.wire_checker import Sealed, WireChecker, seal
 
 BEFORE = bytes(251 * i >> 3 & 255 for i in range(600))  # what software sent before the offload
-ERRANT = 0xFFFF  # cookie of frames that kTLS knows nothing of
+REJECTED_COOKIE = 0xFFFF  # cookie of frames that kTLS knows nothing of
 
 
 @dataclass
@@ -72,10 +72,10 @@ class RandomFlow:
         self.nxt = self.una = 0
         self.fin = False
         self.held: list[tuple[int, int, int]] = []
-        self.stale: list[Post] = []  # copies of frames that were posted
+        self.stale: list[TxFrame] = []  # copies of frames that were posted
         self.alive = True  # the device has it
         self.broken = False  # the device has lost its stream, and awaits a sync
-        self.told = False  # ... and kTLS was told so
+        self.resync_told = False  # ... and kTLS was told so
         self.released = False  # the device knows nothing of it any more
         self.refuse_keys = False
         self.last_payload = 0  # bytes in the frame that left last
@@ -174,8 +174,8 @@ class RandomFlow:
         rng = self.rng
         ends = ("fd00::2", "fd00::1") if self.network == 40 else ("10.9.0.2", "10.9.0.1")
         self.path = Wire(
-            Side(ends[0], port, self.seq - 1),
-            Side(ends[1], 443, 77, b"\x02\0\0\0\0\2"),
+            Peer(ends[0], port, self.seq - 1),
+            Peer(ends[1], 443, 77, b"\x02\0\0\0\0\2"),
             vlans=(7,) if rng.random() < 0.2 else (),
             timestamps=rng.random() < 0.5,
         )
@@ -256,18 +256,20 @@ class RandomFlow:
 
     # --- metadata that no driver chose ------------------------------------------------------
 
-    def errant(self, start: int, end: int, op: TxOp = TxOp.ENCRYPT, **fields: int) -> Post:
+    def rejected_frame(
+        self, start: int, end: int, op: TxOp = TxOp.ENCRYPT, **fields: int
+    ) -> TxFrame:
         """A frame with the plaintext of [start, end) past kTLS; `fields` of `TX_META` override."""
         who = {"context": self.handle.context, "generation": self.handle.generation & 0xFF}
-        meta = TX_META.pack({"op": op, "cookie": ERRANT, **who, **fields})
-        return Post(self.host_frame(start, end), meta)
+        meta = TX_META.pack({"op": op, "cookie": REJECTED_COOKIE, **who, **fields})
+        return TxFrame(self.host_frame(start, end), meta)
 
-    def side(self, start: int, **fields: int) -> dict[str, int]:
+    def detached(self, start: int, **fields: int) -> dict[str, int]:
         """The fields that name the position `start` of a side frame."""
         (written,) = self.covering(start, start + 1)
         sealed = written.sealed
         return {
-            "side": 1,
+            "detached": 1,
             "number": written.number,
             "offset": start - sealed.start,
             "record_length": len(sealed.wire) - 5,
@@ -275,14 +277,14 @@ class RandomFlow:
             **fields,
         }
 
-    def with_tags(self, post: Post, start: int, end: int) -> Post:
+    def with_tags(self, post: TxFrame, start: int, end: int) -> TxFrame:
         """The same frame with the right tags in their room."""
         frame, shift = bytearray(post.frame), len(post.frame) - end
         for written in self.covering(start, end):
             sealed = written.sealed
             for at in range(max(start, sealed.tag_at), min(end, sealed.end)):
                 frame[shift + at] = sealed.wire[at - sealed.start]
-        return Post(bytes(frame), post.meta)
+        return TxFrame(bytes(frame), post.meta)
 
 
 FLAGS = (ACK, ACK, ACK, ACK | PSH, ACK | FIN)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 from sealane.driver.device.counters import NetdevCounters
 from sealane.driver.device.tx import TxDevice
-from sealane.driver.ktls.tx.plan import Drop, DropReason, Hold, Plan, Post, TxMode
+from sealane.driver.ktls.tx.plan import Drop, DropReason, Hold, Plan, TxFrame, TxMode
 from sealane.driver.ktls.tx.rekey import InstallKey
 from sealane.driver.model.device import ModelTransport
 from sealane.hdl.abi.config import VERSION_TLS12, Config
@@ -84,7 +84,7 @@ class Storm:
         """TCP hands over [start, end): posted at once."""
         plan = self._planned(c, start, end, flags, **how)
         if plan is not None:
-            self._post(c, plan.posts)
+            self._post(c, plan.frames)
 
     def _planned(
         self,
@@ -120,7 +120,7 @@ class Storm:
             raise Broken(f"[{start}, {end}) is dropped: {got.reason}")
         return None
 
-    def _post(self, c: Connection, posts: list[Post]) -> None:
+    def _post(self, c: Connection, posts: list[TxFrame]) -> None:
         """Frames into the device. What leaves is judged, completions are kept for later."""
         faulty = self.lose > 0
         if faulty:
@@ -164,7 +164,7 @@ class Storm:
             near = rng.choice(
                 (
                     record.start,
-                    record.start + record.front,
+                    record.start + record.header_size,
                     record.end - TAG,
                     record.end,
                     record.end - 7,
@@ -199,7 +199,7 @@ class Storm:
         if c.una < c.nxt:
             start = self._edge(c, c.una, c.nxt - 1)
             plan = self._planned(c, start, self._cut(c, start, c.nxt), device=object())
-            for post in plan.posts if plan else []:
+            for post in plan.frames if plan else []:
                 if TX_META.unpack(post.meta)["op"] != TxOp.WIRE:
                     raise Broken("plaintext for another device")
                 c.saw(post.frame)
@@ -241,7 +241,7 @@ class Storm:
         (plan, start, end), c.pending = c.pending, None
         if self.rng.random() < 0.5:
             c.nxt = max(c.nxt, end)
-            self._post(c, plan.posts)
+            self._post(c, plan.frames)
             return
         plan.undo()
         self.counts["undone"] += 1
@@ -302,9 +302,11 @@ class Storm:
             if isinstance(action, InstallKey):
                 c.installing = 1 if self.rng.random() < 0.8 else -1
                 if c.installing > 0:
-                    self.device.rekey(c.handle, action.slot, action.epoch.info, action.epoch.base)
+                    self.device.rekey(
+                        c.handle, action.key_slot, action.epoch.info, action.epoch.base
+                    )
             else:
-                self.device.key_clear(c.handle, action.slot)
+                self.device.key_clear(c.handle, action.key_slot)
 
     def _install(self, c: Connection) -> None:
         if c.installing:
@@ -320,7 +322,7 @@ class Storm:
             record = self.rng.choice(mine)
             at = self.rng.randrange(len(record.content))
             value = record.content[at] ^ self.rng.randrange(1, 256)
-            record.content[at] = c.host[record.start + record.front + at] = value
+            record.content[at] = c.host[record.start + record.header_size + at] = value
             record.values[at].add(value)
             record.changed = True
 
@@ -412,7 +414,7 @@ class Storm:
                 raise Broken(f"{missing} never leaves")
         if any(r.outstanding or r.streaming for r in c.ktls.records):
             raise Broken("something is outstanding that is completed")
-        if c.ktls._flights:
+        if c.ktls._in_flight:
             raise Broken("flights are left")
         self._counted([*self.past, c])
 

@@ -20,10 +20,10 @@ from sealane.driver.crypto.keys import CryptoInfo
 from sealane.driver.device.rx import Flow
 from sealane.driver.device.tx import TxCompletion, TxDevice
 from sealane.driver.ktls.tx.offload import KtlsTx
-from sealane.driver.ktls.tx.plan import Plan, Post
+from sealane.driver.ktls.tx.plan import Plan, TxFrame
 from sealane.driver.ktls.tx.rekey import RekeyMode
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13
-from tests.support.tcp_frames import ACK, Segment, Side, Wire
+from tests.support.tcp_frames import ACK, Peer, Segment, Wire
 from tests.support.wire_checker import tcp_of
 
 TAG = 16
@@ -40,7 +40,7 @@ class Sealed:
     tag: bytes of it that left."""
 
     start: int
-    front: int
+    header_size: int
     wire: bytes
     keystream: bytes
     values: list[set[int]]
@@ -61,7 +61,7 @@ class Connection:
         self.version = rng.choice((VERSION_TLS12, VERSION_TLS13, VERSION_TLS13))
         self.seq = rng.choice((rng.getrandbits(32), -rng.randrange(1500) & 0xFFFFFFFF))
         self.number = self.base = rng.choice((0, 5, (1 << 64) - 400))
-        self.path = Wire(Side("10.9.0.2", 40000, self.seq - 1), timestamps=False)
+        self.path = Wire(Peer("10.9.0.2", 40000, self.seq - 1), timestamps=False)
         self.records: list[Sealed] = []
         self.host = bytearray()
         self.left = bytearray()  # 1 for each byte that has
@@ -75,7 +75,7 @@ class Connection:
         self.fresh = True  # nothing was transmitted behind the pending plan
         self.faults = self.lost = False
         self.in_flight: list[TxCompletion] = []
-        self.posted: list[Post] = []
+        self.posted: list[TxFrame] = []
         self.answered: TxCompletion | None = None
         self.sum: Counter[str] = Counter()  # what its counters should come to
         flow = Flow(ip_address("10.9.0.2"), ip_address("10.9.0.1"), 40000, 443)
@@ -168,10 +168,10 @@ class Connection:
         seq, payload = tcp_of(frame)
         at = self.floor + ((seq - self.seq - self.floor + (1 << 31)) % (1 << 32)) - (1 << 31)
         if at < 0:
-            front = payload[:-at]
-            if front != BEFORE[len(BEFORE) + at :][: len(front)]:
+            header_size = payload[:-at]
+            if header_size != BEFORE[len(BEFORE) + at :][: len(header_size)]:
                 raise Broken(f"{at}: not what was sent before the marker")
-            payload, at = payload[len(front) :], at + len(front)
+            payload, at = payload[len(header_size) :], at + len(header_size)
         end = at + len(payload)
         if payload and end > len(self.host):
             raise Broken(f"[{at}, {end}) was never written")
@@ -189,8 +189,8 @@ class Connection:
             if at >= tag_at:
                 if record.tag.setdefault(at, byte) != byte:
                     raise Broken(f"{record.start} + {at}: a second tag")
-            elif at >= record.front:
-                o = at - record.front
+            elif at >= record.header_size:
+                o = at - record.header_size
                 if byte ^ record.keystream[o] not in record.values[o]:
                     raise Broken(f"{record.start} + {at}: text that never was")
             elif byte != record.wire[at]:

@@ -43,10 +43,10 @@ def _never_busy(keys: TxRekey, una: int, high: int, busy):
 
 def _knows_nothing(ktls: KtlsTx) -> None:
     ktls.deleted()
-    for flight, _ in ktls._flights.values():
+    for flight, _ in ktls._in_flight.values():
         for record in flight.touched:
             record.outstanding = record.streaming = 0
-    ktls._flights.clear()
+    ktls._in_flight.clear()
     ktls._latest = None
 
 

@@ -12,7 +12,7 @@ from tests.support.wire_checker import Violation, WireChecker, seal
 from tests.trials.tx import transfers as tx_transfers
 from tests.trials.tx.mutants import MUTANTS, first_finding
 from tests.trials.tx.mutants import main as mutants_main
-from tests.trials.tx.rejected_frames import ERRANTS
+from tests.trials.tx.rejected_frames import REJECTED_FRAMES
 from tests.trials.tx.transfers import COMMON, PLANS, Tally, run_trials
 
 TRIALS = int(os.environ.get("SEALANE_TRIALS", "200"))
@@ -39,7 +39,7 @@ def test_everything_happens():
     total = run_trials(range(10**6, 10**6 + 150))
     total.add(run_trials(range(10**6, 10**6 + 50), plan="keys"))
     assert not total.breaks, "\n".join(total.breaks)
-    names = [*COMMON, *("errant: " + name for name in ERRANTS)]
+    names = [*COMMON, *("errant: " + name for name in REJECTED_FRAMES)]
     names += ["way " + way.value for way in Way]
     names += ["reason " + reason.name for reason in set(TxReason) - NOT_HERE]
     names += [reason.value for reason in DropReason]
@@ -124,9 +124,9 @@ def checker():
 
 
 def frame(start, payload, spoil=0):
-    from tests.support.tcp_frames import Segment, Side, Wire
+    from tests.support.tcp_frames import Peer, Segment, Wire
 
-    path = Wire(Side("10.9.0.2", 40000, START - 1))
+    path = Wire(Peer("10.9.0.2", 40000, START - 1))
     return Segment("c2s", start, payload).frame(path, bad_checksum=bool(spoil))
 
 

@@ -24,7 +24,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from sealane.driver.device.tx import TxDevice
-from sealane.driver.ktls.tx.plan import Drop, DropReason, Plan, Post, TxMode
+from sealane.driver.ktls.tx.plan import Drop, DropReason, Plan, TxFrame, TxMode
 from sealane.driver.ktls.tx.rekey import RekeyMode
 from sealane.hdl.abi.config import VERSION_TLS12, VERSION_TLS13, Config
 from sealane.hdl.abi.tx import TX_META, TxOp, TxReason
@@ -32,8 +32,8 @@ from sealane.scripts.engines import open_engine
 from tests.support.tcp_frames import ACK
 from tests.trials.trial_command import run_blocks, trial_parser
 from tests.trials.tx.judge import Broken, Judge
-from tests.trials.tx.random_flow import ERRANT, FLAGS, RandomFlow
-from tests.trials.tx.rejected_frames import ERRANTS, MAY_LEAVE
+from tests.trials.tx.random_flow import FLAGS, REJECTED_COOKIE, RandomFlow
+from tests.trials.tx.rejected_frames import MAY_LEAVE, REJECTED_FRAMES
 
 CONFIGS = {
     "model": Config(flows=4, tx_flows=4),
@@ -260,14 +260,16 @@ class Trial(Judge):
             plan = flow.ktls.transmit(flow.host_frame(start, end), False)
             if flow.alive:
                 assert isinstance(plan, Plan)
-                self.post(flow, plan.posts, "orphan", REFUSED)
+                self.post(flow, plan.frames, "orphan", REFUSED)
             else:
                 assert plan == Drop(DropReason.ORPHAN)
             self.counts["orphans"] += 1
             self.dropped["orphans"] += 1
         else:
             low = start - self.rng.choice((0, 0, self.rng.randrange(40)))
-            self._errant_post(flow, flow.errant(low, end, TxOp.NOTHING, **NO_WORD), "orphan")
+            self._post_rejected(
+                flow, flow.rejected_frame(low, end, TxOp.NOTHING, **NO_WORD), "orphan"
+            )
         return True
 
     def _other_device(self, flow: RandomFlow) -> bool:
@@ -278,7 +280,7 @@ class Trial(Judge):
         end = flow.cut(start, flow.nxt)
         plan = flow.ktls.transmit(flow.host_frame(start, end), True, object())
         if isinstance(plan, Plan):
-            for post in plan.posts:
+            for post in plan.frames:
                 if TX_META.unpack(post.meta)["op"] != TxOp.WIRE:
                     raise Broken("plaintext for another device")
                 self.judge(flow, post.frame, flow.expected(start, end))
@@ -342,8 +344,8 @@ class Trial(Judge):
             return False
         post = self.rng.choice((flow.stale[0], self.rng.choice(flow.stale)))
         meta = TX_META.unpack(post.meta)
-        again = Post(post.frame, TX_META.pack({**meta, "cookie": ERRANT}))
-        reasons = frozenset(TxReason) if meta["side"] and flow.alive else REFUSED
+        again = TxFrame(post.frame, TX_META.pack({**meta, "cookie": REJECTED_COOKIE}))
+        reasons = frozenset(TxReason) if meta["detached"] and flow.alive else REFUSED
         self._make_room()
         self.post(flow, [again], "stale", reasons)
         return True
@@ -353,11 +355,11 @@ class Trial(Judge):
         if flow.broken:
             return False
         self._make_room()
-        name = self.rng.choice(list(ERRANTS))
-        post = ERRANTS[name](self.rng, flow, self.flows)
+        name = self.rng.choice(list(REJECTED_FRAMES))
+        post = REJECTED_FRAMES[name](self.rng, flow, self.flows)
         if post is not None:
             self.counts["errant: " + name] += 1
-            self._errant_post(flow, post, name)
+            self._post_rejected(flow, post, name)
         return post is not None
 
     def _lost_stream(self, flow: RandomFlow) -> bool:
@@ -367,14 +369,14 @@ class Trial(Judge):
         record = next((r for r in flow.covering(start, flow.end) if r.sealed.start == start), None)
         if record is None or not flow.alive or flow.broken or record.number not in flow.usable:
             return False
-        post = flow.errant(start, record.sealed.end)
+        post = flow.rejected_frame(start, record.sealed.end)
         at = len(post.frame) - len(record.room) + self.rng.randrange(1, 3)
         frame = post.frame[:at] + b"\x07" + post.frame[at + 1 :]
-        self._errant_post(flow, Post(frame, post.meta), "lost stream")
+        self._post_rejected(flow, TxFrame(frame, post.meta), "lost stream")
         flow.broken = self.faults = True
         return True
 
-    def _errant_post(self, flow: RandomFlow, post: Post, name: str) -> None:
+    def _post_rejected(self, flow: RandomFlow, post: TxFrame, name: str) -> None:
         reasons = frozenset(TxReason) if name in MAY_LEAVE else REFUSED
         self.post(flow, [post], name, reasons)
 
