@@ -46,7 +46,7 @@ class Receive(Component):
     over_half: the packet ring was more than half full in the last clock.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         self._layouts = layouts = Layouts(config)
         super().__init__(
@@ -74,7 +74,7 @@ class Receive(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config, layouts = self._config, self._layouts
         m.submodules.ingress = ingress = Ingress(config)

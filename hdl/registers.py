@@ -2,8 +2,8 @@
 """The registers of `abi.registers` behind an AXI4-Lite port (ARM IHI 0022, chapter B1)."""
 
 from amaranth.hdl import Array, Cat, Module, Signal, Value
-from amaranth.lib import stream
-from amaranth.lib.memory import Memory
+from amaranth.lib import data, stream
+from amaranth.lib.memory import Memory, WritePort
 from amaranth.lib.wiring import Component, In, Out, Signature
 
 from .abi import registers as abi
@@ -49,7 +49,7 @@ _NONCE = ("CMD_NONCE_LO", "CMD_NONCE_HI")
 _COUNT = {r.name: r.count for r in abi.REGISTERS}
 
 
-def _is_transmit(op):
+def _is_transmit(op: Value) -> Value:
     """Whether the four bits of an operation are a `TxCommand`'s, or of none."""
     return op >= int(min(TxCommand))
 
@@ -88,7 +88,7 @@ class Registers(Component):
     context or row; without `Config.tx_flows` they do not exist.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         transmit = {
             "tx_commands": Out(stream.Signature(TxCommandFields)),
@@ -117,7 +117,7 @@ class Registers(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         access = _Write()
         self._take_writes(m, access)
@@ -152,7 +152,7 @@ class Registers(Component):
         self._read(m, self._table(busy, waiting, fields | counters, key, queue))
         return m
 
-    def _take_writes(self, m, access: _Write) -> None:
+    def _take_writes(self, m: Module, access: _Write) -> None:
         """Writes at the bus, and their answers."""
         bus = self.s_axil
         take = bus.awvalid & bus.wvalid & ~bus.bvalid & ~access.write
@@ -172,7 +172,7 @@ class Registers(Component):
         with m.Elif(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
 
-    def _stage(self, m):
+    def _stage(self, m: Module) -> WritePort:
         """The staging memory; gives its write port, which clears unless told otherwise."""
         m.submodules.stage = stage = Memory(shape=32, depth=64, init=[])
         stage_read = stage.read_port()
@@ -185,7 +185,17 @@ class Registers(Component):
         ]
         return stage_write
 
-    def _write(self, m, access: _Write, busy, fields, key, stage_write, start, pop) -> None:
+    def _write(
+        self,
+        m: Module,
+        access: _Write,
+        busy: Signal,
+        fields: dict[str, Signal],
+        key: Array,
+        stage_write: WritePort,
+        start: Signal,
+        pop: Signal,
+    ) -> None:
         """What a write does; fields of a command and the doorbell only while none is under way."""
         with m.If(access.write & access.write_whole):
             with m.If(~busy):
@@ -210,7 +220,9 @@ class Registers(Component):
             with m.If(access.write_word == _WORD["EVENT_POP"]):
                 m.d.comb += [access.accepted.eq(1), pop.eq(1)]
 
-    def _doorbell(self, m, access: _Write, busy, fields, start) -> None:
+    def _doorbell(
+        self, m: Module, access: _Write, busy: Signal, fields: dict[str, Signal], start: Signal
+    ) -> None:
         """The command that a write to COMMAND starts. Its fields cannot change while it is under
         way."""
         command = self.commands.payload
@@ -259,7 +271,7 @@ class Registers(Component):
             with m.Elif(self.tx_commands.ready):
                 m.d.sync += self.tx_commands.valid.eq(0)
 
-    def _events(self, m, pop):
+    def _events(self, m: Module, pop: Signal) -> tuple[StreamFIFO, Signal]:
         """The queue of events, and how many wait."""
         m.submodules.queue = queue = StreamFIFO(Event, self._config.events)
         waiting = Signal(range(self._config.events + 2))
@@ -275,7 +287,7 @@ class Registers(Component):
         m.d.sync += waiting.eq(waiting + enter - leave)
         return queue, waiting
 
-    def _count(self, m, queue) -> dict[str, Signal]:
+    def _count(self, m: Module, queue: StreamFIFO) -> dict[str, Signal]:
         """Counters, by register."""
         steps = {
             "frames": self.frames,
@@ -296,7 +308,14 @@ class Registers(Component):
             counters[f"COUNT_{name.upper()}"] = counter
         return counters
 
-    def _table(self, busy, waiting, registers, key, queue) -> dict[int, Value]:
+    def _table(
+        self,
+        busy: Signal,
+        waiting: Signal,
+        registers: dict[str, Signal],
+        key: Array,
+        queue: StreamFIFO,
+    ) -> dict[int, Value]:
         """What is read, by word."""
         constants = {
             "IDENT": abi.IDENT_VALUE,
@@ -316,7 +335,7 @@ class Registers(Component):
         table |= {_WORD["EVENT"] + i: event[32 * i : 32 * i + 32] for i in range(EVENT_WORDS)}
         return table
 
-    def _read(self, m, table) -> None:
+    def _read(self, m: Module, table: dict[int, Value]) -> None:
         """Read accesses: the address is taken, looked up a clock later, answered."""
         bus = self.s_axil
         read = Signal()
@@ -335,7 +354,9 @@ class Registers(Component):
         with m.Elif(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
 
-    def _transmit_command(self, m, command, fields, new_op):
+    def _transmit_command(
+        self, m: Module, command: data.View, fields: dict[str, Signal], new_op: Value
+    ) -> Value:
         """The fields of `tx_commands`; whether `new_op` is a command that transmit has."""
         tx_command = self.tx_commands.payload
         m.d.comb += [

@@ -25,7 +25,7 @@ class Device(Component):
     one of them does not hold up the other.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         transmit = {
             "s_tx_axis": In(FrameStream),
@@ -44,7 +44,7 @@ class Device(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
         m.submodules.receive = receive = Receive(config)

@@ -14,7 +14,7 @@ from amaranth.lib import wiring
 RECIPE = ("proc", "memory_collect", "write_verilog -norename -noattr {out}")
 
 
-def ports(component):
+def ports(component: wiring.Component) -> dict[str, tuple[Value, str]]:
     """The component's ports by their Verilog names, as (Amaranth value, "input" or "output").
 
     Names are the members' paths joined with one underscore: `s_axis.tdata` is `s_axis_tdata`.
@@ -26,7 +26,7 @@ def ports(component):
     return found
 
 
-def port_widths(component):
+def port_widths(component: wiring.Component) -> dict[str, dict[str, object]]:
     """{name: {"direction": "input" or "output", "width": bits}}, clock and reset included."""
     table = {name: {"direction": "input", "width": 1} for name in ("clk", "rst")}
     for name, (value, direction) in ports(component).items():
@@ -34,13 +34,14 @@ def port_widths(component):
     return table
 
 
-def to_rtlil(component, name):
+def to_rtlil(component: wiring.Component, name: str) -> str:
     """RTLIL text of the component, as module `name` with the ports of `ports`."""
     named = {port: (value, PortDirection(way)) for port, (value, way) in ports(component).items()}
-    return rtlil.convert(component, name=name, ports=named, emit_src=False)
+    text: str = rtlil.convert(component, name=name, ports=named, emit_src=False)
+    return text
 
 
-def from_rtlil(text):
+def from_rtlil(text: str) -> str:
     """Verilog of an RTLIL text. Raises `RuntimeError` if Yosys does not take it."""
     import pyosys.libyosys as yosys  # a tenth of a second, and most users want no Verilog
 
@@ -56,6 +57,6 @@ def from_rtlil(text):
         return out.read_text()
 
 
-def to_verilog(component, name):
+def to_verilog(component: wiring.Component, name: str) -> str:
     """Verilog text of the component as module `name`; see `ports` for its port names."""
     return from_rtlil(to_rtlil(component, name))

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -44,7 +45,8 @@ class Part:
         """Flip-flops, gates and bits of memory with those of all parts."""
         own = (self.flip_flops, self.gates, self.memory_bits)
         sums = zip(own, *(part.whole for part in self.parts), strict=True)
-        return tuple(sum(column) for column in sums)
+        flip_flops, gates, memory_bits = (sum(column) for column in sums)
+        return flip_flops, gates, memory_bits
 
 
 def area(text: str, top: str = TOP) -> Part:
@@ -73,7 +75,7 @@ def area(text: str, top: str = TOP) -> Part:
     return _part(top, f"\\{top}", memories, modules)
 
 
-def _part(name: str, module: str, memories: dict, modules: dict) -> Part:
+def _part(name: str, module: str, memories: dict[str, Any], modules: dict[str, Any]) -> Part:
     own = Part(name, 0, 0, memories[module]["num_memory_bits"])
     for kind, count in modules[module]["num_cells_by_type"].items():
         if kind in GATES:

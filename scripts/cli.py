@@ -4,7 +4,7 @@
 import argparse
 import sys
 from importlib import metadata
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from sealane.driver.device.rx import DeviceError
 from sealane.sim.errors import BuildError, StreamError
@@ -14,7 +14,20 @@ from .bench import command as bench
 from .replay import command as replay
 from .sweep import command as sweep
 
-COMMANDS = {
+
+class Command(Protocol):
+    """A module with a command."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Arguments of the command."""
+        ...
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Runs the command; returns the exit status."""
+        ...
+
+
+COMMANDS: dict[str, tuple[Command, str]] = {
     "replay": (replay, "run a capture through the device"),
     "verilog": (verilog, "write the device as Verilog"),
     "bench": (bench, "measure the simulated device in bits a clock"),

@@ -16,10 +16,14 @@ Kept and built as `verilate` says.
 
 import ctypes
 import functools
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, SupportsInt
 
 from amaranth.back import rtlil
-from amaranth.hdl import Shape
+from amaranth.hdl import Shape, ShapeLike
 from amaranth.lib import data
+from amaranth.lib.wiring import Component
 
 from sealane.hdl.verilog import from_rtlil
 
@@ -28,16 +32,19 @@ from .verilate import Bench, design_name, library
 TOP = "unit"
 
 
-def build(component, *arguments, name):
+def build(component: type[Component], *arguments: Hashable, name: str) -> "Unit":
     """A running simulation of `component(*arguments)`, an Amaranth `Component` in domain `sync`.
 
     component: its class. arguments: hashable. name: of the library. Raises `BuildError`.
     """
-    return Unit(*_built(component, arguments, name))
+    # To mypy a class of untyped Amaranth is not hashable.
+    return Unit(*_built(component, arguments, name))  # type: ignore[arg-type]
 
 
 @functools.cache
-def _built(component, arguments, name):
+def _built(
+    component: type[Component], arguments: tuple[Hashable, ...], name: str
+) -> tuple[Path, dict[str, int], dict[str, Any]]:
     """What a `Unit` is made of."""
     made = component(*arguments)
     shapes = {
@@ -67,7 +74,7 @@ class Unit:
     Raises `KeyError` on an unknown port and `OverflowError` on a value too wide for its port.
     """
 
-    def __init__(self, library, widths, shapes):
+    def __init__(self, library: Path, widths: dict[str, int], shapes: dict[str, Any]) -> None:
         self.widths = widths
         self.shapes = shapes
         self.ticks = 0  # clock edges so far
@@ -80,7 +87,7 @@ class Unit:
             getattr(self._library, call).restype = None
         self._model = ctypes.c_void_p(self._library.unit_new())
         # Verilator's ports: 1, 2, 4 or 8 bytes, wider ones arrays of 32-bit words.
-        self._memory = {}
+        self._memory: dict[str, tuple[ctypes.Array[ctypes.c_char], int]] = {}
         for index, (port, width) in enumerate(widths.items()):
             size = 1
             while size * 8 < min(width, 64):
@@ -94,11 +101,11 @@ class Unit:
         self._dirty = True
         self._eval, self._tick = self._library.unit_eval, self._library.unit_tick
 
-    def __del__(self):
+    def __del__(self) -> None:
         if getattr(self, "_model", None):
             self._library.unit_delete(self._model)
 
-    def set(self, port, value):
+    def set(self, port: str, value: SupportsInt) -> None:
         """Drives an input port from now on."""
         value = int(value)
         if value >> self.widths[port]:
@@ -107,36 +114,36 @@ class Unit:
         memory.raw = value.to_bytes(size, "little")
         self._dirty = True
 
-    def get(self, port):
+    def get(self, port: str) -> int:
         """The port's value now, combinational paths settled."""
         if self._dirty:
             self._eval(self._model)
             self._dirty = False
         return int.from_bytes(self._memory[port][0].raw, "little")
 
-    def set_fields(self, port, **values):
+    def set_fields(self, port: str, **values: object) -> None:
         """Drives a port with a `StructLayout` shape; fields not named are 0."""
         self.set(port, self.shapes[port].const(values).as_value().value)
 
-    def fields(self, port):
+    def fields(self, port: str) -> Any:
         """A port with a `StructLayout` shape as nested dicts of integers."""
         return unpack(self.shapes[port], self.get(port))
 
-    def tick(self, count=1):
+    def tick(self, count: int = 1) -> None:
         """`count` clock edges."""
         for _ in range(count):
             self._tick(self._model)
         self.ticks += count
         self._dirty = False
 
-    def reset(self):
+    def reset(self) -> None:
         """One clock of synchronous reset."""
         self.set("rst", 1)
         self.tick()
         self.set("rst", 0)
 
 
-def unpack(shape, value):
+def unpack(shape: ShapeLike, value: int) -> Any:
     """Nested dicts of integers out of a packed value of a `StructLayout`."""
     if not isinstance(shape, data.StructLayout):
         return value

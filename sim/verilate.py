@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,12 +138,10 @@ def sources_digest() -> str:
     return digest(*versions, *(path.read_text() for path in files))
 
 
-def run_tool(command: list[str], **options: object) -> None:
+def run_tool(command: list[str], env: Mapping[str, str] | None = None) -> None:
     """Run a tool; raises `BuildError` with its last words if it fails."""
     try:
-        done = subprocess.run(  # type: ignore[call-overload]
-            command, check=False, capture_output=True, text=True, **options
-        )
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
     except OSError as error:
         raise BuildError(f"the simulator needs {command[0]}: {error.strerror}") from error
     if done.returncode:

@@ -28,33 +28,41 @@ class Transport(Protocol):
     @property
     def irq(self) -> bool:
         """An event is waiting."""
+        ...
 
     def read(self, address: int) -> int:
         """A 32-bit register."""
+        ...
 
     def write(self, address: int, value: int) -> None:
         """Write a 32-bit register."""
+        ...
 
     def post(self, frame: bytes) -> None:
         """Give a frame to the device, as it came from the wire, without its check sequence."""
+        ...
 
     def poll(self, wait: bool = True) -> list[Completion]:
         """Frames that have come out, in order; with `wait`, until all that were posted have.
 
         Raises `TimeoutError` if the device does not pass them on within its bound.
         """
+        ...
 
     def post_tx(self, frame: bytes, meta: int) -> None:
         """Give a frame of the host to transmit, with its packed metadata (`TX_META`).
 
         Raises `ValueError` on an empty frame and on a device without transmit.
         """
+        ...
 
     def poll_tx(self, wait: bool = True) -> TxOutput:
         """What transmit has given out; with `wait`, of all frames that were posted.
 
         Raises `TimeoutError` if the device does not pass them on within its bound.
         """
+        ...
 
     def close(self) -> None:
         """Release what the transport holds."""
+        ...

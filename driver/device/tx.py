@@ -47,10 +47,12 @@ class HostFrame(Protocol):
     @property
     def frame(self) -> bytes:
         """The frame; of DUMP the payload alone."""
+        ...
 
     @property
     def meta(self) -> int:
         """Its metadata."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class AesRound(wiring.Component):
     The S-boxes of a round are read ports of one table: elaborated once, they stay cheap.
     """
 
-    def __init__(self, number: int, registers: int):
+    def __init__(self, number: int, registers: int) -> None:
         self.number = number
         self.registers = registers
         columns = Out(32).array(4)
@@ -81,7 +81,7 @@ class AesRound(wiring.Component):
         signature = wiring.Signature(ports)
         super().__init__({"i": In(signature), "o": Out(signature)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.sbox = table = Memory(shape=8, depth=256, init=SBOX)
 
@@ -155,14 +155,14 @@ class Aes(wiring.Component):
     block: In(128)
     output: Out(128)
 
-    def __init__(self, round_registers: int = 1):
+    def __init__(self, round_registers: int = 1) -> None:
         if round_registers not in (1, 2):
             raise ValueError("round_registers: 1 or 2")
         self.round_registers = round_registers
         self.latency = 1 + ROUNDS_256 * round_registers
         super().__init__()
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         rounds = [AesRound(r, self.round_registers) for r in range(1, ROUNDS_256 + 1)]
         for aes_round in rounds:

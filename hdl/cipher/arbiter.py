@@ -5,6 +5,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..abi.config import Config
 from ..common.layouts import Layouts, SpanKind
 from ..common.tx_layouts import TxLayouts
 from .layouts import CipherLayouts
@@ -21,7 +22,7 @@ class SpanArbiter(wiring.Component):
     rx_drained, tx_drained: none of its spans is under way, so a key token may run; the same.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         layouts = Layouts(config)
         self._names = list(layouts.span.members), list(TxLayouts(config).span.members)
         super().__init__(
@@ -36,7 +37,7 @@ class SpanArbiter(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         rx, tx, out = self.rx, self.tx, self.spans.payload
         may_rx, may_tx = Signal(), Signal()

@@ -11,7 +11,7 @@ plus the complement; bytes outside the span count 0 and 0xFF, a lane of them 0xF
     d, e | carries of the two sums added, twice
 """
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -29,7 +29,7 @@ class ChecksumDelta(wiring.Component):
     done, delta: see `TxLayouts.delta`; a span without slots has none.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self.layout = TxLayouts(config).delta
         super().__init__(
             {
@@ -45,10 +45,10 @@ class ChecksumDelta(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        def lanes(value):
+        def lanes(value: Value) -> list[Value]:
             return [value.word_select(i, 16) for i in range(8)]
 
         plus = [Mux(self.text_valid, lane, 0) for lane in lanes(self.data)]

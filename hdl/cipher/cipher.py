@@ -19,6 +19,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from ..abi.config import Config
 from ..common.fifo import StreamFIFO
 from ..common.layouts import Layouts
 from ..common.tx_layouts import TxLayouts
@@ -66,7 +67,7 @@ class Cipher(wiring.Component):
     over_half, tx_over_half: the ring of that direction is, and its slots come first.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         self.config = config
         layouts = Layouts(config)
         super().__init__(
@@ -86,7 +87,7 @@ class Cipher(wiring.Component):
             }
         )
 
-    def _transmit_ports(self):
+    def _transmit_ports(self) -> dict[str, wiring.Member]:
         if not self.config.tx_flows:
             return {}
         layouts = TxLayouts(self.config)
@@ -104,7 +105,7 @@ class Cipher(wiring.Component):
             "tx_over_half": In(1),
         }
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config, own = self.config, CipherLayouts(self.config)
         flying = SPANS_PER_ROUND_REGISTER * config.aes_round_registers
@@ -195,7 +196,17 @@ class Cipher(wiring.Component):
         ]
         return m
 
-    def _transmit(self, m, prep, keys, rx_jobs, issue, datapath, tail_weight, flying):
+    def _transmit(
+        self,
+        m: Module,
+        prep: Prep,
+        keys: KeyStore,
+        rx_jobs: StreamFIFO,
+        issue: SharedIssue,
+        datapath: Datapath,
+        tail_weight: SharedTailWeight,
+        flying: int,
+    ) -> SpanArbiter:
         """What transmit has of its own: the way in, deltas, queues and tags."""
         config, own, layouts = self.config, CipherLayouts(self.config), TxLayouts(self.config)
         m.submodules.arbiter = arbiter = SpanArbiter(config)

@@ -18,6 +18,7 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..abi.config import Config
 from ..common.delay import DelayLine
 from ..common.layouts import Layouts
 from .aes import Aes
@@ -65,7 +66,7 @@ class Datapath(wiring.Component):
     tag_valid: a tag slot; text_received: what was read, masked.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         self.config = config
         self.layouts = layouts = Layouts(config)
         self.cipher_layout, self.rest_layout = slot_layouts(layouts)
@@ -102,7 +103,7 @@ class Datapath(wiring.Component):
             )
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.aes = aes = Aes(self.config.aes_round_registers)
         m.submodules.delay = delay = DelayLine(self.rest_layout, aes.latency - 2)

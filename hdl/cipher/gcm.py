@@ -11,6 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from ..abi.config import Config
 from ..common.delay import DelayLine, read_in_two
 from .datapath import POWER_BITS, Datapath
 
@@ -23,7 +24,7 @@ class Gcm(wiring.Component):
     text_valid, text: plaintext, masked, in order. done: a message is over; good: it authenticates.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         self.datapath = datapath = Datapath(config)
         super().__init__(
             {
@@ -41,7 +42,7 @@ class Gcm(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.datapath = datapath = self.datapath
         latency = 1 + 14 * datapath.config.aes_round_registers

@@ -115,13 +115,13 @@ class Multiplier(wiring.Component):
     b: In(128)
     p: Out(128)
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         if lanes not in _CUTS:
             raise ValueError("lanes: 1 to 7")
         self.lanes = lanes
         super().__init__()
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         cuts = frozenset(_CUTS[self.lanes])
         a, b = (named(m, value, "operand", "in" in cuts) for value in (self.a, self.b))
@@ -142,7 +142,7 @@ class SideMultiplier(wiring.Component):
     done: Out(1)  # at t+2
     p: Out(128)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         second = Signal()
         m.d.sync += second.eq(self.start)

@@ -11,7 +11,7 @@ so the last block has weight H^2 and room is left for the length block at H^1. N
 between runs: the next run's first block may follow in the next clock.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -44,12 +44,12 @@ class Ghash(wiring.Component):
     addend: XORed into the sum, with `tail` only.
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self.lanes = lanes
         self.latency = lanes + 1
         super().__init__(PORTS)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.multiplier = multiplier = Multiplier(self.lanes)
         m.d.comb += [
@@ -78,12 +78,12 @@ class SharedGhash(wiring.Component):
     The ports of `Ghash`, and tx: the block is of transmit. tx_result_valid, tx_result: of its runs.
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self.lanes = lanes
         self.latency = lanes + 1
         super().__init__({**PORTS, "tx": In(1), "tx_result_valid": Out(1), "tx_result": Out(128)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.multiplier = multiplier = Multiplier(self.lanes)
         bits = max(1, ceil_log2(self.lanes))
@@ -133,7 +133,7 @@ class SharedGhash(wiring.Component):
         return m
 
 
-def _sum(m, valid, result, tail, last, term):
+def _sum(m: Module, valid: Signal, result: Signal, tail: Value, last: Value, term: Value) -> None:
     """`result`: a run's terms, those with `tail`, up to the one with `last`; `valid` behind it."""
     m.d.sync += valid.eq(tail & last)
     # The sum stands in `result` for the one clock behind the last term, then starts again.

@@ -17,7 +17,7 @@ class InnerTypeTracker(wiring.Component):
     last: this clock ends the span, with or without a block.
     """
 
-    def __init__(self, delay: int):
+    def __init__(self, delay: int) -> None:
         self.delay = delay
         super().__init__(
             {
@@ -29,7 +29,7 @@ class InnerTypeTracker(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         seen = Signal(InnerType)  # of this span's earlier blocks
         found = Signal(InnerType)

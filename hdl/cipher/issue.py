@@ -2,9 +2,10 @@
 """Issue: turns a job into slots, one a clock and without a gap, also from one job to the next."""
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..abi.config import Config
 from ..common.layouts import Layouts
 from .datapath import slot_layouts
 from .layouts import CipherLayouts
@@ -17,14 +18,14 @@ _LONGEST_RUN = 7  # slots of the direction that comes first while the other wait
 class _Job:
     """The job under way and what is left of it: its text slots in order, then its tag slot."""
 
-    def __init__(self, layouts, lanes):
+    def __init__(self, layouts: CipherLayouts, lanes: int) -> None:
         self.lanes = lanes
         self.job = Signal(layouts.issue, name="job")
         self.left, self.fresh = Signal(10), Signal(range(lanes + 1), name="fresh")
         self.tag_left, self.first = Signal(), Signal(name="first")
         self.text_now, self.tag_now = Signal(), Signal()
 
-    def look(self, m, over):
+    def look(self, m: Module, over: Signal) -> None:
         """What its next slot is; over: it is the last one, or there is none."""
         m.d.comb += [
             self.text_now.eq(self.left != 0),
@@ -32,7 +33,7 @@ class _Job:
             over.eq(Mux(self.tag_left, ~self.text_now, self.left[1:] == 0)),
         ]
 
-    def step(self, m):
+    def step(self, m: Module) -> None:
         """Text slots advance in place; the tag slot takes its own address."""
         job, fresh = self.job, self.fresh
         with m.If(self.text_now):
@@ -46,7 +47,7 @@ class _Job:
         with m.Else():
             m.d.sync += self.tag_left.eq(0)
 
-    def load(self, m, issue):
+    def load(self, m: Module, issue: data.View) -> None:
         """The next job begins."""
         m.d.sync += [
             self.job.eq(issue),
@@ -56,7 +57,7 @@ class _Job:
             self.first.eq(1),
         ]
 
-    def slot(self, m, cipher, rest):
+    def slot(self, m: Module, cipher: data.View, rest: data.View) -> None:
         """Its next slot, into registers."""
         job, left, lanes, first = self.job, self.left, self.lanes, self.first
         counter = Signal(32)
@@ -107,7 +108,7 @@ class Issue(wiring.Component):
     place. slot_valid, cipher, rest: a slot (`datapath.slot_layouts`), from registers.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         self.lanes = config.ghash_lanes
         self.layouts = CipherLayouts(config)
         self.cipher_layout, self.rest_layout = slot_layouts(Layouts(config))
@@ -121,7 +122,7 @@ class Issue(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         now, over = _Job(self.layouts, self.lanes), Signal()
         now.look(m, over)
@@ -148,7 +149,7 @@ class SharedIssue(wiring.Component):
     tx_jobs, tx_retires: those of transmit. over_half, tx_over_half: of the rings.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         self.lanes = config.ghash_lanes
         self.layouts = CipherLayouts(config)
         self.cipher_layout, self.rest_layout = slot_layouts(Layouts(config))
@@ -166,7 +167,7 @@ class SharedIssue(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         jobs = [_Job(self.layouts, self.lanes) for _ in range(2)]
         has = [job.text_now | job.tag_now for job in jobs]

@@ -7,6 +7,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..abi.commands import H_POWERS, STAGE_IV, STAGE_POWERS, STAGE_WORDS
+from ..abi.config import Config
 from ..common.delay import read_in_two
 from ..common.layouts import Layouts, SpanKind
 from .datapath import POWER_BITS
@@ -26,7 +27,7 @@ class KeyStore(wiring.Component):
     powers are addressed {key row, exponent - 1} and in field order.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         layouts, own = Layouts(config), CipherLayouts(config)
         self._key_row = own.key_row
         self._rows = config.flows + 2 * config.tx_flows
@@ -48,7 +49,7 @@ class KeyStore(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         # Plain bits: a row is written and read as a whole.
         m.submodules.rows = rows = Memory(shape=KeyRow.size, depth=self._rows, init=[])

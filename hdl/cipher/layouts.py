@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layouts inside the cipher, each defined once."""
 
+from amaranth.hdl import Value
 from amaranth.lib import data
 
 from ..abi.config import Config
@@ -113,7 +114,7 @@ class CipherLayouts:
         self.x_row = data.StructLayout({"x": 128, "inner": InnerType})
         """State of an open record behind the cipher."""
 
-    def key_row(self, span):
+    def key_row(self, span: data.View) -> Value:
         """The key row of a span; without transmit it is the context."""
         return span.key_row if self.transmit else span.context
 

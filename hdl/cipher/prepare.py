@@ -9,10 +9,16 @@ multiplies (one clock, two more for A*H, two and three a base-8 digit more for H
 """
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..abi.config import CONTENT_CHANGE_CIPHER_SPEC, CONTENT_HANDSHAKE, NONCE_BYTES, TAG_BYTES
+from ..abi.config import (
+    CONTENT_CHANGE_CIPHER_SPEC,
+    CONTENT_HANDSHAKE,
+    NONCE_BYTES,
+    TAG_BYTES,
+    Config,
+)
 from ..abi.tx import TxTags
 from ..common.layouts import Layouts, SpanKind
 from .datapath import POWER_BITS, TEXT_BLOCK_BITS
@@ -34,7 +40,7 @@ class Prep(wiring.Component):
     row, power: reads of latency 2 at the key store.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         layouts = Layouts(config)
         self.layouts = own = CipherLayouts(config)
         self.job_layout = own.job
@@ -53,7 +59,7 @@ class Prep(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         job = Signal(self.job_layout)
         handed_on = Signal()  # the first stage's span enters the second
@@ -65,7 +71,15 @@ class Prep(wiring.Component):
         self._products(m, job, next_job, next_e, next_aad, handed_on, free)
         return m
 
-    def _fetch(self, m, job, e, aad, handed_on, free):
+    def _fetch(
+        self,
+        m: Module,
+        job: data.View,
+        e: Signal,
+        aad: Signal,
+        handed_on: Signal,
+        free: Signal,
+    ) -> None:
         """First stage: key row, and what follows from span and row."""
         span = Signal(self.layouts.span)
         key_row = self.layouts.key_row(span)
@@ -114,7 +128,16 @@ class Prep(wiring.Component):
                 job.retire.stale.eq(1),
             ]
 
-    def _early(self, m, span, key_row, number, early, e, aad) -> None:
+    def _early(
+        self,
+        m: Module,
+        span: data.View,
+        key_row: Value,
+        number: Value,
+        early: data.View,
+        e: Signal,
+        aad: Signal,
+    ) -> None:
         """Registered between READ and ROW: all that needs no key row."""
         text_length = Signal(TEXT_OFFSET_BITS)
         text_end = Signal(TEXT_OFFSET_BITS + 1)
@@ -180,7 +203,7 @@ class Prep(wiring.Component):
         if self.layouts.transmit:
             self._early_transmit(m, span, early, has_tag)
 
-    def _early_transmit(self, m, span, early, has_tag) -> None:
+    def _early_transmit(self, m: Module, span: data.View, early: data.View, has_tag: Value) -> None:
         """The same of what only transmit needs."""
         issue, retire, of_tx = early.issue, early.retire, early.transmit
         m.d.sync += [
@@ -198,7 +221,16 @@ class Prep(wiring.Component):
             # Nobody wants the sum: no product is waited for.
             m.d.sync += [issue.aad_in_text.eq(0), issue.aad_in_tag.eq(0), retire.needs_weight.eq(0)]
 
-    def _products(self, m, job, next_job, next_e, next_aad, handed_on, free):
+    def _products(
+        self,
+        m: Module,
+        job: data.View,
+        next_job: data.View,
+        next_e: Signal,
+        next_aad: Signal,
+        handed_on: Signal,
+        free: Signal,
+    ) -> None:
         """Second stage: H^e, then A*H, which stays at the multiplier until the job is sent."""
         m.submodules.multiplier = multiplier = SideMultiplier()
         aad, h = Signal(128), Signal(128)
@@ -220,7 +252,7 @@ class Prep(wiring.Component):
         next_needs_aad = next_job.issue.aad_in_text | next_job.issue.aad_in_tag
         finished = Signal()
 
-        def load():
+        def load() -> None:
             m.d.sync += [
                 job.eq(next_job),
                 aad.eq(field_order(next_aad)),

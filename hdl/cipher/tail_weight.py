@@ -5,6 +5,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..abi.config import Config
 from ..common.tx_layouts import TxLayouts
 from .gf128 import SideMultiplier
 from .layouts import CipherLayouts
@@ -16,7 +17,7 @@ class TailWeight(wiring.Component):
     A span without slots has no sum and contributes 0.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         layouts = CipherLayouts(config)
         super().__init__(
             {
@@ -26,7 +27,7 @@ class TailWeight(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.multiplier = multiplier = SideMultiplier()
         span, out = self.retires.payload, self.contributions
@@ -68,7 +69,7 @@ class SharedTailWeight(wiring.Component):
     other's way. A span of transmit with slots has a sum and a delta.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         layouts = CipherLayouts(config)
         super().__init__(
             {
@@ -82,7 +83,7 @@ class SharedTailWeight(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.multiplier = multiplier = SideMultiplier()
         rx, tx = self.contributions, self.tx_contributions

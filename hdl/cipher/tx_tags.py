@@ -9,7 +9,7 @@ A context has two rows, one for its stream and one for positions that the driver
 as it is while the rest of a tag that a frame's end cut passes: what comes then adds 0.
 """
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -35,7 +35,7 @@ class TxTags(wiring.Component):
     key_pending: that verdict waits to be taken; no other token may end meanwhile.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         self.own = CipherLayouts(config)
         self.layouts = layouts = TxLayouts(config)
@@ -50,7 +50,7 @@ class TxTags(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.x = memory = Memory(shape=128, depth=2 * self._config.tx_flows, init=[])
         write = memory.write_port()
@@ -168,7 +168,7 @@ class TxTags(wiring.Component):
         return m
 
 
-def _sum(lanes, swapped):
+def _sum(lanes: list[Value], swapped: Value) -> Value:
     """Sum of 16-bit lanes, their bytes swapped or not."""
     turned = [Mux(swapped, Cat(lane[8:], lane[:8]), lane) for lane in lanes]
     while len(turned) > 1:

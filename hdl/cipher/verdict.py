@@ -8,10 +8,11 @@ Stages: address | memory | row at hand, XOR, write | compare, verdict of the pac
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from ..abi.config import Config
 from ..common.delay import read_in_two
 from ..common.fifo import StreamFIFO
 from ..common.layouts import Layouts
@@ -33,7 +34,7 @@ class Verdicts(wiring.Component):
     when it authenticates, and says nothing when it does not.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         self.config = config
         self.layouts = layouts = Layouts(config)
         self.own = CipherLayouts(config)
@@ -47,7 +48,7 @@ class Verdicts(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         layouts = self.layouts
         m.submodules.verdict_queue = queue = StreamFIFO(layouts.verdict, VERDICT_DEPTH)
@@ -60,7 +61,7 @@ class Verdicts(wiring.Component):
         )
         write = memory.write_port()
 
-        def row_of(item):
+        def row_of(item: data.View) -> Value:
             return Cat(item.retire.slot, item.retire.context)
 
         valid = [Signal(name=f"valid{i}") for i in range(4)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
-from amaranth.lib.memory import Memory
+from amaranth.lib.memory import Memory, WritePort
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ..abi.config import Config
@@ -85,7 +85,7 @@ class Commit(Component):
     counts: see `ReceiveCounts`.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         layouts = Layouts(config)
         bits = layouts.word_bits
@@ -109,7 +109,7 @@ class Commit(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.reader = reader = FrameReader(self._config)
         self._connect(m, reader)
@@ -156,7 +156,7 @@ class Commit(Component):
         self._count(m, found, decide)
         return m
 
-    def _connect(self, m, reader) -> None:
+    def _connect(self, m: Module, reader: FrameReader) -> None:
         """Ports that are the reader's."""
         connect(m, flipped(self.text_spans), reader.text_spans)
         connect(m, reader.frames, flipped(self.frames))
@@ -169,7 +169,7 @@ class Commit(Component):
             reader.shadow_data.eq(self.shadow_data),
         ]
 
-    def _leave(self, m, leaving: _Leaving, reader) -> None:
+    def _leave(self, m: Module, leaving: _Leaving, reader: FrameReader) -> None:
         """What waits leaves, in its order."""
         m.d.comb += [
             self.events.valid.eq(leaving.walker_event_pending | leaving.own_pending),
@@ -197,7 +197,7 @@ class Commit(Component):
             m.d.sync += leaving.feedback_pending.eq(0)
         m.d.comb += reader.jobs.payload.texts.eq(leaving.texts)
 
-    def _judge(self, m, row, behind) -> _Found:
+    def _judge(self, m: Module, row: data.View, behind: Value) -> _Found:
         """The verdict and the row together: what is found, and whether the packet is marked."""
         entry, verdict = self.entries.payload, self.verdicts.payload
         # The row counts only for packets and tokens of its own generation.
@@ -233,7 +233,9 @@ class Commit(Component):
         mark = reason == Reason.NONE
         return _Found(same, bad, parks, proof, reason, mark)
 
-    def _let_go(self, m, leaving: _Leaving, found: _Found, row, packet_end) -> None:
+    def _let_go(
+        self, m: Module, leaving: _Leaving, found: _Found, row: data.View, packet_end: Value
+    ) -> None:
         """Statements of a decision: what leaves is ready to."""
         entry, verdict = self.entries.payload, self.verdicts.payload
         m.d.sync += [
@@ -275,7 +277,16 @@ class Commit(Component):
                     leaving.own_event.park.eq(row.park + 1),
                 ]
 
-    def _next_row(self, m, found: _Found, decide, row, row_write, packet_end, behind) -> None:
+    def _next_row(
+        self,
+        m: Module,
+        found: _Found,
+        decide: Value,
+        row: data.View,
+        row_write: WritePort,
+        packet_end: Value,
+        behind: Value,
+    ) -> None:
         """The row afterwards."""
         entry, verdict = self.entries.payload, self.verdicts.payload
         above = Signal(32)  # record's number - that of the record awaited, modulo 2^32
@@ -321,7 +332,7 @@ class Commit(Component):
                 with m.If(~row.parked | behind[31]):
                     m.d.comb += row_write.data.park_end.eq(packet_end)
 
-    def _count(self, m, found: _Found, decide) -> None:
+    def _count(self, m: Module, found: _Found, decide: Value) -> None:
         """Counters, and the end of a command."""
         entry, verdict = self.entries.payload, self.verdicts.payload
         packet = decide & ~entry.is_token

@@ -33,7 +33,7 @@ class FrameReader(Component):
     ring_word -> ring_data, shadow_data: address to data in two clocks.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         layouts = Layouts(config)
         bits = layouts.word_bits
@@ -51,7 +51,7 @@ class FrameReader(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         reads = ReadAhead(m, self, Job)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Delay lines in memory, and memory ports with an output register."""
 
-from amaranth.hdl import Module, Shape, Signal, Value
+from amaranth.hdl import Module, Shape, ShapeLike, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -14,14 +14,14 @@ class DelayLine(wiring.Component):
     Wide and deep at little cost; not cleared by reset. clocks: at least 2, else `ValueError`.
     """
 
-    def __init__(self, shape, clocks: int):
+    def __init__(self, shape: ShapeLike, clocks: int) -> None:
         if clocks < 2:
             raise ValueError("clocks: at least 2")
         self.shape = shape
         self.clocks = clocks
         super().__init__({"i": In(shape), "o": Out(shape)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         address_bits = ceil_log2(self.clocks + 1)
         width = Shape.cast(self.shape).width

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """First in, first out queues between two streams."""
 
-from amaranth.hdl import Module, Shape, Value
+from amaranth.hdl import Module, Shape, ShapeLike, Value
 from amaranth.lib import stream
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import Component, In, Out, connect
@@ -15,14 +15,14 @@ class StreamFIFO(Component):
     Raises `ValueError` on a depth below 2.
     """
 
-    def __init__(self, shape, depth):
+    def __init__(self, shape: ShapeLike, depth: int) -> None:
         if depth < 2:
             raise ValueError("depth: at least 2")
         self._shape = shape
         self._depth = depth
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         width = Shape.cast(self._shape).width
         m.submodules.queue = queue = SyncFIFOBuffered(width=width, depth=self._depth + 1)
@@ -37,7 +37,14 @@ class StreamFIFO(Component):
         return m
 
 
-def queue(m, name, shape, depth, source, sink):
+def queue(
+    m: Module,
+    name: str,
+    shape: ShapeLike,
+    depth: int,
+    source: stream.Interface,
+    sink: stream.Interface,
+) -> None:
     """Puts a `StreamFIFO` of `depth` payloads of `shape` between two streams, as NAME_queue."""
     fifo = StreamFIFO(shape, depth)
     m.submodules[f"{name}_queue"] = fifo

@@ -9,7 +9,7 @@ numbers, ports, lengths and record numbers are plain integers.
 """
 
 from amaranth.hdl import unsigned
-from amaranth.lib import data, enum
+from amaranth.lib import data
 from amaranth.utils import ceil_log2
 
 from ..abi.commands import COMMAND, FLOW_KEY
@@ -17,6 +17,7 @@ from ..abi.config import WORD_BYTES, Config
 from ..abi.events import EVENT
 from ..abi.layout import Layout
 from ..abi.meta import META
+from .amaranth_types import enum
 
 
 def struct(layout: Layout) -> data.StructLayout:

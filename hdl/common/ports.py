@@ -2,10 +2,12 @@
 """The device's streams, all AXI4-Stream (ARM IHI 0051)."""
 
 from amaranth.hdl import Mux
-from amaranth.lib.wiring import In, Out, Signature
+from amaranth.lib import stream
+from amaranth.lib.wiring import In, Out, PureInterface, Signature
 
 from ..abi.meta import META_BITS
 from ..abi.tx import TX_COMPLETION_BITS, TX_META_BITS
+from .amaranth_types import Statement
 
 FrameStream = Signature(
     {
@@ -31,7 +33,7 @@ CompletionStream = Signature(
 """AXI4-Stream of completions, one AXI packet a frame: tags, then `abi.tx.TX_STATUS`."""
 
 
-def frames_in(port, frames):
+def frames_in(port: PureInterface, frames: stream.Interface) -> list[Statement]:
     """Statements that take `frames`, a stream of `layouts.Word`, from a port."""
     word = frames.payload
     return [
@@ -43,7 +45,7 @@ def frames_in(port, frames):
     ]
 
 
-def frames_out(frames, port):
+def frames_out(frames: stream.Interface, port: PureInterface) -> list[Statement]:
     """Statements that give `frames`, a stream of `layouts.Word`, to a port."""
     word = frames.payload
     return [

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads of frames that lie behind one another in a ring, ahead of the word that leaves."""
 
-from amaranth.hdl import Array, Signal
+from amaranth.hdl import Array, Module, Signal, Value
 from amaranth.lib import data
+from amaranth.lib.wiring import Component
 
 JOBS = 4  # frames decided ahead of the one that leaves
 OUT_DEPTH = 8  # words between ring and output: the read loop of five clocks at full rate
@@ -22,7 +23,7 @@ class ReadAhead:
     whether its frame had been decided when it was issued; both are needed to take it.
     """
 
-    def __init__(self, m, reader, job):
+    def __init__(self, m: Module, reader: Component, job: data.StructLayout) -> None:
         self._m, self._reader = m, reader
         bits = len(reader.ring_word)
 
@@ -54,16 +55,16 @@ class ReadAhead:
         ]
 
     @property
-    def current(self):
+    def current(self) -> Value:
         """Whether a read has arrived that was not dropped."""
         return self.arrived.valid & (self.arrived.epoch == self._epoch)
 
     @property
-    def decided(self):
+    def decided(self) -> Value:
         """Whether the frame was decided when its word was read."""
         return self.arrived.decided != self.done
 
-    def go_on(self, take):
+    def go_on(self, take: Value) -> None:
         """`take`: the word that has arrived is used up; else it is read again."""
         m, arrived, next_word = self._m, self.arrived, self._next_word
         refuse = Signal()
@@ -75,7 +76,7 @@ class ReadAhead:
         with m.If(take):
             m.d.sync += self._reader.read_word.eq(arrived.word + 1)
 
-    def next_job(self, finish):
+    def next_job(self, finish: Value) -> tuple[Value, data.View]:
         """`finish`: the frame's last word was used up. Whether another is decided, and its job."""
         candidate = Signal(3)
         self._m.d.comb += candidate.eq(self.done + finish)
@@ -83,13 +84,13 @@ class ReadAhead:
             self._m.d.sync += self.done.eq(candidate)
         return self.written != candidate, self._jobs[candidate[:2]]
 
-    def give_back(self, kept, left):
+    def give_back(self, kept: Value, left: Value) -> None:
         """`kept`: the word that has arrived goes to the output queue; `left`: one left it."""
         dropped = self.arrived.valid & ~kept
         self._m.d.sync += self._credit.eq(self._credit - self._issue + left + dropped)
 
 
-def lanes_before(index, limit):
+def lanes_before(index: Value, limit: Value) -> list[Value]:
     """Which bytes of word `index` of a frame lie in front of byte `limit` of it, bit i: byte i."""
     word, byte = limit[4:], limit[:4]
     return [(word > index) | ((word == index) & (byte > lane)) for lane in range(16)]

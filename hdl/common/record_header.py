@@ -4,24 +4,24 @@
 Both walkers use these rules; `abi.config` states them for software.
 """
 
-from amaranth.hdl import Cat, Const, Mux
+from amaranth.hdl import Cat, Const, Mux, Value, ValueLike
 
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, VERSION_TLS13
 
 HEAD_BYTES = HEADER_BYTES + NONCE_BYTES
 
 
-def present(count, size):
+def present(count: ValueLike, size: int) -> Value:
     """Which of `size` bytes exist if `count` bytes are left; `count` may be negative."""
     return Cat(count > i for i in range(size))
 
 
-def header_length(head):
+def header_length(head: Value) -> Value:
     """The length field of the header in the low bytes of `head`, its 15 bits that matter."""
     return Cat(head[32:40], head[24:31])
 
 
-def header_ok(version, head, there):
+def header_ok(version: Value, head: Value, there: Value) -> Value:
     """Whether the five low bytes of `head`, as far as they are `there`, may begin a header.
 
     The same rule as `abi.config.header_prefix_ok`; `LENGTH_BOUNDS` and `TYPES` are written out
@@ -39,12 +39,12 @@ def header_ok(version, head, there):
     return there[0] & kind_ok & version_ok & length_ok
 
 
-def text_geometry(version):
+def text_geometry(version: Value) -> tuple[Value, Value]:
     """Bytes in front of a record's text, and bytes of its length field that are not text."""
     tls13 = version == VERSION_TLS13
     return Mux(tls13, 5, 13), Mux(tls13, 16, 24)
 
 
-def content_type(low_bits):
+def content_type(low_bits: Value) -> Value:
     """The content type 20 to 23 out of its two low bits."""
     return Cat(low_bits, Const(5, 6))

@@ -12,7 +12,7 @@ bytes at any byte address, which lie in two neighbouring words, are read in one 
 All addresses wrap at the ring's end.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
@@ -32,7 +32,7 @@ class PacketRing(Component):
     commit_word -> commit_data: one aligned word as it was written.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         layouts = Layouts(config)
         self._words = config.ring_words
         super().__init__(
@@ -49,7 +49,7 @@ class PacketRing(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         width = Word.size
         banks = [Memory(shape=width, depth=self._words // 2, init=[]) for _ in range(2)]
@@ -62,7 +62,7 @@ class PacketRing(Component):
                 port.en.eq(self.write_en & (self.write_word[0] == odd)),
             ]
 
-        def unaligned(address, result):
+        def unaligned(address: Value, result: Value) -> None:
             word = address[4:]
             even, odd = (bank.read_port() for bank in banks)
             m.d.comb += [even.addr.eq((word + 1)[1:]), odd.addr.eq(word[1:])]
@@ -96,7 +96,7 @@ class ShadowRing(Component):
     read_word -> read_data: one aligned word.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         layouts = Layouts(config)
         self._words = config.ring_words
         super().__init__(
@@ -110,7 +110,7 @@ class ShadowRing(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         banks = [Memory(shape=128, depth=self._words // 2, init=[]) for _ in range(2)]
         m.submodules.even, m.submodules.odd = banks

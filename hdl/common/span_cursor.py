@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The spans of a frame that leaves, beside its words."""
 
-from amaranth.hdl import Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import stream
 
 
 class SpanCursor:
@@ -14,15 +15,15 @@ class SpanCursor:
     not been taken.
     """
 
-    def __init__(self, m, spans, index, name: str) -> None:
+    def __init__(self, m: Module, spans: stream.Interface, index: Value, name: str) -> None:
         self._m, self._spans, self._index = m, spans, index
         self.left = Signal(10, name=name)
 
-    def there(self, used) -> Value:
+    def there(self, used: Value) -> Value:
         """Whether the word may leave; `used`: its frame has use for spans."""
         return ~used | (self.left == 0) | self._spans.valid
 
-    def follow(self, used, take) -> Signal:
+    def follow(self, used: Value, take: Value) -> Signal:
         """`take`: the word leaves, and with it the span that ends in it. Spans left afterwards."""
         m, spans, index = self._m, self._spans, self._index
         last, end = spans.payload.end[4:], spans.payload.end[:4]

@@ -30,7 +30,7 @@ class SpanMaker(Component):
     beside the context fields and goes into each span as it is. Its `text_spans` are for nobody.
     """
 
-    def __init__(self, config: Config, span: data.StructLayout | None = None):
+    def __init__(self, config: Config, span: data.StructLayout | None = None) -> None:
         layouts = Layouts(config)
         self._span = span = span or layouts.span
         self._passed = [name for name in PASSED_THROUGH if name in span.members]
@@ -69,7 +69,7 @@ class SpanMaker(Component):
             | {name: In(span.members[name]) for name in self._passed}
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         piece = self.pieces.payload
 

@@ -9,11 +9,12 @@ cipher lane --tags--> tx_commit --> completions
 
 from dataclasses import replace
 
-from amaranth.lib import data, enum
+from amaranth.lib import data
 from amaranth.utils import ceil_log2
 
 from ..abi.config import Config
 from ..abi.tx import TX_COMMAND, TX_META
+from .amaranth_types import enum
 from .layouts import Layouts, struct
 
 

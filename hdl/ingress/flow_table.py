@@ -13,13 +13,14 @@ from amaranth.lib.wiring import Component, In, Out
 from ..abi.commands import FLOW_KEY, Op
 from ..abi.config import Config
 from ..abi.flowhash import BUCKET_SLOTS, POLYNOMIALS, buckets, crc
+from ..abi.tx import TxCommand
 from ..common.layouts import FlowKey, Layouts
 
 TABLES = len(POLYNOMIALS)
 GROUP = 16  # bits of a key compared in one clock; the groups are joined in the next
 
 
-def row_bits(key, table, bits):
+def row_bits(key: Value, table: int, bits: int) -> Value:
     """The row of `table` as an XOR of key bits: CRC is linear."""
     base = crc(0, table)
     columns = [crc(1 << i, table) ^ base for i in range(FLOW_KEY.width)]
@@ -46,7 +47,12 @@ class FlowTable(Component):
     The table of transmit has its own layout of `work`, with its own commands and `write_op`.
     """
 
-    def __init__(self, config: Config, work=None, write_op=Op.FLOW_WRITE):
+    def __init__(
+        self,
+        config: Config,
+        work: data.StructLayout | None = None,
+        write_op: Op | TxCommand = Op.FLOW_WRITE,
+    ) -> None:
         self._config = config
         self._layouts = layouts = Layouts(config)
         self._work = work or layouts.work
@@ -61,7 +67,7 @@ class FlowTable(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         layouts, depth = self._layouts, buckets(self._config.flows)
         command_layout = self._work["command"].shape

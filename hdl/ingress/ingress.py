@@ -28,7 +28,7 @@ class Ingress(Component):
     descs: one a frame, in order. stall: a word waits in this clock.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         layouts = Layouts(config)
         super().__init__(
@@ -43,7 +43,7 @@ class Ingress(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         layouts = Layouts(self._config)
         m.submodules.parser = parser = Parser(self._config)

@@ -19,6 +19,7 @@ frame's first word may come: that one completes no aligned word, so frames need 
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
+from amaranth.lib.data import View
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import bits_for
 
@@ -35,17 +36,17 @@ LENGTH_BITS = 14
 LATENCY = 8  # clocks from a frame's last word to `desc_valid`
 
 
-def number(data, first, count):
+def number(data: Value, first: int, count: int) -> Value:
     """`count` bytes of a word from byte `first` on, as an integer in network byte order."""
     return Cat(data[8 * i : 8 * i + 8] for i in reversed(range(first, first + count)))
 
 
-def is_tpid(ethertype) -> Value:
+def is_tpid(ethertype: Value) -> Value:
     """Whether a tag follows instead of the type."""
     return Cat(ethertype == tpid for tpid in TPIDS).any()
 
 
-def may_be_tcp(protocol) -> Value:
+def may_be_tcp(protocol: Value) -> Value:
     """Whether an IPv6 header of that number is TCP's or may be in front of TCP's."""
     return Cat(
         protocol == header for header in (TCP, HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS)
@@ -67,10 +68,10 @@ class _Word:
     over: Value
     start: Value
     length: Value
-    data: Value | None = None
-    tags: Value | None = None
+    data: Value = None  # None where a stage did not want it
+    tags: Value = None  # the same
 
-    def delayed(self, m, stage: str, without=()) -> "_Word":
+    def delayed(self, m: Module, stage: str, without: tuple[str, ...] = ()) -> "_Word":
         """The same one clock later, but what the stage does not want."""
         shapes = {"length": LENGTH_BITS, "tags": 2}
         registers = {}
@@ -125,7 +126,7 @@ class Parser(Component):
     frame after the word that made it so, and then never again for this frame.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         layouts = Layouts(config)
         super().__init__(
@@ -138,7 +139,7 @@ class Parser(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         packet, fields = _Packet(self._config), _Fields()
         aligned, ipv4, ipv6 = self._align(m)
@@ -153,7 +154,7 @@ class Parser(Component):
         self._judge(m, word, desc, segment_bytes, is_ipv6, totals)
         return m
 
-    def _align(self, m) -> tuple[_Word, Value, Value]:
+    def _align(self, m: Module) -> tuple[_Word, Value, Value]:
         """Stage align, the Ethernet header and its tags: the aligned word, and whether its packet
         is IPv4 or IPv6."""
         config, layouts = self._config, Layouts(self._config)
@@ -209,7 +210,7 @@ class Parser(Component):
         tags = tagged + (tagged & tagged_twice)
         return _Word(a_en, a_first, flush, a_over, start, count, a_data, tags), ipv4, ipv6
 
-    def _walk(self, m, word: _Word, packet: _Packet, ipv4, ipv6) -> None:
+    def _walk(self, m: Module, word: _Word, packet: _Packet, ipv4: Value, ipv6: Value) -> None:
         """Stage walk: word 0 has the IPv4 header or that of IPv6, then it goes from one IPv6
         header to the next."""
         data = word.data
@@ -239,7 +240,9 @@ class Parser(Component):
             with m.Elif(packet.is_ipv6):
                 m.d.sync += [old.eq(new) for old, new in zip(packet.walk(), state, strict=True)]
 
-    def _walk_headers(self, m, word: _Word, packet: _Packet, w_index) -> tuple[Signal, ...]:
+    def _walk_headers(
+        self, m: Module, word: _Word, packet: _Packet, w_index: Value
+    ) -> tuple[Signal, ...]:
         """`_Packet.walk` behind the IPv6 headers that begin in a word, at most one in each half."""
         state = packet.walk()
         for half in range(2):
@@ -282,7 +285,7 @@ class Parser(Component):
             state = after
         return state
 
-    def _pick_addresses(self, m, word: _Word, packet: _Packet, fields: _Fields) -> None:
+    def _pick_addresses(self, m: Module, word: _Word, packet: _Packet, fields: _Fields) -> None:
         """Stage pick, IP addresses of words 0 to 2."""
         is_ipv6, src, dst = packet.is_ipv6, fields.src, fields.dst
         data = word.data
@@ -305,7 +308,7 @@ class Parser(Component):
                     with m.If(is_ipv6):
                         m.d.sync += dst[:64].eq(number(data, 0, 8))
 
-    def _pick_tcp(self, m, word: _Word, packet: _Packet, fields: _Fields) -> None:
+    def _pick_tcp(self, m: Module, word: _Word, packet: _Packet, fields: _Fields) -> None:
         """Stage pick, rows of the TCP header (RFC 9293 section 3.1), 4 bytes each."""
         segment = packet.segment
         rows = (0, fields.ports), (1, fields.seq), (3, fields.offset_flags), (4, fields.checksum)
@@ -317,7 +320,7 @@ class Parser(Component):
                 with m.If(packet.found & (packet.index == place[2:])):
                     m.d.sync += field.eq(number(value, 0, len(field) // 8))
 
-    def _mask(self, m, word: _Word, packet: _Packet) -> tuple[Signal, Signal]:
+    def _mask(self, m: Module, word: _Word, packet: _Packet) -> tuple[Signal, Signal]:
         """Stage pick, what a checksum is about: the word's bytes of the segment and its pseudo
         header, and its bytes in front of the segment; in each all other bytes are 0."""
         index, is_ipv6, found = packet.index, packet.is_ipv6, packet.found
@@ -357,7 +360,7 @@ class Parser(Component):
         return d_segment_data, d_header_data
 
     def _describe(
-        self, m, before: _Word, packet: _Packet, fields: _Fields
+        self, m: Module, before: _Word, packet: _Packet, fields: _Fields
     ) -> tuple[_Word, Signal, Signal, Signal]:
         """Stages add and sum: whether all lengths fit, and the description of the frame. Gives the
         word in stage add, and of stage sum the description, the number of the segment's bytes, and
@@ -419,7 +422,7 @@ class Parser(Component):
             ]
         return word, s_desc, s_segment_bytes, s_ipv6
 
-    def _sum(self, m, word: _Word, lanes) -> list[Signal]:
+    def _sum(self, m: Module, word: _Word, lanes: tuple[Signal, Signal]) -> list[Signal]:
         """Stages add and sum: the sums of the lanes of the segment, and of the headers, so far."""
         s_en, s_first = Signal(), Signal()
         m.d.sync += [s_en.eq(word.en), s_first.eq(word.first)]
@@ -436,7 +439,15 @@ class Parser(Component):
             totals.append(total)
         return totals
 
-    def _judge(self, m, word: _Word, desc, segment_bytes, is_ipv6, totals) -> None:
+    def _judge(
+        self,
+        m: Module,
+        word: _Word,
+        desc: View,
+        segment_bytes: Value,
+        is_ipv6: Value,
+        totals: list[Signal],
+    ) -> None:
         """Stages fold and judge: end-around carries, and the description leaves."""
         layouts = Layouts(self._config)
         s_done = Signal()

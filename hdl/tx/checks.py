@@ -5,7 +5,7 @@ The first check that fails gives the reason, and then nothing changes: no span, 
 row is written. The order is that of `driver/model/tx/walker.py`.
 """
 
-from amaranth.hdl import Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 
 from ..abi.config import HEADER_BYTES
 from ..abi.tx import TxOp, TxReason, TxTags
@@ -18,7 +18,7 @@ from .row import MARKER_HORIZON_BITS
 SHORTEST_FRAME = 60  # of Ethernet, without its check sequence
 
 
-def is_orphan(core: TxCore, end_before, trails):
+def is_orphan(core: TxCore, end_before: Value, trails: Value) -> Value:
     """Whether a frame without metadata may hold text of an offloaded flow. `end_before`: its
     payload ends in front of the start marker or there. trails: bytes lie behind its IP packet."""
     packet, row = core.packet, core.row
@@ -27,7 +27,7 @@ def is_orphan(core: TxCore, end_before, trails):
     return Mux(packet.refused_tcp, core.live != 0, text)
 
 
-def contradicts(core: TxCore):
+def contradicts(core: TxCore) -> Value:
     """Whether the metadata of ENCRYPT or DUMP (or of no operation) makes no sense."""
     meta = core.meta
     dump = meta.op == TxOp.DUMP
@@ -41,7 +41,7 @@ def contradicts(core: TxCore):
     )
 
 
-def check_states(m, core: TxCore):
+def check_states(m: Module, core: TxCore) -> None:
     """COMPARE and DECIDE. Enter at COMPARE with the row and the position loaded; leaves to HEAD
     or SPAN for the walk, to CLOSE if the walk fails at once, else to FINISH."""
     packet, meta, row = core.packet, core.meta, core.row

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of the transmit walker for commands: what they do to a row, and their key spans."""
 
-from amaranth.hdl import Cat, Const, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
 
 from ..abi.config import VERSION_TLS12, VERSION_TLS13
 from ..abi.tx import TxCommand
@@ -13,17 +13,17 @@ from .core import TxCore
 class TxToken:
     """The token entry that a command gives. `more`: one for the key span before it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.code, self.more = Signal(TxTokenKind), Signal()
         self.key_slot = Signal()
 
     @property
-    def value(self):
+    def value(self) -> Value:
         """The code of the entry that is next."""
         return Mux(self.more, TxTokenKind.MORE, self.code)
 
 
-def command_states(m, core: TxCore, token: TxToken):
+def command_states(m: Module, core: TxCore, token: TxToken) -> None:
     """COMMAND and KEY. Enter at COMMAND with the row loaded; both leave to TOKEN, which comes back
     to KEY while there is `more`.
 
@@ -34,7 +34,7 @@ def command_states(m, core: TxCore, token: TxToken):
     meant = core.in_range & row.valid & ~row.deleted & (row.generation == command.generation)
     slot = command.epoch[0]
 
-    def key_span(code, key_slot):
+    def key_span(code: int, key_slot: ValueLike) -> None:
         m.d.sync += [token.code.eq(code), token.key_slot.eq(key_slot), core.dirty.eq(1)]
         m.next = "KEY"
 

@@ -47,7 +47,7 @@ class TxCommit(Component):
     counts: see `TransmitCounts`.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         layouts = TxLayouts(config)
         bits = layouts.word_bits
@@ -70,7 +70,7 @@ class TxCommit(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.reader = reader = TxReader(self._config)
         m.submodules.beats = beats = StreamFIFO(Beat, COMPLETIONS)

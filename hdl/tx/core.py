@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The registers that the states of the transmit walker share."""
 
-from amaranth.hdl import Cat, Const, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data
 
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
-from ..abi.tx import TxTags
+from ..abi.tx import TxReason, TxTags
+from ..common.amaranth_types import Statement
 from ..common.span_maker import SpanMaker
 from ..common.tx_layouts import Action, TxLayouts, tx_config
 from .row import LENGTH_BITS, PART_HEADER_BYTES, KeySlot, TxRow
@@ -18,7 +20,7 @@ class TxCore:
     `addr` its address in the ring, and `left` the bytes from there to the payload's end.
     """
 
-    def __init__(self, m, config: Config, work, meta):
+    def __init__(self, m: Module, config: Config, work: data.View, meta: data.View) -> None:
         self.config = config
         self.layouts = layouts = TxLayouts(config)
         self.packet, self.command, self.meta = work.packet, work.command, meta
@@ -73,11 +75,11 @@ class TxCore:
         self.tls12 = self.row.version == VERSION_TLS12
         self.header_size = Mux(self.tls12, HEADER_BYTES + NONCE_BYTES, HEADER_BYTES)
 
-    def drop(self, reason):
+    def drop(self, reason: TxReason) -> list[Statement]:
         """Statements: the frame is dropped for the reason."""
         return [self.action.eq(Action.DROP), self.reason.eq(int(reason))]
 
-    def take(self, count):
+    def take(self, count: Value) -> list[Statement]:
         """Statements: `count` bytes of the payload are done."""
         return [
             self.pos.eq(self.pos + count),
@@ -87,7 +89,7 @@ class TxCore:
         ]
 
 
-def header_of(kind, length):
+def header_of(kind: Value, length: Value) -> Value:
     """The five bytes of a record's header (RFC 8446 section 5.1)."""
     length = length | Const(0, 16)
     return Cat(kind, Const(3, 8), Const(3, 8), length[8:16], length[:8])

@@ -45,7 +45,7 @@ class TxReader(Component):
     ring_word -> ring_data, text_data, text_written: address to data in two clocks.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         layouts = TxLayouts(config)
         bits = layouts.word_bits
         self._job = layouts.job
@@ -63,7 +63,7 @@ class TxReader(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         reads = ReadAhead(m, self, self._job)
 

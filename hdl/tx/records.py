@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of the transmit walker from record to record: headers, spans, and what the row becomes."""
 
-from amaranth.hdl import Cat, Const, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import stream
 
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, TAG_BYTES
 from ..abi.tx import TxReason
@@ -9,7 +10,7 @@ from ..common.record_header import HEAD_BYTES, content_type, header_length, head
 from .core import TxCore, header_of
 
 
-def byte(vector, index):
+def byte(vector: Value, index: int) -> Value:
     return vector.word_select(index, 8)
 
 
@@ -24,7 +25,9 @@ class _Head:
         self.bad_nonce = Signal()
 
 
-def record_states(m, core: TxCore, walker_data, clear_spans):
+def record_states(
+    m: Module, core: TxCore, walker_data: Value, clear_spans: stream.Interface
+) -> None:
     """FETCH to CLOSE. Enter at HEAD (`addr` for two clocks, header bytes next), SPAN (text or tag
     next) or CLOSE; leaves to FINISH.
 
@@ -43,13 +46,13 @@ def record_states(m, core: TxCore, walker_data, clear_spans):
     _close(m, core)
 
 
-def _fail(m, core: TxCore, reason) -> None:
+def _fail(m: Module, core: TxCore, reason: TxReason) -> None:
     """Statements: the frame is dropped, and the walk ends here."""
     m.d.sync += core.drop(reason)
     m.next = "CLOSE"
 
 
-def _read_header(m, core: TxCore, walker_data, found: _Head, nonce) -> None:
+def _read_header(m: Module, core: TxCore, walker_data: Value, found: _Head, nonce: Signal) -> None:
     """FETCH, WAIT, HEAD and JUDGE: the bytes of header and nonce that are here. Enter at FETCH when
     `addr` is new, at HEAD when it has stood for two clocks. Leaves to CHECK."""
     row = core.row
@@ -91,7 +94,7 @@ def _read_header(m, core: TxCore, walker_data, found: _Head, nonce) -> None:
         m.next = "CHECK"
 
 
-def _check_header(m, core: TxCore, clear_spans, found: _Head) -> None:
+def _check_header(m: Module, core: TxCore, clear_spans: stream.Interface, found: _Head) -> None:
     """CHECK, from JUDGE: the header's bytes leave in the clear, or the walk fails. Leaves to SPAN,
     or to CLOSE at the payload's end or if it fails."""
     row, packet_at = core.row, core.payload_at
@@ -128,7 +131,7 @@ def _check_header(m, core: TxCore, clear_spans, found: _Head) -> None:
                 m.next = "CLOSE"
 
 
-def _spans(m, core: TxCore, nonce) -> None:
+def _spans(m: Module, core: TxCore, nonce: Signal) -> None:
     """SPAN, from CHECK or DECIDE: the record's text and tag in the payload. Leaves to FETCH for the
     next record's header, to CLOSE at the payload's end or without a key."""
     row = core.row
@@ -179,7 +182,7 @@ def _spans(m, core: TxCore, nonce) -> None:
                 m.next = "CLOSE"
 
 
-def _close(m, core: TxCore) -> None:
+def _close(m: Module, core: TxCore) -> None:
     """CLOSE, when the walk has ended: the place where it stands goes into the row. Leaves to
     FINISH."""
     row = core.row

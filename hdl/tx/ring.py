@@ -36,7 +36,7 @@ class WrittenBits(Component):
     read_word -> read_written: bit i is that of byte i of the word.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         layouts = TxLayouts(config)
         self._words = config.tx_ring_words
         super().__init__(
@@ -51,7 +51,7 @@ class WrittenBits(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         # As in ShadowRing: the mask is turned into place in the clock in which A is read.
@@ -125,7 +125,7 @@ class TextRing(Component):
     read_word -> read_data, read_written: one aligned word, and which of its bytes are new.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         layouts = TxLayouts(config)
         super().__init__(
@@ -144,7 +144,7 @@ class TextRing(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.text = text = ShadowRing(tx_config(self._config))
         m.submodules.written = written = WrittenBits(self._config)

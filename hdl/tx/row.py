@@ -4,8 +4,12 @@
 `driver/model/tx/row.py` says what the fields mean; content types are kept by their two low bits.
 """
 
-from amaranth.hdl import Mux, Signal
+from typing import TYPE_CHECKING
+
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data
+
+from ..common.amaranth_types import Statement
 
 MARKER_HORIZON_BITS = 30  # from 2^30 bytes behind the marker on it is not compared any more
 LENGTH_BITS = 15
@@ -47,19 +51,23 @@ ROW = data.StructLayout(
 class TxRow:
     """The loaded row, a signal for each field: narrow registers simulate faster than a wide one."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         for name in ROW.members:
             setattr(self, name, Signal(ROW[name].shape, name=f"row_{name}"))
 
-    def load(self, row):
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Signal: ...  # the fields of `ROW`
+
+    def load(self, row: data.View) -> list[Statement]:
         """Statements that take the fields of `row`."""
         return [getattr(self, name).eq(getattr(row, name)) for name in ROW.members]
 
-    def store(self, row):
+    def store(self, row: data.View) -> list[Statement]:
         """Statements that put the fields into `row`."""
         return [getattr(row, name).eq(getattr(self, name)) for name in ROW.members]
 
-    def move(self, to):
+    def move(self, to: Value) -> list[Statement]:
         """Statements for a new frontier."""
         return [
             self.next.eq(to),
@@ -76,7 +84,7 @@ class KeySlot:
     record number that the nonce has.
     """
 
-    def __init__(self, m, row: TxRow, number):
+    def __init__(self, m: Module, row: TxRow, number: Value) -> None:
         self.known, self.slot = Signal(), Signal()
         self.name, self.rebased = Signal(8), Signal(64)
         behind = [Signal(name=f"behind_base_{slot}") for slot in range(2)]

@@ -40,7 +40,7 @@ class Transmit(Component):
     tags: those that completions give. over_half: the host ring is more than half full.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         self._layouts = layouts = TxLayouts(config)
         super().__init__(
@@ -68,7 +68,7 @@ class Transmit(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config, layouts = self._config, self._layouts
         front = tx_config(config)

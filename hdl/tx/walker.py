@@ -15,8 +15,8 @@ The states are in `checks`, `records` and `commands`; text and tag of a span are
 out in `span_maker`.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
@@ -47,7 +47,7 @@ class TxWalker(Component):
     are 0 or mean nothing. After power-up no context is in use; reset ends none.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         layouts = TxLayouts(config)
         super().__init__(
@@ -62,7 +62,7 @@ class TxWalker(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         work, meta = self.work.payload, self.metas.payload
         command = work.command
@@ -110,7 +110,7 @@ class TxWalker(Component):
             self._token(m, core, token, out_free, done)
         return m
 
-    def _idle(self, m, core: TxCore, context) -> None:
+    def _idle(self, m: Module, core: TxCore, context: Value) -> None:
         """IDLE, until an item has come. Leaves to LOAD."""
         work, meta, packet = self.work.payload, core.meta, core.packet
         dump = meta.op == TxOp.DUMP
@@ -135,7 +135,7 @@ class TxWalker(Component):
             with m.If(self.work.valid & (work.is_command | self.metas.valid)):
                 m.next = "LOAD"
 
-    def _load(self, m, core: TxCore, stored) -> None:
+    def _load(self, m: Module, core: TxCore, stored: data.View) -> None:
         """LOAD, from IDLE: the row is there. Leaves to COMPARE or COMMAND."""
         work, meta, row = self.work.payload, core.meta, core.row
         elsewhere = core.detached | core.sync  # the position is not the row's
@@ -158,7 +158,7 @@ class TxWalker(Component):
             with m.If(work.is_command):
                 m.next = "COMMAND"
 
-    def _finish(self, m, core: TxCore, out_free, done) -> None:
+    def _finish(self, m: Module, core: TxCore, out_free: Value, done: Signal) -> None:
         """FINISH, the last state of a frame. Leaves to IDLE when its entry has a place."""
         meta, packet, maker, entry = core.meta, core.packet, core.maker, self.entries.payload
         with m.State("FINISH"):
@@ -195,7 +195,9 @@ class TxWalker(Component):
                 ]
                 m.next = "IDLE"
 
-    def _token(self, m, core: TxCore, token: TxToken, out_free, done) -> None:
+    def _token(
+        self, m: Module, core: TxCore, token: TxToken, out_free: Value, done: Signal
+    ) -> None:
         """TOKEN, the last state of a command. Leaves to KEY while there is `more`, else to IDLE."""
         command, entry = core.command, self.entries.payload
         with m.State("TOKEN"):

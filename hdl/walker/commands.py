@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of the walker for what comes between packets: commands, and news of a bad tag."""
 
-from amaranth.hdl import Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 
 from ..abi.commands import Op
 from ..abi.events import EventKind
@@ -12,7 +12,7 @@ from .core import Core
 from .row import TrackerState
 
 
-def command_states(m, core: Core, token):
+def command_states(m: Module, core: Core, token: Signal) -> None:
     """COMMAND to DESYNC. `token` takes the code of the token entry; all leave to TOKEN, where a
     candidate is adopted by way of ADOPT_LOOKUP."""
     since_base = Signal(65)  # records since REKEY's number, and a borrow
@@ -23,12 +23,12 @@ def command_states(m, core: Core, token):
     _feedback(m, core, token)
 
 
-def _close_all(m, core: Core) -> None:
+def _close_all(m: Module, core: Core) -> None:
     """Statements: every open record is closed."""
     m.d.comb += core.coverage.clear.eq(1)
 
 
-def _command(m, core: Core, token, since_base) -> None:
+def _command(m: Module, core: Core, token: Signal, since_base: Signal) -> None:
     """COMMAND, from LOAD. Leaves to KEY_SPAN, REKEY, HINT, ADOPT_LOOKUP or TOKEN."""
     row, command = core.row, core.command
     meant = core.known & (row.generation == command.generation)
@@ -67,7 +67,7 @@ def _command(m, core: Core, token, since_base) -> None:
                 _resync_hint(m, core, meant)
 
 
-def _resync_answer(m, core: Core, meant) -> None:
+def _resync_answer(m: Module, core: Core, meant: Value) -> None:
     """Statements of COMMAND: software knows the candidate, or refuses it."""
     row, command = core.row, core.command
     asked = (row.state == TrackerState.CONFIRMING) & (command.seq == row.candidate_seq)
@@ -79,7 +79,7 @@ def _resync_answer(m, core: Core, meant) -> None:
             m.next = "ADOPT_LOOKUP"
 
 
-def _resync_hint(m, core: Core, meant) -> None:
+def _resync_hint(m: Module, core: Core, meant: Value) -> None:
     """Statements of COMMAND: software has read up to a header, in sync or not."""
     row, command = core.row, core.command
     with m.If(meant):
@@ -107,7 +107,7 @@ def _resync_hint(m, core: Core, meant) -> None:
         ]
 
 
-def _hint(m, core: Core) -> None:
+def _hint(m: Module, core: Core) -> None:
     """HINT and HINT_CLOSE, from COMMAND in sync: records in front of the hint are closed. Leaves to
     TOKEN."""
     row, coverage, command = core.row, core.coverage, core.command
@@ -123,7 +123,7 @@ def _hint(m, core: Core) -> None:
             m.d.comb += coverage.close_ended.eq(1)
 
 
-def _rekey(m, core: Core, since_base) -> None:
+def _rekey(m: Module, core: Core, since_base: Signal) -> None:
     """REKEY, from COMMAND: the row goes on under a new key. Leaves to KEY_SPAN."""
     row, coverage, command = core.row, core.coverage, core.command
     with m.State("REKEY"):
@@ -146,7 +146,7 @@ def _rekey(m, core: Core, since_base) -> None:
         m.next = "KEY_SPAN"
 
 
-def _key_span(m, core: Core) -> None:
+def _key_span(m: Module, core: Core) -> None:
     """KEY_SPAN, from COMMAND or REKEY: the cipher takes or clears a key. Leaves to TOKEN."""
     row, command = core.row, core.command
     key_span = core.maker.keys.payload
@@ -164,7 +164,7 @@ def _key_span(m, core: Core) -> None:
             m.next = "TOKEN"
 
 
-def _feedback(m, core: Core, token) -> None:
+def _feedback(m: Module, core: Core, token: Signal) -> None:
     """PROVEN and DESYNC, from LOAD: a candidate's tag was good, or a tag was bad. Leaves to
     ADOPT_LOOKUP or TOKEN."""
     row, feedback = core.row, core.feedback

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The registers that the walker's states share, and small things that several of them do."""
 
-from amaranth.hdl import Cat, Mux, Signal, signed
-from amaranth.lib import enum
+from typing import TYPE_CHECKING
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike, signed
+from amaranth.lib import data
 
 from ..abi.commands import Option
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
 from ..abi.meta import Reason
+from ..common.amaranth_types import Statement, enum
 from ..common.layouts import Event, Layouts, Meta
 from ..common.record_header import HEAD_BYTES, present
 from ..common.sequence import distance
@@ -29,18 +32,22 @@ class Return(enum.Enum, shape=3):
 class Framing:
     """The framing fields of a packet's metadata, a signal each; see `abi.meta`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.fields = {}
         for name in Meta.members:
             if name == "records" or name.startswith(("first_", "last_")):
                 self.fields[name] = Signal(Meta[name].shape, name=f"framing_{name}")
         self.__dict__.update(self.fields)
 
-    def clear(self):
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Signal: ...  # the framing fields
+
+    def clear(self) -> list[Statement]:
         """Statements that begin a packet."""
         return [signal.eq(0) for signal in self.fields.values()]
 
-    def give(self, meta, marked):
+    def give(self, meta: data.View, marked: Value) -> list[Statement]:
         """Statements that fill in `meta`; zeros unless `marked`. `last_completes` is given in any
         case: commit wants to know whether a packet ends where a record ends that parks."""
         return [
@@ -58,7 +65,9 @@ class Core:
     segment but in `part_header`.
     """
 
-    def __init__(self, config: Config, work, command, feedback):
+    def __init__(
+        self, config: Config, work: data.View, command: data.View, feedback: data.View
+    ) -> None:
         self.config = config
         self.layouts = layouts = Layouts(config)
         self.row_layouts = RowLayouts(config)
@@ -106,11 +115,11 @@ class Core:
         self.tls12 = self.row.version == VERSION_TLS12
         self.header_size = Mux(self.tls12, HEADER_BYTES + NONCE_BYTES, HEADER_BYTES)
 
-    def add_reason(self, reason):
+    def add_reason(self, reason: Reason) -> Statement:
         """Statement: the reason applies."""
         return self.reasons[int(reason)].eq(1)
 
-    def overlay(self, block, size):
+    def overlay(self, block: Value, size: int) -> Value:
         """The first `size` bytes at `pos`: held ones in front of those of the ring."""
         held = present(self.part_header_left, PART_HEADER_BYTES)
         return Cat(
@@ -120,7 +129,7 @@ class Core:
             for i in range(size)
         )
 
-    def head_bytes(self, block):
+    def head_bytes(self, block: Value) -> Value:
         """Header and nonce at `pos`; bytes that are not there are 0."""
         there = present(self.left, HEAD_BYTES)
         data = self.overlay(block, HEAD_BYTES)
@@ -129,7 +138,7 @@ class Core:
             for i in range(HEAD_BYTES)
         )
 
-    def follow(self, walk, hold, part_header_count):
+    def follow(self, walk: Value, hold: Value, part_header_count: Value) -> list[Statement]:
         """Statements: be at a chain's next header."""
         return [
             self.pos.eq(walk),
@@ -139,7 +148,7 @@ class Core:
             self.part_header_left.eq(part_header_count),
         ]
 
-    def one_further(self):
+    def one_further(self) -> list[Statement]:
         """Statements: be at the next byte."""
         return [
             self.pos.eq(self.pos + 1),
@@ -149,7 +158,7 @@ class Core:
             self.part_header_left.eq(Mux(self.part_header_left == 0, 0, self.part_header_left - 1)),
         ]
 
-    def past(self, size):
+    def past(self, size: Value) -> list[Statement]:
         """Statements: be at the next header of the chain."""
         return [
             self.pos.eq(self.pos + size),
@@ -159,7 +168,16 @@ class Core:
             self.part_header_left.eq(0),  # a record is longer than what can be held
         ]
 
-    def touch(self, m, number, start, offset, length, nonce, completes):
+    def touch(
+        self,
+        m: Module,
+        number: Value,
+        start: Value,
+        offset: Value,
+        length: Value,
+        nonce: Value,
+        completes: ValueLike,
+    ) -> None:
         """One more record has bytes in the packet."""
         framing = self.framing
         m.d.sync += [
@@ -178,33 +196,33 @@ class Core:
                 framing.first_completes.eq(completes),
             ]
 
-    def evict(self, m, back: Return):
+    def evict(self, m: Module, back: Return) -> None:
         """Close a record and come back."""
         m.d.comb += self.coverage.evict.eq(1)
         m.d.sync += self.evict_for.eq(back)
         m.next = "EVICT"
 
-    def withholds(self, content, length):
+    def withholds(self, content: Value, length: Value) -> Value:
         """Whether nothing is marked behind such a record before its verdict."""
         return withholds(self.config, self.row.version, self.row.options, content, length)
 
-    def close_unverified(self, m, content, length, end):
+    def close_unverified(self, m: Module, content: Value, length: Value, end: Value) -> None:
         """A record that ends at `end` is closed without a verdict: it may withhold marks."""
         with m.If(self.withholds(content, length)):
             self.set_barrier(m, end)
 
-    def set_barrier(self, m, end):
+    def set_barrier(self, m: Module, end: Value) -> None:
         """A record that ends at `end` was closed without a verdict and withholds marks."""
         row = self.row
         with m.If(~row.barrier | (distance(end, row.barrier_end) > 0)):
             m.d.sync += [row.barrier.eq(1), row.barrier_end.eq(end)]
 
-    def clear_barrier(self, m):
+    def clear_barrier(self, m: Module) -> None:
         """Software has read the stream up to the command's position."""
         with m.If(distance(self.command.seq, self.row.barrier_end) >= 0):
             m.d.sync += self.row.barrier.eq(0)
 
-    def reason(self):
+    def reason(self) -> Value:
         """The lowest reason that applies."""
         suspicion = self.row.barrier & (distance(self.end, self.row.barrier_end) > 0)
         mixed = ~self.any_all_marked & ~(self.row.options & Option.MARK_REST).any()

@@ -4,7 +4,8 @@
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from ..abi.commands import OPTION_BITS
@@ -45,7 +46,7 @@ class Coverage(Component):
     withheld: an open record withholds marks behind it.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         self._layouts = layouts = RowLayouts(config)
         slot_bits = Layouts(config).slot_bits
@@ -90,7 +91,7 @@ class Coverage(Component):
             }
         )  # fmt: skip
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
         slots = [
@@ -184,7 +185,7 @@ class Coverage(Component):
             m.d.sync += [part.valid.eq(0) for part in slots + holes]
         return m
 
-    def _lookup(self, m, slots):
+    def _lookup(self, m: Module, slots: list[data.View]) -> None:
         """Which records hold two sequence numbers."""
         with m.If(self.lookup):
             m.d.sync += [self.at_seq.eq(0), self.at_high.eq(0), self.stale.eq(0)]
@@ -198,7 +199,7 @@ class Coverage(Component):
                 with m.If(slot.valid & (distance(self.high, slot.start).as_unsigned() < size)):
                     m.d.sync += [self.at_high.eq(1), self.high_slot.eq(i)]
 
-    def _settle(self, m, slots):
+    def _settle(self, m: Module, slots: list[data.View]) -> Signal:
         """Open records in front of the packet's end, and what they hold back. Returns the former,
         a bit for each slot."""
         ends, far = Signal(len(slots)), Signal(len(slots))
@@ -220,7 +221,9 @@ class Coverage(Component):
         ]
         return ends
 
-    def _searches(self, m, slots, holes, found_at):
+    def _searches(
+        self, m: Module, slots: list[data.View], holes: list[data.View], found_at: Signal
+    ) -> tuple[Signal, Signal]:
         """One slot or hole a clock, compared one clock later. Returns busy and the chosen slot."""
         busy, evicting = Signal(), Signal()
         steps = max(len(slots), len(holes))
@@ -301,6 +304,6 @@ class Coverage(Component):
         return busy, chosen
 
 
-def any_of(bits):
+def any_of(bits: list[Value]) -> Value:
     """Whether one of the bits is set."""
     return reduce(or_, bits)

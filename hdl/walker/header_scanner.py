@@ -26,7 +26,7 @@ class HeaderScanner(Component):
     found: Out(1)
     offset: Out(range(STEP))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         allowed = Signal(STEP)
         with m.If(self.enable):

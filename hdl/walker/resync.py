@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of the walker off the proven chain: looking for a header, following a candidate."""
 
-from amaranth.hdl import Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 
 from ..abi.commands import Option
 from ..abi.config import HEADER_BYTES
@@ -14,7 +14,7 @@ from .header_scanner import BLOCK_BYTES, STEP
 from .row import LOST_RECORDS_BITS, TrackerState
 
 
-def resync_states(m, core: Core, walker_data):
+def resync_states(m: Module, core: Core, walker_data: Value) -> None:
     """CANDIDATE to GIVE_UP. Enter at CANDIDATE, or at SCAN with `pos` where to begin; leaves to
     FETCH for a header and comes back at CHAIN, or leaves to FINISH."""
     states = _SearchStates(m, core)
@@ -34,7 +34,7 @@ class _SearchStates:
     The state machine numbers its states in the order in which the methods are called.
     """
 
-    def __init__(self, m, core: Core) -> None:
+    def __init__(self, m: Module, core: Core) -> None:
         self.m, self.core, self.row = m, core, core.row
 
         self.first = Signal()  # the next header is the scan's find
@@ -167,7 +167,7 @@ class _SearchStates:
             m.d.sync += core.addr.eq(core.payload_addr + core.pos_at)
             m.next = "FETCH"
 
-    def scan(self, walker_data) -> None:
+    def scan(self, walker_data: Value) -> None:
         """SCAN, SCANNING and FOUND: a block every clock; its judgement comes three clocks behind
         its address. Enter at SCAN with `pos` where to begin. Leaves to ADDRESS for a header that
         was found, else to SCANNED."""

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the walker keeps of a flow between packets, and the rules that its parts share."""
 
-from amaranth.hdl import Mux, Signal
-from amaranth.lib import data, enum
+from typing import TYPE_CHECKING
+
+from amaranth.hdl import Mux, Signal, Value, ValueLike
+from amaranth.lib import data
 
 from ..abi.commands import OPTION_BITS, Option
 from ..abi.config import HEADER_BYTES, NONCE_BYTES, VERSION_TLS12, Config
+from ..common.amaranth_types import Statement, enum
 from ..common.layouts import Layouts
 
 PART_HEADER_BYTES = HEADER_BYTES + NONCE_BYTES - 1  # of a header that a segment's end cuts off
@@ -25,7 +28,7 @@ class TrackerState(enum.Enum, shape=3):
 class RowLayouts:
     """Layouts of the walker's row; widths depend on the device's parameters."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         slot_bits = Layouts(config).slot_bits
         self.open_record = data.StructLayout(
             {
@@ -104,24 +107,28 @@ class RowLayouts:
 class RowRegisters:
     """The loaded row's scalars, a signal each: narrow registers simulate faster than a wide one."""
 
-    def __init__(self, layouts: RowLayouts):
+    def __init__(self, layouts: RowLayouts) -> None:
         self._names = list(layouts.scalars)
         for name, shape in layouts.scalars.items():
             setattr(self, name, Signal(shape, name=f"row_{name}"))
 
-    def load(self, row):
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Signal: ...  # the scalars of `RowLayouts`
+
+    def load(self, row: data.View) -> list[Statement]:
         """Statements that take the scalars of `row`."""
         return [getattr(self, name).eq(getattr(row, name)) for name in self._names]
 
-    def store(self, row):
+    def store(self, row: data.View) -> list[Statement]:
         """Statements that put the scalars into `row`."""
         return [getattr(row, name).eq(getattr(self, name)) for name in self._names]
 
-    def clear(self):
+    def clear(self) -> list[Statement]:
         """Statements that set every scalar to 0."""
         return [getattr(self, name).eq(0) for name in self._names]
 
-    def arm(self, seq, number):
+    def arm(self, seq: Value, number: ValueLike) -> list[Statement]:
         """Statements for START at a known header; the coverage is to be cleared beside."""
         return [
             self.next_record_seq.eq(seq),
@@ -137,12 +144,14 @@ class RowRegisters:
             *self.close_below(),
         ]
 
-    def close_below(self):
+    def close_below(self) -> list[Statement]:
         """Statements for a position given anew: records in what was marked stay closed."""
         return [self.closed.eq(self.marked), self.closed_below.eq(self.marked_high)]
 
 
-def withholds(config, version, options, content, length):
+def withholds(
+    config: Config, version: Value, options: Value, content: Value, length: Value
+) -> Value:
     """Whether nothing is marked behind such a record before its verdict: it may change keys, or
     the flow is in one-bit mode. `content`: the content type's two low bits."""
     # ChangeCipherSpec and handshake are content types 20 and 22.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of the walker on the proven chain: feeding open records, hopping from header to header."""
 
-from amaranth.hdl import C, Cat, Mux, Signal, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 
 from ..abi.config import HEADER_BYTES
 from ..abi.events import EventKind
@@ -12,7 +12,7 @@ from .core import Core, Return
 from .row import TrackerState
 
 
-def tracking_states(m, core: Core, walker_data):
+def tracking_states(m: Module, core: Core, walker_data: Value) -> None:
     """COMPARE to OPEN_LAST. Enter at COMPARE with `end` and `payload_addr` set, at CHECK with a
     header of the candidate chain, or at ADOPT_LOOKUP from a command; leaves to CHAIN, CANDIDATE,
     SCAN, GIVE_UP, TOKEN or FINISH."""
@@ -37,7 +37,7 @@ class _ProvenStates:
     state machine numbers its states in the order in which the methods are called.
     """
 
-    def __init__(self, m, core: Core) -> None:
+    def __init__(self, m: Module, core: Core) -> None:
         self.m, self.core, self.row, self.coverage = m, core, core.row, core.coverage
         self.by_walk = ~(core.is_command | core.is_feedback)  # what proves a candidate
 
@@ -287,7 +287,7 @@ class _ProvenStates:
                 with m.Else():
                     m.next = "MATCH_CANDIDATE"
 
-    def read_header(self, walker_data) -> None:
+    def read_header(self, walker_data: Value) -> None:
         """FETCH, WAIT and CHECK: the header at `pos`, of either chain. Enter at FETCH when `addr`
         is new, at CHECK when it has stood for two clocks. Leaves to STEP, or to CHAIN while
         searching."""

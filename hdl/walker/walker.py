@@ -16,7 +16,7 @@ The states are in `tracking`, `resync` and `commands`; slots and holes of the
 loaded row in `coverage`; text and tag of a span are worked out in `span_maker`.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -52,7 +52,7 @@ class Walker(Component):
     whatever else is wrong with it. REKEY of an invalid row gives a RESYNC token and nothing else.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         self._config = config
         layouts = Layouts(config)
         super().__init__(
@@ -68,7 +68,7 @@ class Walker(Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         work, feedback = self.work.payload, self.feedback.payload
         packet, command = work.packet, work.command
@@ -154,7 +154,7 @@ class Walker(Component):
             self._token(m, core, token, out_free, write)
         return m
 
-    def _connect(self, m, core: Core) -> None:
+    def _connect(self, m: Module, core: Core) -> None:
         """The parts of `core`, and what goes between them and the ports."""
         packet, row, coverage, maker = core.packet, core.row, core.coverage, core.maker
         m.submodules.coverage = coverage
@@ -184,7 +184,7 @@ class Walker(Component):
             coverage.oldest.eq(core.evict_for == Return.COMPARE),
         ]
 
-    def _judge_packet(self, m, core: Core, known) -> None:
+    def _judge_packet(self, m: Module, core: Core, known: Value) -> None:
         """Statements of LOAD: to COMPARE if the walk looks at the packet, else to FINISH."""
         packet = core.packet
         flags = packet.tcp_flags
@@ -206,7 +206,7 @@ class Walker(Component):
             m.d.sync += core.dirty.eq(1)
             m.next = "COMPARE"
 
-    def _finish(self, m, core: Core, out_free, write) -> None:
+    def _finish(self, m: Module, core: Core, out_free: Value, write: Signal) -> None:
         """FINISH, the last state of a packet. Leaves to IDLE when its entry has a place."""
         packet, row, coverage, maker = core.packet, core.row, core.coverage, core.maker
         entry = self.entries.payload
@@ -256,7 +256,7 @@ class Walker(Component):
                 self._give_event(m, core)
                 m.next = "IDLE"
 
-    def _token(self, m, core: Core, token, out_free, write) -> None:
+    def _token(self, m: Module, core: Core, token: Signal, out_free: Value, write: Signal) -> None:
         """TOKEN, the last state of a command and of feedback. Leaves to IDLE when its entry has a
         place."""
         command, feedback, entry = core.command, core.feedback, self.entries.payload
@@ -286,7 +286,7 @@ class Walker(Component):
                 self._give_event(m, core)
                 m.next = "IDLE"
 
-    def _give_event(self, m, core: Core) -> None:
+    def _give_event(self, m: Module, core: Core) -> None:
         """Statements: the entry takes the event, if there is one."""
         entry = self.entries.payload
         m.d.sync += entry.event.eq(core.event)

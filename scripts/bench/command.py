@@ -23,7 +23,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from sealane.driver.device.rx import Device, RxPacket
+from sealane.driver.device.descriptors import RxPacket
+from sealane.driver.device.rx import Device
 from sealane.driver.device.tx import COOKIES, TxDevice, TxPolled
 from sealane.driver.replay.both import ReplayBoth
 from sealane.driver.replay.capture import CaptureError, read_capture

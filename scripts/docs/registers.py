@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from pathlib import Path
 
 from sealane.hdl.abi import commands, config, events, flowhash, layout, meta, registers, tx
@@ -50,7 +50,7 @@ def layout_table(what: layout.Layout) -> str:
     )
 
 
-def enum_table(enum: type[IntEnum], source: str) -> str:
+def enum_table(enum: type[IntEnum] | type[IntFlag], source: str) -> str:
     """Values and names of an enumeration; the meaning is the comment beside each member."""
     comments = dict(re.findall(r"^    (\w+) = \d+  # (.+)$", source, re.M))
     return table(

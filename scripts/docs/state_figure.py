@@ -7,65 +7,65 @@ changes of state that the model of the walker makes.
 
 from __future__ import annotations
 
-from sealane.driver.model.walker.row import State
+from sealane.driver.model.walker.row import TrackerState
 
 from .worked_figure import BLUE, GREEN, GREY, INK, ORANGE, Colours, Drawing
 
 WIDTH, HEIGHT = 150.0, 56.0
-PLACES: dict[State, tuple[float, float, Colours, str]] = {
-    State.START: (130, 70, BLUE, "position given"),
-    State.TRACKING: (430, 70, GREEN, "next header known"),
-    State.SEARCHING: (430, 280, ORANGE, "scanning for a header"),
-    State.CONFIRMING: (780, 280, ORANGE, "candidate unproven"),
-    State.GIVEN_UP: (430, 460, GREY, "no scan"),
+PLACES: dict[TrackerState, tuple[float, float, Colours, str]] = {
+    TrackerState.START: (130, 70, BLUE, "position given"),
+    TrackerState.TRACKING: (430, 70, GREEN, "next header known"),
+    TrackerState.SEARCHING: (430, 280, ORANGE, "scanning for a header"),
+    TrackerState.CONFIRMING: (780, 280, ORANGE, "candidate unproven"),
+    TrackerState.GIVEN_UP: (430, 460, GREY, "no scan"),
 }
 # A line in path notation, its label, and where the label begins. The label is one line or two.
-EDGES: dict[tuple[State, State], tuple[str, tuple[str, ...], float, float]] = {
-    (State.START, State.TRACKING): ("M280 86H428", ("first header read",), 300, 78),
-    (State.START, State.SEARCHING): ("M205 126V300H428", ("same causes",), 216, 318),
-    (State.TRACKING, State.SEARCHING): (
+EDGES: dict[tuple[TrackerState, TrackerState], tuple[str, tuple[str, ...], float, float]] = {
+    (TrackerState.START, TrackerState.TRACKING): ("M280 86H428", ("first header read",), 300, 78),
+    (TrackerState.START, TrackerState.SEARCHING): ("M205 126V300H428", ("same causes",), 216, 318),
+    (TrackerState.TRACKING, TrackerState.SEARCHING): (
         "M530 126V278",
         ("header in a hole,", "header not allowed,", "or bad tag"),
         540,
         186,
     ),
-    (State.SEARCHING, State.TRACKING): (
+    (TrackerState.SEARCHING, TrackerState.TRACKING): (
         "M480 280V128",
         ("proven walk", "continues"),
         400,
         200,
     ),
-    (State.SEARCHING, State.CONFIRMING): (
+    (TrackerState.SEARCHING, TrackerState.CONFIRMING): (
         "M580 296H778",
         ("candidate found:", "RESYNC_REQUEST"),
         600,
         272,
     ),
-    (State.CONFIRMING, State.SEARCHING): (
+    (TrackerState.CONFIRMING, TrackerState.SEARCHING): (
         "M780 320H582",
         ("mismatch, gap, or refused",),
         600,
         340,
     ),
-    (State.CONFIRMING, State.TRACKING): (
+    (TrackerState.CONFIRMING, TrackerState.TRACKING): (
         "M855 280V98H582",
         ("proven by software, walk or tag: RESUMED",),
         590,
         88,
     ),
-    (State.SEARCHING, State.GIVEN_UP): (
+    (TrackerState.SEARCHING, TrackerState.GIVEN_UP): (
         "M480 336V458",
         ("limit reached:", "GIVEN_UP"),
         380,
         390,
     ),
-    (State.GIVEN_UP, State.SEARCHING): (
+    (TrackerState.GIVEN_UP, TrackerState.SEARCHING): (
         "M530 460V338",
         ("header on the proven", "chain not allowed"),
         540,
         390,
     ),
-    (State.GIVEN_UP, State.TRACKING): (
+    (TrackerState.GIVEN_UP, TrackerState.TRACKING): (
         "M430 488H320V110H428",
         ("proven walk", "continues"),
         240,
@@ -73,7 +73,7 @@ EDGES: dict[tuple[State, State], tuple[str, tuple[str, ...], float, float]] = {
     ),
 }
 # Every other state can be armed again: RESYNC_HINT or REKEY.
-ARMED = tuple(state for state in State if state is not State.START)
+ARMED = tuple(state for state in TrackerState if state is not TrackerState.START)
 
 
 def states() -> str:

@@ -79,7 +79,7 @@ def holes(
     """
     duplicates = set()
     open_: list[tuple[int, int, int]] = []  # opened by, start, end
-    closed = []
+    closed: list[tuple[int, int, int, int]] = []
     high: int | None = None
     last = 0
     for last, segment in enumerate(segments):
@@ -137,7 +137,7 @@ def _events(
             continue
         seen.add(event["kind"])
         marker, colour, _ = style
-        edge = {} if marker == "x" else {"edgecolors": "white"}
+        edge: dict[str, Any] = {} if marker == "x" else {"edgecolors": "white"}
         x = bisect_left(packets, event["packet"])
         axes.scatter(
             [x],

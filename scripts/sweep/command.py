@@ -305,9 +305,11 @@ def progress_bar(records: int) -> Iterator[Callable[[int], None]]:
 
 def picture_of(args: argparse.Namespace) -> Path | None:
     """Where the curves go: beside a report that is a file, unless another place was named."""
-    if args.picture or not args.json or (args.json.exists() and not args.json.is_file()):
-        return args.picture
-    return args.json.with_suffix(".png") if args.json.name else None
+    picture: Path | None = args.picture
+    report: Path | None = args.json
+    if picture or not report or (report.exists() and not report.is_file()):
+        return picture
+    return report.with_suffix(".png") if report.name else None
 
 
 def run(args: argparse.Namespace) -> int:

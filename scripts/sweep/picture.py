@@ -77,7 +77,13 @@ def _styles(points: Iterable[dict[str, Any]]) -> dict[tuple[int, int], dict[str,
     return out
 
 
-OTHERS = {"color": IN_ORDER, "linewidth": 1.6, "linestyle": "--", "marker": "x", "zorder": 4}
+OTHERS: dict[str, Any] = {
+    "color": IN_ORDER,
+    "linewidth": 1.6,
+    "linestyle": "--",
+    "marker": "x",
+    "zorder": 4,
+}
 
 
 def _panel(
@@ -111,6 +117,7 @@ def _legend(styles: dict[tuple[int, int], dict[str, Any]]) -> list[Line2D]:
     """A line each; where slots and runs both vary, colours and markers by themselves."""
     slots, runs = sorted({s for s, _ in styles}), sorted({r for _, r in styles})
     if len(slots) > 1 and len(runs) > 1:
+        grey: dict[str, Any] = {"color": "#606060", "linestyle": ""}
         lines = [
             Line2D(
                 [],
@@ -125,7 +132,7 @@ def _legend(styles: dict[tuple[int, int], dict[str, Any]]) -> list[Line2D]:
                 [],
                 [],
                 label=f"sealane, {r} runs",
-                **styles[slots[0], r] | {"color": "#606060", "linestyle": ""},
+                **styles[slots[0], r] | grey,
             )
             for r in runs
         ]

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from sealane.driver.model.walker.commands import answer, desync, hint, rekey
-from sealane.driver.model.walker.row import Row, State, new_row
+from sealane.driver.model.walker.row import Row, TrackerState, new_row
 from sealane.driver.model.walker.walk import Walk
 from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import VERSION_TLS13, Config
@@ -17,7 +17,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "theory-of-operation.md"
 CONFIG = Config(scan_limit=200, bad_header_limit=2)
 START = 1000
 
-DRAWN = set(state_figure.EDGES) | {(state, State.START) for state in state_figure.ARMED}
+DRAWN = set(state_figure.EDGES) | {(state, TrackerState.START) for state in state_figure.ARMED}
 
 
 class WatchedRow(Row):
@@ -104,5 +104,5 @@ def test_the_table_has_the_edges_of_the_figure():
     for source, target in re.findall(
         r"^\| ([A-Z_`, ]+) \| `([A-Z_]+)` \| ", PAGE.read_text(), re.M
     ):
-        listed |= {(State[name], State[target]) for name in re.findall(r"\w+", source)}
+        listed |= {(TrackerState[name], TrackerState[target]) for name in re.findall(r"\w+", source)}
     assert listed == DRAWN

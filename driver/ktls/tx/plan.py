@@ -93,12 +93,15 @@ class Completed(Protocol):
     @property
     def cookie(self) -> int:
         """Of the frame's metadata."""
+        ...
 
     @property
     def reason(self) -> TxReason:
         """Why it did not leave."""
+        ...
 
     @property
     def tags(self) -> Mapping[int, bytes]:
         """By record number N, of the records whose first tag byte is in the frame; worth nothing
         unless the reason is NONE."""
+        ...
