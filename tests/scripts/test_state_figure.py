@@ -59,9 +59,9 @@ def disturb(rng, row):
     where = (row.high + rng.randrange(100)) % 2**32
     match rng.randrange(6):
         case 0:
-            answer(CONFIG, row, row.guess, 5, refused=True)
+            answer(CONFIG, row, row.candidate_seq, 5, refused=True)
         case 1:
-            answer(CONFIG, row, row.guess, 5, refused=False)
+            answer(CONFIG, row, row.candidate_seq, 5, refused=False)
         case 2:
             hint(row, where, 7)
         case 3:
