@@ -138,11 +138,13 @@ def _cell_colours(netlist: Netlist, bits: dict[Any, bytes]) -> list[bytes]:
     for cell, colour in zip(cells, own, strict=True):
         if cell.memory is not None and not cell.reads_memory:
             writes[cell.memory].append(colour)
+    # A table that `proc` turned into a memory is in the cells only.
     content = {
-        name: _hash((shape, sorted(writes[name]))) for name, shape in netlist.memories.items()
+        name: _hash((netlist.memories.get(name), sorted(writes[name])))
+        for name in netlist.memories | writes
     }
     return [
-        _hash((colour, content[cell.memory])) if cell.memory and cell.reads_memory else colour
+        _hash((colour, content.get(cell.memory))) if cell.memory and cell.reads_memory else colour
         for cell, colour in zip(cells, own, strict=True)
     ]
 

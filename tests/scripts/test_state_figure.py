@@ -104,5 +104,6 @@ def test_the_table_has_the_edges_of_the_figure():
     for source, target in re.findall(
         r"^\| ([A-Z_`, ]+) \| `([A-Z_]+)` \| ", PAGE.read_text(), re.M
     ):
-        listed |= {(TrackerState[name], TrackerState[target]) for name in re.findall(r"\w+", source)}
+        states = map(TrackerState.__getitem__, re.findall(r"\w+", source))
+        listed |= {(state, TrackerState[target]) for state in states}
     assert listed == DRAWN
