@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests of kTLS to the device, carried out at once: the part of a host that every bench needs."""
+"""kTLS requests to the device, carried out at once: the part of a host that every bench needs."""
 
 from sealane.driver.ktls.rx.events import GoOn, Rekey, ResyncAnswer, ResyncHint
 

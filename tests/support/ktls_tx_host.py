@@ -65,7 +65,7 @@ class Host:
         return self.tx.transmit(self.frame(start, end), encrypt, **kwargs)
 
     def complete(self, plan, reason=TxReason.NONE, last=None):
-        """Completes all frames of a plan with the right tags. `last` is the reason of the last one."""
+        """Completes all frames of a plan with the right tags. last: reason of the last one."""
         actions = []
         for i, post in enumerate(plan.frames):
             meta = TX_META.unpack(post.meta)

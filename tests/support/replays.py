@@ -54,7 +54,7 @@ def truth_of(name: str) -> dict:
 
 
 def check_truth(result: Result, truth: dict) -> None:
-    """Checks that plaintext is right, nothing wrong is accepted and refused suites are left alone."""
+    """Checks that plaintext is right, nothing wrong is accepted, refused suites are left alone."""
     report = result.report
     assert len(report["connections"]) == len(truth["connections"])
     for index, (got, want) in enumerate(

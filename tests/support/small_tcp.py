@@ -24,7 +24,7 @@ class SmallTcp:
         self._queue: list[tuple[int, int, int]] = []  # start, end, packet; sorted, no overlap
 
     def accept(self, sequence: int, length: int, timestamp: int, packet: int):
-        """Takes a segment and returns what is now in order: (start, end, packet), stream offsets."""
+        """Takes a segment and returns the pieces now in order: (start, end, packet) by offset."""
         if timestamp < self.recent:
             return []
         start = self.next + distance(sequence, self.base + self.next)

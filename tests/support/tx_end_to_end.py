@@ -149,7 +149,7 @@ class TxEndToEnd:
         return Segment("c2s", start, payload, flags).frame(self.path)
 
     def host_frame(self, start: int, end: int, flags: int = ACK) -> bytes:
-        """The segment as TCP hands it to the driver: plaintext, with the checksum left to the card."""
+        """The segment as TCP hands it to the driver: plaintext, the checksum left to the card."""
         return left_to_the_card(self.frame(start, end, self.plain, flags))
 
     def send(

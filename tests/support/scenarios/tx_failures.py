@@ -223,7 +223,7 @@ def test_dump_longer_than_the_mtu(transports):
 
 
 def test_ring_full(transports):
-    """The sequence has advanced when the post fails. It is taken back as if nothing had happened."""
+    """The sequence has advanced when the post fails. It is taken back without a trace."""
     w = world(transports, queue=3, mtu=512)
     assert w.send(0, 300).left
     for _ in range(2):  # a jump needs DUMP pieces, and the queue has room for too few
