@@ -88,8 +88,7 @@ def tcp_of(frame: bytes) -> tuple[int, bytes]:
 
 
 class WireChecker:
-    """One direction. Stream offset 0 is the TCP sequence number `seq`, where the first record
-    begins.
+    """One direction. Stream offset 0, where the first record begins, has the TCP sequence `seq`.
 
     before: what was sent before it. keystream: texts by the keystream block used for them.
     Directions whose keys could be mistaken for one another's share it.
