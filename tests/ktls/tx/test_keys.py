@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transmit core: keys that follow one another."""
+"""The transmit core: consecutive keys."""
 
 from __future__ import annotations
 
