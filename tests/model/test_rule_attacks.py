@@ -116,7 +116,7 @@ def test_a_replayed_record_is_a_candidate_and_no_more(version):
     add(victim, 300)
     last = add(victim, 300)
     victim.wire(0, start)
-    at = end + 50  # the header at `end` is lost, and what is shown is in mid-record
+    at = end + 50  # the header at `end` is lost, and the shown record is in mid-record
     shown = victim.step(Step("packet", at, 2 * first.wire, True, False))
     assert shown.meta.reason == Reason.AWAITING_PROOF
     behind = at + 2 * len(first.wire)

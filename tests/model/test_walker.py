@@ -68,7 +68,7 @@ def make_stream(rng, version, count, longest=600, chains=True):
 class Judge:
     """Walks segments and judges every span by the true stream.
 
-    fed: record number -> offsets of the record's bytes that spans brought; complete: numbers.
+    fed: record number -> offsets of the record's bytes that spans brought. complete: numbers.
     """
 
     stream: Stream

@@ -34,7 +34,7 @@ class Completion:
 
 
 class Host:
-    """TCP over a `KtlsTx`; `wire` is the stream as software would have sealed it."""
+    """TCP over a `KtlsTx`. `wire` is the stream as software would have sealed it."""
 
     def __init__(self, version: int = VERSION_TLS13, handle: Handle | None = HANDLE, **kwargs):
         self.path = Wire(client=Peer("10.9.0.2", 40000, MARKER - 1))

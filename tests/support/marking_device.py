@@ -22,7 +22,7 @@ TICKET = b"\x04\0\0\x08ticketed"
 
 
 def info(version: int, epoch: int = 0, bits: int = 128) -> CryptoInfo:
-    """Keys of an epoch; fixed, for tests only."""
+    """Fixed keys of an epoch, for tests only."""
     iv = bytes(range(0x40 + epoch, 0x4C + epoch))
     key = bytes(range(epoch, epoch + bits // 8))
     return CryptoInfo(version, key, iv if version == VERSION_TLS13 else iv[:4])
@@ -113,7 +113,7 @@ def stream_of(version: int, *sizes: int, **kwargs) -> Stream:
 
 @dataclass(frozen=True)
 class Belief:
-    """What the card believes apart from the truth: differences, and whether it gives a verdict."""
+    """The card's beliefs: differences from the truth, and whether it gives a verdict."""
 
     number: int = 0
     epoch: int = 0

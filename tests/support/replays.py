@@ -80,7 +80,7 @@ def check_truth(result: Result, truth: dict) -> None:
 
 
 def check_direction(rx: dict, plaintext: bytes) -> None:
-    """Checks what holds for any direction of any replay."""
+    """Checks that apply to any direction of any replay."""
     assert rx["wrong_marks"] == 0
     assert (rx["app_bytes"], rx["app_sha256"]) == (
         len(plaintext),

@@ -12,7 +12,7 @@ import pytest
 
 
 def require_programs(*names: str) -> None:
-    """Skips the calling test if one of the programs is missing; in CI the test fails."""
+    """Skips the calling test if one of the programs is missing. In CI the test fails."""
     missing = [name for name in names if shutil.which(name) is None]
     if not missing:
         return

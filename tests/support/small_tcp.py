@@ -21,7 +21,7 @@ class SmallTcp:
         self.base, self.window, self.keep_last = base, window, keep_last
         self.next = self.highest = 0
         self.recent = 0  # TS.Recent
-        self._queue: list[tuple[int, int, int]] = []  # start, end, packet; sorted, no overlap
+        self._queue: list[tuple[int, int, int]] = []  # start, end, packet: sorted, no overlap
 
     def accept(self, sequence: int, length: int, timestamp: int, packet: int):
         """Takes a segment and returns the pieces now in order: (start, end, packet) by offset."""

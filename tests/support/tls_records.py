@@ -30,7 +30,7 @@ def nonce(version: int, iv: bytes, number: int, explicit: bytes = b"") -> bytes:
 
 
 def header(version: int, content_type: int, n_text: int) -> bytes:
-    """The five bytes in front of a record with `n_text` bytes of text.
+    """The five bytes before a record with `n_text` bytes of text.
 
     content_type: in TLS 1.3 the outer one. n_text: in TLS 1.3 with inner type and padding.
     """

@@ -105,8 +105,11 @@ def _must(result: int) -> None:
 
 
 class TlsRun:
-    """One connection. flights: what was written, in order, as (direction, bytes);
-    app: the application's bytes by direction; keylog: the key log's text."""
+    """One connection.
+
+    flights: everything written, in order, as (direction, bytes). app: the application's bytes by
+    direction. keylog: the key log's text.
+    """
 
     def __init__(
         self,

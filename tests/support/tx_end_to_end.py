@@ -28,7 +28,7 @@ from tests.support.tcp_frames import ACK, Peer, Segment, Wire, left_to_the_card,
 
 CONFIG = Config(flows=4, tx_flows=4)
 ROOM = b"\xa5" * 16
-BEFORE = bytes(251 * i >> 3 & 255 for i in range(4000))  # what software sent before the offload
+BEFORE = bytes(251 * i >> 3 & 255 for i in range(4000))  # sent by software before the offload
 Transports = Callable[[Config], Transport]
 
 
@@ -67,7 +67,7 @@ class Sent:
 class TxEndToEnd:
     """A direction whose start marker has the TCP sequence number `marker`.
 
-    Positions are stream offsets. Offset 0 is the marker, and `BEFORE` lies in front of it.
+    Positions are stream offsets. Offset 0 is the marker, and `BEFORE` lies before it.
     transports: makes the device. number: N of the first record. queue: number of frames that fit
     into the device's queue. posts: number of frames that one segment may take.
     """
@@ -229,7 +229,7 @@ class TxEndToEnd:
     # --- the device, with metadata that no driver chose -----------------------------------------
 
     def meta(self, op: TxOp = TxOp.ENCRYPT, **fields: int) -> int:
-        """Packed metadata of this direction; `fields` override."""
+        """Packed metadata of this direction. `fields` override."""
         who = {"context": self.handle.context, "generation": self.handle.generation & 0xFF}
         return TX_META.pack({"op": op, **who, **fields})
 

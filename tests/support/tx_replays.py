@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transmit replays for tests: captures, made-up traffic and what holds for any of them."""
+"""Transmit replays for tests: captures, made-up traffic and checks for any of them."""
 
 import json
 import random
@@ -50,7 +50,7 @@ class Result:
 
 
 def tx_replay(packets, keylog, transport=None, engine="model", config=CONFIG, **options):
-    """Replays packets through transmit and checks what holds for every replay."""
+    """Replays packets through transmit and makes the checks for every replay."""
     runner = TxReplay(transport or StrictTransport(config), keylog, config, **options)
     runner.run(packets)
     result = Result(
@@ -90,7 +90,7 @@ def both_named(name, **options):
 
 
 def check_any(result):
-    """Checks what holds for any direction of any replay on a device that works."""
+    """Checks that apply to any direction of any replay on a device that works."""
     for connection in result.report["connections"]:
         for direction in DIRECTIONS:
             tx = connection[direction]["tx"]

@@ -133,7 +133,7 @@ def test_header_inside_foreign_text_is_restored_before_it_is_read():
     """A card that follows an embedded record decrypts the true header of the record after it."""
     stream = stream_of(VERSION_TLS13, 500, 500)
     low, high = 100, stream.records[1].offset + 200
-    length = high - low + 300  # the embedded record's, whose header lies in front of the packet
+    length = high - low + 300  # the embedded record's, whose header lies before the packet
     text = crypt_text(stream.keys(0), 77, b"", 0, stream.wire[low:high])
     meta = RxMeta(
         context=HANDLE.context,

@@ -239,7 +239,7 @@ def test_marks_from_before_new_keys_are_not_used(belief):
         return
     assert fed(rx, [early]) == ["partial"]
     rx.rekeyed(NEXT, (stream.seq + at[2] + 1) % 2**32)
-    assert fed(rx, [other]) == ["partial"]  # it starts in front of what had come by then
+    assert fed(rx, [other]) == ["partial"]  # it starts before the bytes that had come by then
     assert fed(rx, [last]) == ["full"]
 
 

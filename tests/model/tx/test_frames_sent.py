@@ -178,8 +178,8 @@ HOSTILE = {
 def test_no_text_leaves_whatever_the_metadata_says(seed, version, data):
     """Any run of eight bytes of text would be found. Headers and nonces have no text in them.
 
-    The device trusts the driver's word in two places: WIRE, and GIVEN where a tag lies. There the
-    position is left right.
+    The device trusts the driver's word in two places: WIRE, and GIVEN where a tag lies. The
+    position stays correct there.
     """
     tx = stream(seed, version=version)
     tx.random_records(8)

@@ -53,7 +53,7 @@ def test_packet_before_the_start_marker(transports, marker):
     assert w.send(-200, -50).dropped is DropReason.BYPASS_REQ
     assert w.send(-50, 0).dropped is DropReason.BYPASS_REQ
     all_in_order(w)
-    assert w.send(-50, 0, encrypt=False).left  # a retransmission of what software sent
+    assert w.send(-50, 0, encrypt=False).left  # a retransmission of software's segment
     counters = w.device.counters
     assert counters.tx_tls_drop_bypass_req == 2
     assert counters.tx_tls_skip_no_sync_data == 3

@@ -77,7 +77,7 @@ class LastHole(Coverage):
 
 
 class OnlyAtHoleEdge(Coverage):
-    """A segment that begins in front of a hole does not fill it."""
+    """A segment that begins before a hole does not fill it."""
 
     def find(self, seq, end):
         found = super().find(seq, end)
@@ -202,11 +202,11 @@ def adopt_trusting(core, number, by):
     return _adopt(core, number, by)
 
 
-# --- commands, and news of a tag ------------------------------------------------------------------
+# --- commands, and feedback of a tag --------------------------------------------------------------
 
 
 def believes_for_ever(self, seq):
-    """What holds marks back is not forgotten after software has read it."""
+    """A record that holds back marks is not forgotten after software has read it."""
 
 
 def nothing_below(self):

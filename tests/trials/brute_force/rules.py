@@ -9,7 +9,7 @@ look like a header and are not. Streams that contain such bytes can only be test
 The device remembers less than the observer could. What it forgets is part of the design:
 
 1. While a header is missing there is one candidate, and everything else that passes is forgotten.
-   Bytes in front of the candidate (`candidate_record`) that came meanwhile count when they come
+   Bytes before the candidate (`candidate_record`) that came meanwhile count when they come
    again.
 2. A record is opened only when the walk passes its header. When the candidate is proven, records
    between it and the end of its chain stay closed for good. Of the record that continues there the
@@ -18,7 +18,7 @@ The device remembers less than the observer could. What it forgets is part of th
    that the hole's end cuts leads on by its length, and its record stays closed.
 4. A walk that arrives at the candidate inside a segment walks to the segment's end and opens what
    it passes. After that the candidate chain's counts hold, as in 2.
-5. A record gets no verdict (`no_verdict`) if bytes of it passed while the walk stood in front of
+5. A record gets no verdict (`no_verdict`) if bytes of it passed while the walk stood before
    it. It is closed as soon as its end has passed. The device knows these bytes only as an interval,
    from the lowest of these segments to the end of the highest.
 6. A record that could be a KeyUpdate holds back all later marks until it is verified, software has
@@ -59,7 +59,7 @@ class Chain:
     at: int
     high: int  # end of the last byte that passed
     number: int  # the device's count for record `at`
-    nonce: bool = False  # the record in front of `at` is known with its nonce
+    nonce: bool = False  # the record before `at` is known with its nonce
 
 
 def span(start: int, end: int) -> int:
@@ -113,7 +113,7 @@ class Rules:
         self.verified: list[int] = []  # records verified by the latest packet
         self.evicted = self.lost = self.joined = self.passed_by = self.overlapped = 0
 
-    # --- what the device is told ----------------------------------------------------------
+    # --- commands to the device ---------------------------------------------------------
 
     def answer(self, offset: int, number: int | None) -> None:
         """Software's answer for the candidate at stream offset `offset`."""
@@ -198,7 +198,7 @@ class Rules:
         return self.records[k].start if k < len(self.records) else self.records[-1].end
 
     def _continues(self, chain: Chain, start: int) -> bool:
-        """Whether no header lies in the hole in front of a segment."""
+        """Whether no header lies in the hole before a segment."""
         if start <= chain.high:
             return True
         held = chain.high - self._start(chain.at)
@@ -258,7 +258,7 @@ class Rules:
         return may
 
     def _fill(self, start: int, end: int, complete: list) -> bool:
-        """Handles bytes in front of everything seen: all unseen bytes are fed (R4)."""
+        """Handles bytes before everything seen: all unseen bytes are fed (R4)."""
         unseen = [
             (k, run) for k in sorted(self.open) for run in runs(self._missing(k) & span(start, end))
         ]
@@ -301,7 +301,7 @@ class Rules:
                 self._unverified(self.chain, k)
 
     def _evict_for_holes(self, high: int) -> None:
-        """Closes records until the holes in front of `high` fit."""
+        """Closes records until the holes before `high` fit."""
         while self._holes(high) > self.config.runs - 1:
             self._evict()
 

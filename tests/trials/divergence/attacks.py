@@ -156,7 +156,7 @@ def replay(rng: random.Random, stream: Stream, record: Record, hidden: bool) -> 
     """A header is withheld, and where the card searches it finds a captured record.
 
     It was sealed for another position, perhaps for the very number that the card expects. A false
-    header behind it may lead on to where a true record begins.
+    header after it may lead on to where a true record begins.
     """
     near = [r for r in stream.records if 0 <= r.number - record.number <= 2]
     captured = rng.choice(near if rng.random() < 0.7 else stream.records)

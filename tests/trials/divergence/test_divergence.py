@@ -160,7 +160,7 @@ def test_a_host_that_does_not_compare_numbers_accepts_it():
 
 
 def overtaken(rule: str | None = None) -> Host:
-    """What follows a partly late KeyUpdate is marked under the old key.
+    """A record after a partly late KeyUpdate is marked under the old key.
 
     It waits in kTLS, with its last bytes missing, when the device gets the new key.
     """

@@ -114,7 +114,7 @@ class AnyNonce(_Walk):
 
 
 class NoMarker(_Walk):
-    """Bytes in front of the start marker may be encrypted."""
+    """Bytes before the start marker may be encrypted."""
 
     def run(self):
         passed, self.row.marker_expired = self.row.marker_expired, True
@@ -215,7 +215,7 @@ class OneRow(tx_engine.TxEngine):
 
 
 def plain_before_marker(state, start, end, encrypt):
-    """A segment that begins in front of the marker is sent as it is."""
+    """A segment that begins before the marker is sent as it is."""
     return _choose(state, start, end, encrypt and start >= 0)
 
 

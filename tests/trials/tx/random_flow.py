@@ -24,7 +24,7 @@ from tests.support.internet_checksum import checksum
 from tests.support.tcp_frames import ACK, FIN, PSH, Peer, Segment, Wire
 from tests.support.wire_checker import Sealed, WireChecker, seal
 
-BEFORE = bytes(251 * i >> 3 & 255 for i in range(600))  # what software sent before the offload
+BEFORE = bytes(251 * i >> 3 & 255 for i in range(600))  # sent by software before the offload
 REJECTED_COOKIE = 0xFFFF  # cookie of frames that kTLS knows nothing of
 
 
@@ -210,7 +210,7 @@ class RandomFlow:
         return bytes(head) + payload
 
     def stream(self, data: bytes | bytearray, start: int, end: int) -> bytes:
-        """[start, end) of `data`, preceded by what was sent before the marker."""
+        """[start, end) of `data`, preceded by the bytes sent before the marker."""
         before = BEFORE[len(BEFORE) + start : len(BEFORE) + min(end, 0)] if start < 0 else b""
         return before + bytes(data[max(start, 0) : max(end, 0)])
 

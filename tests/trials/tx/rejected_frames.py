@@ -160,7 +160,7 @@ def other_flow(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
 
 
 def before_the_marker(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
-    """Bytes in front of the marker as part of a record that the device knows."""
+    """Bytes before the marker as part of a record that the device knows."""
     written = _below(rng, flow)
     if written is None:
         return None
@@ -172,7 +172,7 @@ def before_the_marker(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | 
 
 
 def straddling(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
-    """A frame that begins in front of the marker, where the stream continues."""
+    """A frame that begins before the marker, where the stream continues."""
     if flow.ktls.expected:
         return None
     return flow.rejected_frame(-rng.randrange(1, 60), flow.cut(0, flow.end))

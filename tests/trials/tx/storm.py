@@ -457,7 +457,7 @@ def draw(seed: int, count: int) -> list[tuple[str, int]]:
 
 
 def broken(seed: int, steps: list[tuple[str, int]]) -> str:
-    """What a storm found; empty if nothing."""
+    """The finding of a storm, empty if there is none."""
     try:
         Storm(seed).run(steps)
     except Exception as error:

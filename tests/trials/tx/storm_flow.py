@@ -27,7 +27,7 @@ from tests.support.tcp_frames import ACK, Peer, Segment, Wire
 from tests.support.wire_checker import tcp_of
 
 TAG = 16
-BEFORE = bytes(range(1, 201))  # what software sent in front of the start marker
+BEFORE = bytes(range(1, 201))  # bytes that software sent before the start marker
 
 
 class Broken(AssertionError):

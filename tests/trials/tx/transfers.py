@@ -230,7 +230,7 @@ class Trial(Judge):
         self.offer(flow, at, at, self.rng.choice(FLAGS), encrypt=self.rng.random() < 0.5)
 
     def _before(self, flow: RandomFlow) -> None:
-        """A retransmission of what software sent."""
+        """A retransmission of a segment that software sent."""
         start = -self.rng.randrange(1, 500)
         end = flow.cut(start, 0) if self.rng.random() < 0.5 else min(0, start + flow.mss)
         self.offer(flow, start, end, encrypt=False)
