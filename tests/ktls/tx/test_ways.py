@@ -33,7 +33,7 @@ def way_of(decision):
     return decision.way if isinstance(decision, Decision) else type(decision)
 
 
-# --- segments that need no encryption ---------------------------------------------------------
+# --- segments that need no encryption -------------------------------------------------------
 
 
 @pytest.mark.parametrize("encrypt", [False, True])

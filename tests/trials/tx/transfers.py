@@ -336,8 +336,7 @@ class Trial(Judge):
         flow.released = True
         return True
 
-    # --- frames that must not be sent
-    # -----------------------------------------------------------------
+    # --- frames that must not be sent -----------------------------------------------------
 
     def _stale(self, flow: RandomFlow) -> bool:
         """A frame that was sent before comes out of some queue once more, unchanged."""
