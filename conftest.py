@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In CI nothing is left out: a test that was skipped fails the run. No example is timed."""
+"""Hooks of the test run: order, and failure on skipped tests in CI. No example is timed."""
 
 import os
 
@@ -11,14 +11,14 @@ pytest.register_assert_rewrite("tests.support.scenarios")
 settings.register_profile("untimed", deadline=None)  # machines are busy at times
 settings.load_profile("untimed")
 
-# What takes longest, longest first: so all cores are busy until the end.
+# The longest tests come first, longest first, so that all cores are busy until the end.
 ORDER = ("formal/", "rtl_tests/device/", "rtl_tests/system/", "rtl_tests/cipher/", "rtl_tests/")
 
 _skipped = []
 
 
 def pytest_collection_modifyitems(items):
-    """Puts the tests into the order of `ORDER`; among themselves they stay as they are."""
+    """Sorts the tests by `ORDER`. Tests of equal rank keep their order."""
     items.sort(
         key=lambda item: next(
             (i for i, place in enumerate(ORDER) if item.nodeid.startswith(place)), len(ORDER)
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_runtest_logreport(report):
-    """Notes what was skipped; with xdist this runs where the results come together."""
+    """Notes skipped tests. With xdist this runs where the results come together."""
     if report.skipped and not hasattr(report, "wasxfail"):
         _skipped.append(report.nodeid)
 
@@ -39,6 +39,6 @@ def pytest_sessionfinish(session):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Says why a run without a failed test failed."""
+    """Reports why a run without a failed test failed."""
     if os.environ.get("CI") and _skipped:
         terminalreporter.write_line(f"left out, which CI does not allow: {', '.join(_skipped)}")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests keep apart what is judged, what it is given, and what is expected of it.
+"""Separation of tests: what is judged, what it is given and what is expected of it.
 
-Stimuli and expectations come from `tests/support`, written from the standards. The driver's and
-the model's own checksums, nonces, products and parsers are used where they are judged, and nowhere
-else. Constants, enumerations and layouts of the contract are everybody's.
+Stimuli and expectations come from `tests/support`, written from the standards. The driver's and the
+model's own checksums, nonces, products and parsers are used only where they are judged. Everybody
+shares the contract's constants, enumerations and layouts.
 """
 
 import ast
@@ -37,16 +37,16 @@ JUDGED = {
     "sealane.driver.net.checksum_offload": {"tests/replay/rx/test_hostile.py"},
     "sealane.driver.net.seq": {
         "tests/net/test_arithmetic.py",
-        # Faults that are put into the model: its code, but for one line.
+        # Faults that are put into the model: its code, except for one line.
         "tests/trials/brute_force/mutants.py",
         "tests/trials/divergence/switches.py",
     },
     "sealane.driver.net.tx_frames": {"tests/net/test_tx_frames.py"},
     "sealane.driver.net.parser": {
-        # The parser itself, and on the gateware the model as what is expected.
+        # The parser itself, and for the gateware the model as the expectation.
         "tests/net/test_parser.py",
         "rtl_tests/ingress/test_ingress.py",
-        # Functions that are given what the driver's parser said.
+        # Functions that are given the result of the driver's parser.
         "tests/net/test_tcp.py",
         "tests/replay/rx/test_hostile.py",
         "tests/replay/test_segmentation.py",
@@ -56,7 +56,7 @@ JUDGED = {
     "sealane.driver.model.gcm": {"tests/model/test_gcm.py"},
     "sealane.hdl.abi.flowhash": {"tests/device/test_flowtable.py"},
 }
-# Plain data out of those modules; filled in by hand.
+# Plain data from those modules, filled in by hand.
 DATA = {("sealane.driver.net.parser", "Parsed")}
 # Methods of `CryptoInfo` that compute.
 METHODS = {"crypt_text", "nonce"}
@@ -64,7 +64,7 @@ MAY_CALL = {"tests/crypto/test_gcm.py"}
 
 
 def imports(file, text):
-    """(module, name) of everything imported; of a module as a whole the name is empty."""
+    """(module, name) of everything imported. For an entire module the name is empty."""
     package = dotted(file).split(".")
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -78,7 +78,7 @@ def imports(file, text):
 
 
 def shared(file, text):
-    """What the file takes from code that it may not take anything from."""
+    """Names that the file takes from code that it may not use."""
     out = [
         f"{module}: {name or 'the module'}"
         for module, name in imports(file, text)
@@ -111,7 +111,7 @@ def test_no_test_module_is_imported():
 
 
 def test_exceptions_are_needed():
-    """Each file that may is there, and does."""
+    """Each permitted file exists and uses its permission."""
     for module, files in JUDGED.items():
         for file in files:
             found = {name for name, _ in imports(file, (ROOT / file).read_text())}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Zero-copy with a caller that breaks its promise: text changes at any time, at random.
 
-Then what leaves cannot be right, but no record ever has two tags: every tag byte that leaves
-twice is the same, and it is the one of the stored tag. Segments come again in any cut, by any way,
-the device loses writes and the stream, its queue is full, keys change, completions come late.
+The frames sent cannot be right then, but no record ever has two tags. Every tag byte that is sent
+twice is the same and belongs to the stored tag. Segments come again in any cut and by any way. The
+device loses writes and the stream, its queue is full, keys change and completions come late.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def transports():
 
 
 class Careless:
-    """A sender that changes what it has handed over. `TxEndToEnd.check` looks at the tags."""
+    """A sender that changes text it has handed over. `TxEndToEnd.check` looks at the tags."""
 
     def __init__(self, transports, seed: int) -> None:
         self.rng = rng = random.Random(seed)
@@ -74,7 +74,7 @@ class Careless:
             low = min(w.end - 1, self.sent + skipped)
             self.sent = self.send(low, w.end)
         elif self.sent:
-            # Mostly about a tag, which is often cut.
+            # Mostly near a tag, which is often cut.
             low = rng.randrange(self.sent)
             if rng.random() < 0.7:
                 low = max(0, w.record_at(low).end - rng.randint(1, 24))
@@ -97,7 +97,7 @@ class Careless:
         return high
 
     def look(self) -> None:
-        """A tag that is stored stays, and it is what has left."""
+        """A stored tag stays, and it is the one sent."""
         for record in self.world.ktls.records:
             if record.tag is not None:
                 assert self.tags.setdefault(record.count, record.tag) == record.tag
@@ -105,7 +105,7 @@ class Careless:
                     assert self.world.on_wire.get(i, byte) == byte
 
 
-# The last three: a rest of a tag behind another frame's, which went wrong once.
+# The last three: the rest of a tag after another frame's, which once went wrong.
 @pytest.mark.parametrize("seed", [*range(40), 1001, 1305, 1461])
 def test_no_record_ever_has_two_tags(transports, seed):
     careless = Careless(transports, seed)

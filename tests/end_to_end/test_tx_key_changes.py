@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Key changes of a transmit direction end to end: kTLS, driver and device, both modes.
 
-What leaves is compared with what a software TLS sender would have sent (`TxEndToEnd.check`).
+Frames sent are compared with those of a software TLS sender (`TxEndToEnd.check`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def transports():
 
 
 def write(w: TxEndToEnd, salt: int = 0, count: int = 3) -> int:
-    """Some records; where they begin."""
+    """Writes some records and returns where they begin."""
     start = w.end
     for i in range(count):
         w.write(bytes(89 * j + salt + i & 255 for j in range(300 * i + 40)))
@@ -40,7 +40,7 @@ def ways(sent: list[Sent]) -> set[Way | None]:
 
 @pytest.mark.parametrize("bits", [128, 256])
 def test_epochs_the_device_does_not_pause(transports, bits):
-    """Segments that hold records of both keys included, and retransmissions under the old key."""
+    """Includes segments with records of both keys, and retransmissions under the old key."""
     w = TxEndToEnd(transports, bits=bits)
     write(w)
     done = 0
@@ -71,7 +71,7 @@ def test_epochs_a_segment_with_records_of_both_keys_goes_in_order(transports):
 
 
 def test_epochs_a_third_key_takes_the_slot_of_the_first(transports):
-    """Three epochs are unacknowledged: what was sent under the first one is software's then."""
+    """Three epochs are unacknowledged: software handles the records of the first one."""
     w = TxEndToEnd(transports)
     write(w)
     first = w.end
@@ -96,7 +96,7 @@ def test_gap_software_until_everything_old_is_acknowledged(transports):
     w.rekey()
     write(w, 1)
     assert ways(send(w, middle, middle + 200)) == {Way.SOFTWARE}
-    assert w.send(100, 200).way is Way.SEEK  # old records are the device's still
+    assert w.send(100, 200).way is Way.SEEK  # the device still handles old records
     w.ack(middle - 1)
     assert ways(send(w, middle + 200, middle + 300)) == {Way.SOFTWARE}
     assert w.ktls.stat.TlsTxRekeyOk == 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing is lost for ever: what a device refuses again and again, software sends.
+"""Recovery without loss: software sends what a device refuses again and again.
 
-TCP sends a segment again until it is acknowledged; each scenario counts how often. Keys protect
+TCP sends a segment again until it is acknowledged. Each scenario counts how often. Keys protect
 nothing.
 """
 
@@ -29,7 +29,7 @@ def world(version=VERSION_TLS13, texts=(TEXT, TEXT), **kwargs) -> TxEndToEnd:
 
 
 def until_it_leaves(w: TxEndToEnd, start: int, end: int) -> list[TxReason]:
-    """Reasons of all that failed before."""
+    """Reasons of all earlier failures."""
     failed = []
     for _ in range(4):
         sent = w.send(start, end)
@@ -72,7 +72,7 @@ def test_a_retransmission_that_loses_its_writes_each_time():
 
 
 def test_pieces_that_are_too_long_for_the_device():
-    """Nobody told kTLS what the device takes: the record's beginning is not hashed."""
+    """kTLS is not informed of the device's limits: the record's beginning is not hashed."""
     w = world(
         texts=(bytes(9000),),
         mtu=15000,
@@ -93,13 +93,13 @@ def test_pieces_that_are_too_long_for_the_device():
 
 
 def test_a_failure_that_is_heard_of_while_the_next_plan_is_pending():
-    """The stream is lost at a frame; a plan that would move it on is made, and taken back."""
+    """The stream is lost at a frame. A plan that would move it on is made and undone."""
     w = world(texts=(TEXT, TEXT, bytes(16000), bytes(16000), bytes(5000), TEXT))
     first, second, _, _, fifth, _ = w.stream.records
     w.send(0, first.end)
     frame = bytearray(w.host_frame(first.end, second.end))
     at = frame.index(w.plain[second.offset + 5 : second.end]) - 5
-    frame[at] = 99  # on its way to the device: a header that is none
+    frame[at] = 99  # on its way to the device: a false header
     plan = w.ktls.transmit(bytes(frame))
     assert isinstance(plan, Plan)
     w.device.post(plan.frames)
@@ -171,7 +171,7 @@ def test_a_device_that_has_failed_is_not_waited_for():
     assert w.ktls.transmit(w.host_frame(0, promised.end)) == Hold((3,))
     w.ktls.failed()
     dropped = w.ktls.transmit(w.host_frame(0, promised.end))
-    assert dropped == Drop(DropReason.NO_SYNC_DATA)  # its tag may have left, and its text changed
+    assert dropped == Drop(DropReason.NO_SYNC_DATA)  # its tag may be sent, its text changed
     assert w.device.counters.tx_tls_drop_no_sync_data == 1
     assert w.send(0, promised.end - 16).way is Way.SOFTWARE
     assert w.send(promised.end, copied.end).way is Way.SOFTWARE
@@ -244,7 +244,7 @@ def test_a_key_of_tls12_is_cleared_when_the_last_record_under_it_is_acknowledged
 
 
 def test_a_segment_with_three_keys_does_not_keep_the_device_out():
-    """Software sends it; all of it was handed over, so the oldest key's slot is the third's."""
+    """Software sends it. All of it was handed over, so the third key gets the oldest key's slot."""
     w = world()
     start = w.end
     w.send(0, start)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference GCM against `cryptography`, whole and in shuffled pieces.
+"""The reference GCM against `cryptography`, in one piece and in shuffled pieces.
 
 Keys are random and protect nothing.
 """
@@ -113,7 +113,7 @@ def test_products_agree():
 
 
 def plain_x(key, iv, version, number, nonce, kind, length, at, text, tag_at, tag):
-    """What a piece weighs, by SP 800-38D and nothing but products of blocks."""
+    """The weight of a piece, by SP 800-38D and nothing but products of blocks."""
     own_iv, explicit = (iv, b"") if version == VERSION_TLS13 else (iv[:4], nonce)
     nonce12 = tls_records.nonce(version, own_iv, number, explicit)
     n_text = length - (16 if version == VERSION_TLS13 else 24)
@@ -135,7 +135,7 @@ def plain_x(key, iv, version, number, nonce, kind, length, at, text, tag_at, tag
 
 @pytest.mark.parametrize("version", [VERSION_TLS12, VERSION_TLS13])
 def test_sums_by_gmac_are_those_of_the_definition(version):
-    """Any key, record and piece, the longest records and empty ones among them."""
+    """Any key, record and piece, including the longest records and empty ones."""
     rng = random.Random(3)
     least = 17 if version == VERSION_TLS13 else 24
     for case in range(150):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be marked behind records that no verdict has settled yet, packet by packet."""
+"""Marks after records without a verdict so far, packet by packet."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_one_bit_flows_are_not_marked_behind_a_hole():
         card = Card(options | Option.MARK_REST)
         assert card.send(0, 500) == Reason.NONE
         assert card.send(600, 1000) == Reason.NONE  # the same record
-        assert card.send(1000, 1100) == expected  # ends behind the record that has a hole
+        assert card.send(1000, 1100) == expected  # ends after the record that has a hole
         assert card.send(500, 600) == Reason.NONE  # completes it: the rest is the next record's
         assert card.send(1100, 1500) == Reason.NONE
 
@@ -63,7 +63,7 @@ def test_a_short_record_that_is_evicted_holds_marks_until_software_has_read_it()
     assert card.send(short.offset + 12, short.end + 500) == Reason.HELD  # evicts it
     assert card.send(short.end + 500, short.end + 600) == Reason.HELD
     end = card.stream.records[-4].end
-    card.device.resync_hint(card.handle, card.at(short.offset), 12)  # read up to it, not it
+    card.device.resync_hint(card.handle, card.at(short.offset), 12)  # read up to it only
     assert card.send(short.end + 600, short.end + 700) == Reason.HELD
     card.device.resync_hint(card.handle, card.at(short.end), 13)
     assert card.send(short.end + 700, end) == Reason.NONE
@@ -71,11 +71,11 @@ def test_a_short_record_that_is_evicted_holds_marks_until_software_has_read_it()
 
 @pytest.mark.parametrize("found_first", [True, False])
 def test_the_rest_of_the_record_that_goes_on_when_a_position_is_proven(found_first):
-    """The packet that ends it may be marked, so the next record is whole; it gets no verdict."""
+    """The packet that ends it may be marked, so the next record is whole. It gets no verdict."""
     card = Card()
     records = card.stream.records
     assert card.send(0, 1000) == Reason.NONE
-    # The header of record 1 is lost; record 2's is found and followed into record 4.
+    # The header of record 1 is lost. Record 2's is found and followed into record 4.
     assert card.send(1100, 4200) == Reason.AWAITING_PROOF
     if found_first:
         assert card.send(1000, 1100) == Reason.NONE  # proven by the walk
@@ -102,8 +102,11 @@ def test_a_record_of_which_only_the_header_passed_unproven_gets_its_verdict():
 
 
 def test_a_packet_inside_a_record_that_is_mixed_already_is_left_unmarked():
-    """It would only have to be encrypted again. The packet in which the next record begins is
-    marked, and so is a packet after mere repetitions: TCP drops those."""
+    """Software would only have to encrypt it again.
+
+    The packet in which the next record begins is marked. So is a packet after mere repetitions,
+    since TCP drops those.
+    """
     for options, expected in ((Option.NONE, Reason.MIXED), (Option.MARK_REST, Reason.NONE)):
         card = Card(options)
         assert card.send(0, 300) == Reason.NONE
@@ -126,7 +129,7 @@ def test_a_hint_in_sync_closes_the_records_that_software_has_read():
     assert card.send(0, 6000) == Reason.NONE
     assert card.send(6000, short.offset + 10) == Reason.NONE
     assert card.send(short.offset + 12, short.end + 500) == Reason.HELD
-    card.device.resync_hint(card.handle, card.at(short.offset), 12)  # read up to it, not it
+    card.device.resync_hint(card.handle, card.at(short.offset), 12)  # read up to it only
     assert card.send(short.end + 500, short.end + 600) == Reason.HELD
     card.device.resync_hint(card.handle, card.at(short.end), 13)
     assert card.send(short.end + 600, short.end + 1100) == Reason.NONE
@@ -137,7 +140,7 @@ def test_a_record_of_which_bytes_passed_unfed_is_closed_and_holds_no_marks():
     card = Card(Option.NONE)
     records = card.stream.records
     assert card.send(0, 1000) == Reason.NONE
-    # Record 1's header is lost, the candidate chain passes most of record 1.
+    # Record 1's header is lost, and the candidate chain passes most of record 1.
     assert card.send(1100, 4200) == Reason.AWAITING_PROOF
     assert card.send(1000, 1100) == Reason.NONE  # the walk opens record 1 and arrives
     assert [event.kind for event in card.device.events()][-1] == EventKind.RESUMED

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks and accidents around the moment at which a position is proven; each was possible once.
+"""Attacks and accidents around the moment when a position is proven, each of which once succeeded.
 
 The keys are constants and protect nothing.
 """
@@ -31,7 +31,7 @@ class Connection(Host):
         super().__init__(device, stream, random.Random(0), Habits(knows_keys=True))
 
     def wire(self, low, high, card=True, host=True, change=None):
-        """The stream's bytes [low, high); `change`: (offset, value) of a byte that is another."""
+        """The stream's bytes [low, high). `change`: (offset, value) of one changed byte."""
         payload = bytearray(self.stream.wire[low:high])
         if change:
             payload[change[0] - low] = change[1]
@@ -41,10 +41,12 @@ class Connection(Host):
 @pytest.mark.parametrize("kept", [1, 3, 4])
 @pytest.mark.parametrize("marked_before", [False, True])
 def test_header_bytes_in_the_packet_that_proves_are_not_taken_from_another(kept, marked_before):
-    """The card alone sees true bytes up to `kept` bytes of a header; the packet that fills the
-    hole brings the same bytes once more with another content type, and is marked. Were the record
-    opened with the bytes that the candidate has kept, its tag would be good and the host would
-    read the other type out of a marked packet."""
+    """The card alone sees true bytes up to `kept` bytes of a header.
+
+    The packet that fills the hole brings the same bytes once more with another content type, and is
+    marked. Suppose that the record were opened with the bytes that the candidate has kept. Then its
+    tag would be good and the host would read the other type from a marked packet.
+    """
     stream = Sent(VERSION_TLS12)
     records = [stream.add(bytes(40)) for _ in range(4)]
     end = records[3].offset + kept
@@ -61,7 +63,7 @@ def test_header_bytes_in_the_packet_that_proves_are_not_taken_from_another(kept,
 
 
 def test_nothing_is_marked_behind_a_key_update_of_which_bytes_passed_unfed():
-    """It could be fed to its end and got no verdict: it holds marks back all the same."""
+    """It could be fed to its end and got no verdict. It holds back marks all the same."""
     stream = Sent(VERSION_TLS13)
     stream.add(bytes(100))
     update = stream.add(KEY_UPDATE, 22)
@@ -78,7 +80,7 @@ def test_nothing_is_marked_behind_a_key_update_of_which_bytes_passed_unfed():
 
 @pytest.mark.parametrize("injected", [False, True])
 def test_a_packet_far_ahead_costs_the_records_of_its_own_loss_only(injected):
-    """Behind the next loss of sync, holes in records are filled and verified as ever."""
+    """After the next loss of sync, holes in records are filled and verified as ever."""
     card = Card(VERSION_TLS13, [300] * 12, options=Option.NONE)
     records = card.records
     card.send(0, records[1].offset + 50)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The attacks on R3, R4, on positions and on key changes that the theory of operation tells.
+"""The attacks on R3, R4, positions and key changes from the theory of operation.
 
 Those on R1, R2 and H, with the rule and without it, are in
 `tests/trials/divergence/test_divergence.py`. Keys are constants and protect nothing.
@@ -34,7 +34,7 @@ def refused(victim) -> bool:
 
 
 def add(victim: Victim, size: int):
-    """One more record behind those that the stream has, before anything of it was sent."""
+    """One more record after those that the stream has, before anything of it was sent."""
     record = victim.stream.add(bytes(size))
     victim._places[record.offset] = record
     return record
@@ -55,9 +55,11 @@ def test_bytes_that_passed_are_not_marked_again(keep_last, version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_an_unmarked_packet_fed_is_seen(version):
-    """R4. The true beginning is fed by a packet that is not marked, because its first byte came
-    before; the forged one must not be fed or marked in its place. The flow has MARK_REST, so that
-    the rest of such a record is marked."""
+    """R4. An unmarked packet feeds the true beginning, because its first byte came before.
+
+    The forged one must not be fed or marked in its place. The flow has MARK_REST, so that the rest
+    of such a record is marked.
+    """
     victim = Victim(version, False)
     victim.habits = replace(victim.habits, options=Option.MARK_REST)
     victim.step(Step("readd"))
@@ -71,8 +73,10 @@ def test_what_an_unmarked_packet_fed_is_seen(version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_packet_in_which_a_forged_record_completes_is_untouched(version):
-    """R3. A changed beginning is marked, because nothing can be known of it yet; the packet with
-    the rest is not, and behind it nothing counts as proven (R4)."""
+    """R3. A changed beginning is marked, because nothing can be known of it yet.
+
+    The packet with the rest is not marked, and after it nothing counts as proven (R4).
+    """
     victim = Victim(version, False)
     start, cut, end = victim.record.offset, victim.cut, victim.record.end
     last = add(victim, 100)
@@ -85,8 +89,10 @@ def test_a_packet_in_which_a_forged_record_completes_is_untouched(version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_packet_with_a_bad_checksum_feeds_nothing(version):
-    """R4. TCP drops it; had the card fed it, the true bytes would count as seen and the true
-    record as forged."""
+    """R4. TCP drops it.
+
+    Had the card fed it, the true bytes would count as seen and the true record as forged.
+    """
     victim = Victim(version, False)
     start, cut, end = victim.record.offset, victim.cut, victim.record.end
     victim.wire(0, start)
@@ -101,14 +107,16 @@ def test_a_packet_with_a_bad_checksum_feeds_nothing(version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_replayed_record_is_a_candidate_and_no_more(version):
-    """Position. While the card searches it is shown, alone, a sealed record at another place,
-    with more headers behind it. Its tag is good under its own number; nothing is marked."""
+    """Position. While the card searches it alone is shown a sealed record at another place.
+
+    More headers follow the record. Its tag is good under its own number. Nothing is marked.
+    """
     victim = Victim(version, False)
     first, start, end = victim.stream.records[0], victim.record.offset, victim.record.end
     add(victim, 300)
     last = add(victim, 300)
     victim.wire(0, start)
-    at = end + 50  # the header at `end` is lost, and what is shown is in mid-record
+    at = end + 50  # the header at `end` is lost, and the shown record is in mid-record
     shown = victim.step(Step("packet", at, 2 * first.wire, True, False))
     assert shown.meta.reason == Reason.AWAITING_PROOF
     behind = at + 2 * len(first.wire)
@@ -123,7 +131,7 @@ def test_a_replayed_record_is_a_candidate_and_no_more(version):
 
 
 def stopped_at(peer: Peer, number: int) -> bool:
-    """Records in front of `number` were accepted, and it was not."""
+    """Records before `number` were accepted, and it was not."""
     return peer.rx.closed and [r.number for r in peer.records] == list(range(number))
 
 
@@ -137,7 +145,7 @@ def updated_with_the_old_key(padding: int) -> tuple[Peer, list]:
 
 
 def test_nothing_is_marked_behind_a_key_update_that_was_read():
-    """Park. The record behind it has a good tag under the key that the card has."""
+    """Park. The record after it has a good tag under the card's key."""
     peer, (_, update, old) = updated_with_the_old_key(0)
     wire = peer.stream.wire
     peer.packet(0, wire[: update.end], True, True)
@@ -148,7 +156,7 @@ def test_nothing_is_marked_behind_a_key_update_that_was_read():
 
 
 def test_nothing_is_marked_behind_a_record_that_may_be_a_key_update():
-    """Held. A byte of the KeyUpdate is late; the record behind it would verify."""
+    """Held. A byte of the KeyUpdate is late. The record after it would verify."""
     peer, (_, update, old) = updated_with_the_old_key(0)
     wire, hole = peer.stream.wire, update.offset + 10
     peer.packet(0, wire[:hole], True, True)
@@ -159,8 +167,10 @@ def test_nothing_is_marked_behind_a_record_that_may_be_a_key_update():
 
 
 def test_a_key_update_in_disguise_is_overtaken_and_the_mark_undone():
-    """H. Padded, the KeyUpdate does not look like one; what is marked behind it, with a good
-    verdict, has the old epoch, and the host has not."""
+    """H. The padded KeyUpdate does not look like one.
+
+    Packets marked after it, with a good verdict, have the old epoch. The host does not.
+    """
     peer, (_, update, old) = updated_with_the_old_key(60)
     wire, hole = peer.stream.wire, update.offset + 10
     peer.packet(0, wire[:hole], True, True)

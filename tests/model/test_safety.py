@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks on single rules of safety, each of which once succeeded against this design."""
+"""Attacks on single safety rules, each of which once succeeded against this design."""
 
 import pytest
 
@@ -33,8 +33,8 @@ RECORD = b"\x17\3\3" + (16640).to_bytes(2, "big")
 def march(row: Row, count: int) -> None:
     """Walks `count` records, each by its header alone, as the longest that TLS allows.
 
-    Only the first three and the last three are walked. In between a row changes but for its
-    positions and numbers no more.
+    Only the first three and the last three are walked. In between only positions and numbers of a
+    row change.
     """
 
     def walk() -> None:
@@ -57,11 +57,11 @@ def march(row: Row, count: int) -> None:
 
 
 def test_a_record_stays_closed_when_sequence_numbers_come_again():
-    """R2 behind 2^32 bytes that only the card has seen, 16 MB of headers: TCP still waits."""
+    """R2 after 2^32 bytes that only the card has seen, 16 MB of headers. TCP still waits."""
     start, size = 100_000, 5 + 300
     row = new_row(CONFIG_WALK, 0, 0, VERSION_TLS13, start, 0)
     records = 2 * (b"\x17\3\3" + (300).to_bytes(2, "big") + bytes(300))
-    # A whole record, and the forged beginning of the next, which TCP keeps, marked.
+    # A complete record, and the forged beginning of the next, which TCP keeps, marked.
     out = Walk(CONFIG_WALK, row, start, records[: size + 200]).run()
     assert out.reason is Reason.NONE and out.last[:2] == (1, start + size)
     march(row, (2**32 - 2 * size - 50_000) // 16645)
@@ -88,12 +88,12 @@ def test_text_spans_of_the_longest_frame_fit_in_front_of_its_entry():
     assert text_spans(Config()) == TEXT_SPANS
     for longest in (9234, 11_300, 16_000):
         config = Config(max_frame=longest)
-        # TLS 1.3 records of one text byte, behind the shortest headers of Ethernet, IPv4 and TCP.
+        # TLS 1.3 records of one text byte, after the shortest headers of Ethernet, IPv4 and TCP.
         assert text_spans(config) >= -(-(longest - 54) // 22)
 
 
 def test_tags_and_clear_spans_of_the_longest_frame_fit_in_front_of_its_entry():
     for longest in (64, 9234, 11_300, 16_000):
-        # A DUMP frame is payload from its first byte on: records of 22 bytes, the first one cut so
-        # that its tag, or what is left of its header, begins the frame.
+        # A DUMP frame is payload from its first byte on. It has records of 22 bytes. The first one
+        # is cut so that its tag, or the rest of its header, begins the frame.
         assert tag_depth(Config(max_frame=longest)) >= -(-longest // 22)

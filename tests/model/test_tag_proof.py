@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The third proof: a candidate record whose tag verifies under its guessed number.
 
-A good tag is not proof of position: what makes marks behind it sound is rule H. So the tests have
-honest traffic, in which it must prove early, and a peer and an attacker who lead the card astray.
+A good tag is not proof of position: rule H makes marks after it sound. The tests have honest
+traffic, in which the tag must prove the position early. They also have a peer and an attacker who
+lead the card astray.
 """
 
 import pytest
@@ -39,7 +40,7 @@ def test_a_good_tag_proves_the_position(version):
 def test_the_record_may_come_in_any_pieces(version, cuts):
     card = Card(version, [100, 300, 300, 300, 300])
     at = card.lose(1, 1)
-    behind = card.records[3].offset  # of the record that is tried
+    behind = card.records[3].offset  # of the record that is probed
     while at < behind:
         at += cuts
         card.send(at - cuts, at)
@@ -114,7 +115,7 @@ def test_nothing_is_tried_where_a_bad_tag_ended_the_proven_chain():
 
 
 class Host(Victim):
-    """Card with the third proof, TCP and a host that applies rule H."""
+    """Card with the third proof, TCP, and a host that applies rule H."""
 
     def __init__(self, stream: Stream) -> None:
         super().__init__(stream, model_device())
@@ -139,7 +140,7 @@ class Host(Victim):
 
 
 def embed(stream, inner):
-    """A record whose ciphertext contains `inner`: the peer has the key and chooses its content."""
+    """A record whose ciphertext contains `inner`. The peer has the key and chooses its content."""
     zeros = Stream(stream.version, stream.seq, stream.wire, epoch=stream.epoch)
     zeros.number = stream.number
     keystream = zeros.add(bytes(400 + len(inner) + 40)).wire
@@ -154,15 +155,17 @@ def embed(stream, inner):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_peer_that_embeds_a_sealed_record_gains_nothing(version):
-    """The embedded record has the number that the card guesses and a good tag. The card follows
-    it; nothing of it is believed, and all that the peer sent arrives."""
+    """The embedded record has the number that the card guesses and a good tag.
+
+    The card follows it. Nothing of it is believed, and everything that the peer sent arrives.
+    """
     stream = Stream(version)
     stream.add(bytes(100))
     lost = stream.number
-    later = Stream(version)  # what the peer seals in advance, under the number that is guessed
+    later = Stream(version)  # sealed by the peer in advance, under the guessed number
     later.number = lost + 1
     inner = later.add(b"evil" * 20).wire
-    # Behind it two headers: one that passes with the proof, one that is opened after it.
+    # After it two headers: one that passes with the proof, one that is opened later.
     chain = inner + b"\x17\3\3\0\x3c" + bytes(60) + b"\x17\3\3\2\x58" + bytes(8)
     record, at = embed(stream, chain)
     for i in range(6):
@@ -187,8 +190,10 @@ def test_a_peer_that_embeds_a_sealed_record_gains_nothing(version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_replayed_record_at_another_position_gains_nothing(version):
-    """An attacker without keys shows the card alone a record of the connection at a place where
-    it does not stand; its number is the one that is guessed."""
+    """An attacker without keys shows the card alone a record of the connection out of place.
+
+    Its number is the one that is guessed.
+    """
     stream = Stream(version)
     for i in range(10):
         stream.add(bytes([i]) * 300)
@@ -208,7 +213,7 @@ def test_a_replayed_record_at_another_position_gains_nothing(version):
 
 
 def test_a_sealed_record_cannot_be_marked_twice():
-    """R2 holds behind the third proof too: the number of a marked record stays closed."""
+    """R2 holds after the third proof too: the number of a marked record stays closed."""
     stream = Stream(VERSION_TLS13)
     for i in range(8):
         stream.add(bytes([i]) * 300)

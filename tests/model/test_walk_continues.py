@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Completeness of the walk: behind a hole it goes on, and proves the candidate without software.
+"""Completeness of the walk: after a hole it resumes and proves the candidate without software.
 
-`tests/trials/brute_force/trial.py` judges the same at random; these are the cases by name, on the
+`tests/trials/brute_force/trial.py` judges the same at random. Here are the cases by name, on the
 behavioural model. The keys are constants and protect nothing.
 """
 
@@ -29,7 +29,7 @@ def make(version, sizes):
 def proven_by_walk(flow, end=None):
     """Whether the latest event says that the walk proved the position.
 
-    end: offset behind the packet that must have brought it.
+    end: offset of the end of the packet that must have brought it.
     """
     last = flow.device.events()[-1]
     here = end is None or last.seq == (flow.stream.seq + end) % 2**32
@@ -37,8 +37,10 @@ def proven_by_walk(flow, end=None):
 
 
 def resumes(flow, records):
-    """Of the record that the candidate's chain was in the rest is marked, without a verdict; the
-    next is opened as ever."""
+    """In the record where the candidate's chain was, the rest is marked without a verdict.
+
+    The next record is opened as ever.
+    """
     rest = flow.send(records[2].offset + 50, records[3].offset)
     assert rest.marked and not rest.meta.last_completes
     assert flow.send(records[3].offset, records[3].end).marked
@@ -64,7 +66,7 @@ def test_the_fill_of_a_hole_with_a_header_proves_the_candidate(version):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("cut", range(-1, 15))
 def test_a_header_cut_where_the_hole_begins(version, cut):
-    """What came of the header in front of the hole is held until the rest comes."""
+    """The bytes of the header that came before the hole are kept until the rest comes."""
     flow, records = make(version, [100, 200, 300, 400])
     hole, edge = records[1].offset + cut, records[1].offset + 60
     flow.send(0, hole)
@@ -75,7 +77,7 @@ def test_a_header_cut_where_the_hole_begins(version, cut):
         assert proven_by_walk(flow)
         resumes(flow, records)
     else:
-        # With the length known no header was missing; a record without its nonce stays closed.
+        # With the length known no header was missing. A record without its nonce stays closed.
         assert flow.send(records[2].offset + 50, records[3].end).marked
 
 
@@ -84,8 +86,8 @@ def test_a_header_cut_where_the_hole_begins(version, cut):
 def test_a_header_cut_where_a_fill_ends(version, cut):
     """The hole is filled by two segments that meet anywhere in a header.
 
-    Where the first one brings the walk to the candidate, the second one lies in a record of which
-    bytes have passed unfed: it can get no verdict and is closed.
+    If the first one brings the walk to the candidate, the second one lies in a record of which
+    bytes have passed unfed. It can get no verdict and is closed.
     """
     flow, records = make(version, [100, 200, 300, 400])
     hole, edge = records[1].offset - 10, records[1].offset + 60
@@ -103,7 +105,7 @@ def test_a_header_cut_where_a_fill_ends(version, cut):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("cut", range(1, 14))
 def test_a_header_cut_where_the_hole_ends(version, cut):
-    """The first bytes behind the hole are kept: with them the walk goes on by the length."""
+    """The first bytes after the hole are kept. With them the walk continues by the length."""
     flow, records = make(version, [100, 200, 300, 400])
     hole, edge = records[1].offset - 10, records[1].offset + cut
     flow.send(0, hole)
@@ -116,7 +118,7 @@ def test_a_header_cut_where_the_hole_ends(version, cut):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("size", range(1, 6))
 def test_a_short_segment_behind_the_hole(version, size):
-    """Where the kept bytes do not make a whole header the walk waits for software."""
+    """Where the kept bytes do not make a complete header the walk waits for software."""
     flow, records = make(version, [100, 200, 300, 400])
     hole, edge = records[1].offset - 10, records[1].offset + 2
     flow.send(0, hole)
@@ -144,8 +146,11 @@ def test_bytes_behind_the_hole_that_are_no_header_are_not_followed():
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_several_holes_with_and_without_headers(version):
-    """A header is in the first hole, the second and the third lie in records of the candidate's
-    chain and of the open record; every one is filled and only the first one stands in the way."""
+    """A header is in the first of three holes, and only that hole stands in the way.
+
+    The second and the third lie in records of the candidate's chain and of the open record. Every
+    one is filled.
+    """
     flow, records = make(version, [300, 200, 300, 400, 500])
     first, edge = records[1].offset - 10, records[1].offset + 60
     assert flow.send(0, 50).marked
@@ -171,7 +176,7 @@ def test_a_header_lost_on_the_candidates_chain_restarts_the_scan(version):
         records[2].offset,
         records[4].offset,
     ]
-    assert flow.send(hole, edge).marked  # arrives in front of the candidate and waits there
+    assert flow.send(hole, edge).marked  # arrives before the candidate and waits there
     assert not flow.device.events()
     assert flow.send(edge, records[2].offset + 50).marked  # forgotten, so it counts now
     assert flow.send(records[2].offset + 50, records[3].offset + 30).marked
@@ -196,8 +201,11 @@ def test_unseen_bytes_of_an_overlapping_retransmission_feed_the_walk(version, be
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_walk_that_passes_the_candidate_in_a_segment_proves_it(version):
-    """A retransmission longer than the hole is marked, opens what it passes and proves the
-    candidate: the next record that begins is opened and marked, and sync is not lost again."""
+    """A retransmission longer than the hole is marked and opens what it passes.
+
+    It proves the candidate. The next record that begins is opened and marked, and sync is not lost
+    again.
+    """
     flow, records = make(version, [100, 200, 300, 400, 500])
     hole, edge = records[1].offset - 10, records[1].offset + 60
     flow.send(0, hole)
@@ -216,7 +224,7 @@ def test_a_walk_that_passes_the_candidate_in_a_segment_proves_it(version):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("behind", [0, 1, 5, 20, 300])
 def test_a_walk_that_passes_the_whole_candidate_chain_goes_on_by_itself(version, behind):
-    """The segment that fills the hole ends with what the candidate has followed, or behind it."""
+    """The segment that fills the hole ends at the end of the candidate's chain, or after it."""
     flow, records = make(version, [100, 200, 300, 400, 500])
     hole, edge = records[1].offset - 10, records[1].offset + 60
     followed = records[2].offset + 100
@@ -228,8 +236,10 @@ def test_a_walk_that_passes_the_whole_candidate_chain_goes_on_by_itself(version,
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_record_at_the_candidate_that_goes_on_behind_it_stays_open(version):
-    """The candidate's only record is longer than what was followed: its rest is marked too, and
-    with it the next record's beginning."""
+    """The candidate's only record is longer than its followed part, and its rest is marked too.
+
+    The next record's beginning is marked with it.
+    """
     flow, records = make(version, [100, 200, 900, 400])
     hole, edge = records[1].offset - 10, records[1].offset + 60
     flow.send(0, hole)
@@ -245,7 +255,7 @@ def test_the_record_at_the_candidate_that_goes_on_behind_it_stays_open(version):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("end", ["inside", "high", "behind"])
 def test_an_overlapping_retransmission_feeds_every_hole_in_it(version, end):
-    """R4: three holes in two open records, and bytes behind everything seen, in one segment."""
+    """R4: three holes in two open records, and bytes after everything seen, in one segment."""
     flow, records = make(version, [300, 400, 500])
     first, second = records[0], records[1]
     assert flow.send(0, 50).marked
@@ -264,7 +274,7 @@ def test_an_overlapping_retransmission_feeds_every_hole_in_it(version, end):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_walk_that_arrives_somewhere_else_drops_a_false_candidate(version):
-    """The ciphertext holds a chain of false headers: the walk does not come to the one taken."""
+    """The ciphertext holds a chain of false headers. The walk does not reach the one taken."""
     stream = Stream(version)
     stream.add(bytes(100))
     zeros = Stream(version, records=list(stream.records), wire=stream.wire, number=1)
@@ -278,7 +288,7 @@ def test_a_walk_that_arrives_somewhere_else_drops_a_false_candidate(version):
     flow.send(0, hole)
     false_end = record.offset + header_bytes(version) + 200
     assert flow.send(edge, false_end).meta.reason == Reason.AWAITING_PROOF
-    assert flow.send(hole, edge).marked  # its length leads behind the candidate
+    assert flow.send(hole, edge).marked  # its length leads past the candidate
     assert state(flow) is TrackerState.TRACKING
     request, resumed = flow.device.events()
     assert resumed.proven_by == ProvenBy.WALK and resumed.candidate_seq == request.candidate_seq

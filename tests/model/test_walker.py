@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold of the behavioural walker, whatever the segments."""
+"""Invariants of the behavioural walker for arbitrary segments."""
 
 import random
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Stream:
 
 
 def make_stream(rng, version, count, longest=600, chains=True):
-    """`count` records; their texts are full of false headers if `chains`."""
+    """`count` records, whose texts are full of false headers if `chains`."""
     low, high = LENGTH_BOUNDS[version]
     content, records = bytearray(), []
     for _ in range(count):
@@ -68,7 +68,7 @@ def make_stream(rng, version, count, longest=600, chains=True):
 class Judge:
     """Walks segments and judges every span by the true stream.
 
-    fed: record number -> offsets of the record's bytes that spans brought; complete: numbers.
+    fed: record number -> offsets of the record's bytes that spans brought. complete: numbers.
     """
 
     stream: Stream
@@ -117,7 +117,7 @@ class Judge:
             assert start + span.at == at + header_bytes(version) + first
 
     def _check_row(self):
-        """Holes are disjoint and lie in open records in front of what was seen."""
+        """Holes are disjoint and lie in open records before the end of the seen bytes."""
         row = self.row
         holes = sorted(
             (
@@ -206,7 +206,7 @@ def test_any_order_within_a_record(seed, version):
 @given(seeds, st.sampled_from(VERSIONS), st.booleans())
 @settings(max_examples=150)
 def test_any_segments_of_an_honest_stream(seed, version, small):
-    """Loss, reordering, overlaps; right answers. Every span lies where the sender put it."""
+    """Loss, reordering, overlaps, right answers. Every span lies where the sender put it."""
     rng = random.Random(seed)
     stream = make_stream(rng, version, 30)
     config = Config(record_slots=2, runs=3) if small else AMPLE
@@ -241,7 +241,7 @@ def test_any_segments_of_an_honest_stream(seed, version, small):
 @given(seeds, st.sampled_from(VERSIONS))
 @settings(max_examples=100)
 def test_hostile_segments(seed, version):
-    """Whatever comes, no byte of an open record is fed twice and nothing raises."""
+    """In any case no byte of an open record is fed twice and nothing raises."""
     rng = random.Random(seed)
     stream = make_stream(rng, version, 20)
     config = Config(

@@ -32,7 +32,7 @@ class Flow:
 
 
 class Card(Flow):
-    """A model device with one flow, the records of given lengths of content and no host."""
+    """A model device with one flow, records with the given content lengths and no host."""
 
     def __init__(self, version, sizes, options=Option.TAG_PROOF, **parameters):
         stream = Stream(version)
@@ -50,7 +50,8 @@ class Card(Flow):
         ]
 
     def lose(self, first, last):
-        """Sends all in front of record `first` but ten bytes of it, and loses what comes up to
-        the middle of record `last`; returns where that is."""
+        """Sends everything before record `first` and all but ten bytes of it, then loses everything
+        up to the middle of record `last`. Returns where that is.
+        """
         assert self.send(0, self.records[first].offset - 10).marked
         return self.records[last].offset + 50

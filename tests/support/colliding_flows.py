@@ -9,9 +9,9 @@ from sealane.driver.device.rx import Flow
 
 
 def colliding_flows(make: Callable[[int], Flow], most: int) -> tuple[list[Flow], Flow, Flow]:
-    """Flows for a table of `most`, in order; the one of them that moves for one more; that flow.
+    """Fills a table of `most` flows: the flows in order, the one that moves for one more, that one.
 
-    make: a flow by its port.
+    make: returns a flow by its port.
     """
     table: FlowTable = FlowTable(most)
     flows: list[Flow] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flow of most tests of receive, from a server to its client, and segments of it as frames."""
+"""The flow of most receive tests, from a server to its client, and its segments as frames."""
 
 import struct
 from ipaddress import ip_address
@@ -17,7 +17,7 @@ _ACK = 0x10
 
 
 def flow(port: int) -> Flow:
-    """The server to another port of the client."""
+    """From the server to another port of the client."""
     return Flow(FLOW.src, FLOW.dst, FLOW.sport, port)
 
 

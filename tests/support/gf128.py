@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products in GF(2^128) bit by bit, as NIST SP 800-38D section 6.3 writes algorithm 1.
+"""Bitwise products in GF(2^128), as in NIST SP 800-38D section 6.3, algorithm 1.
 
-The definition that driver, model and gateware are held to. A block is an integer with its first
-byte highest, so bit i of the text of the standard is the integer's bit 127 - i.
+Driver, model and gateware are held to this definition. A block is an integer with its first byte
+highest, so bit i in the standard's text is the integer's bit 127 - i.
 """
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -24,7 +24,7 @@ def multiply(x: int, y: int) -> int:
 
 
 def ghash(h: int, data: bytes) -> int:
-    """Algorithm 2: GHASH of whole blocks."""
+    """Algorithm 2: GHASH of complete blocks."""
     y = 0
     for at in range(0, len(data), 16):
         y = multiply(y ^ int.from_bytes(data[at : at + 16], "big"), h)

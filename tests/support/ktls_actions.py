@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kTLS asks of the device, done at once: the part of a host that every bench needs."""
+"""kTLS requests to the device, carried out at once: the part of a host that every bench needs."""
 
 from sealane.driver.ktls.rx.events import GoOn, Rekey, ResyncAnswer, ResyncHint
 
 
 def apply_action(device, rx, event, received_end: int) -> bool:
-    """Does what `event` asks for; False if it asks nothing of the device.
+    """Does what `event` asks for. Returns False if it asks nothing of the device.
 
-    received_end: TCP sequence number behind everything that the device has passed on.
+    received_end: TCP sequence number after everything that the device has passed on.
     """
     handle = rx.handle
     if isinstance(event, ResyncAnswer):

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host over the receive core, without a device: packets are made up, rekeys done at once."""
+"""A host over the receive core, without a device.
+
+Packets are made up and rekeys are done at once.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from tests.support.marking_device import HANDLE, Stream
 
 
 class Host:
-    """A `KtlsRx` with a device that does what it is asked."""
+    """A `KtlsRx` with a device that does what it is asked to do."""
 
     def __init__(self, stream: Stream, **kwargs) -> None:
         self.stream = stream

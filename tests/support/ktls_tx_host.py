@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TCP over the transmit core, without a device: completions are made up. Keys protect nothing."""
+"""TCP over the transmit core, without a device.
+
+Completions are made up. The keys protect nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ NONCE = (0xFFFFFFFFFFFFFFFE).to_bytes(8, "big")
 
 @dataclass(frozen=True)
 class Completion:
-    """As a device's driver gives it."""
+    """The context as the device's driver delivers it."""
 
     cookie: int
     reason: TxReason = TxReason.NONE
@@ -31,7 +34,7 @@ class Completion:
 
 
 class Host:
-    """TCP over a `KtlsTx`; `wire` is the stream as software would have sealed it."""
+    """TCP over a `KtlsTx`. `wire` is the stream as software would have sealed it."""
 
     def __init__(self, version: int = VERSION_TLS13, handle: Handle | None = HANDLE, **kwargs):
         self.path = Wire(client=Peer("10.9.0.2", 40000, MARKER - 1))
@@ -62,7 +65,7 @@ class Host:
         return self.tx.transmit(self.frame(start, end), encrypt, **kwargs)
 
     def complete(self, plan, reason=TxReason.NONE, last=None):
-        """Completes all frames of a plan, with the right tags; `last`: reason of the last one."""
+        """Completes all frames of a plan with the right tags. last: reason of the last one."""
         actions = []
         for i, post in enumerate(plan.frames):
             meta = TX_META.unpack(post.meta)
@@ -82,7 +85,7 @@ class Host:
         return actions
 
     def sent(self, start, end, **kwargs):
-        """The plan for a segment, carried out."""
+        """Plans a segment and carries out the plan."""
         plan = self.send(start, end, **kwargs)
         assert isinstance(plan, Plan)
         self.complete(plan)
@@ -90,7 +93,7 @@ class Host:
 
 
 def metas(plan):
-    """The fields that are not zero, without the cookie."""
+    """The nonzero fields, without the cookie."""
     out = []
     for post in plan.frames:
         meta = TX_META.unpack(post.meta)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hand-made TLS streams and a card that marks any packet on demand, rightly or wrongly.
 
-The card decrypts under whatever framing it is told to
-believe in, which need not be the stream's: `Belief` says number, epoch, generation and start. Keys
-here protect nothing.
+The card decrypts under whatever framing it is told to believe in, which need not be the stream's.
+`Belief` holds number, epoch, generation and start. Keys here protect nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ TICKET = b"\x04\0\0\x08ticketed"
 
 
 def info(version: int, epoch: int = 0, bits: int = 128) -> CryptoInfo:
-    """Keys of an epoch; fixed, for tests only."""
+    """Fixed keys of an epoch, for tests only."""
     iv = bytes(range(0x40 + epoch, 0x4C + epoch))
     key = bytes(range(epoch, epoch + bits // 8))
     return CryptoInfo(version, key, iv if version == VERSION_TLS13 else iv[:4])
@@ -31,7 +30,7 @@ def info(version: int, epoch: int = 0, bits: int = 128) -> CryptoInfo:
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a stream: where it lies (offset in the stream) and what is in it."""
+    """One record of a stream: its place (offset in the stream) and its content."""
 
     offset: int
     number: int
@@ -72,7 +71,7 @@ def crypt_text(keys: CryptoInfo, number: int, explicit: bytes, offset: int, text
 
 @dataclass
 class Stream:
-    """Records one behind the other from sequence number `seq` on."""
+    """Consecutive records from sequence number `seq` on."""
 
     version: int
     seq: int = 0xFFFFF000
@@ -97,7 +96,7 @@ class Stream:
         return record
 
     def next_epoch(self) -> None:
-        """Behind the last record the next keys hold."""
+        """Makes the next keys hold after the last record."""
         self.epoch, self.number = self.epoch + 1, 0
 
     @property
@@ -114,12 +113,12 @@ def stream_of(version: int, *sizes: int, **kwargs) -> Stream:
 
 @dataclass(frozen=True)
 class Belief:
-    """What the card believes beside the truth: differences, and whether it gives a verdict."""
+    """The card's beliefs: differences from the truth, and whether it gives a verdict."""
 
     number: int = 0
     epoch: int = 0
     generation: int = 0
-    start: int = 0  # the card takes every header for this many bytes later
+    start: int = 0  # the card takes every header to be this many bytes later
     verdict: bool = True
     context: int = 0
 
@@ -133,8 +132,8 @@ def packet(
     """The packet with stream bytes [low, high), untouched (belief None) or marked.
 
     completes: whether a record becomes complete with this packet. A header cut by the packet's end
-    is told as length 0, as the contract has it. With a belief that moves headers only packets
-    inside one record can be made: the card has nothing to read headers from there.
+    is reported as length 0, as the contract has it. With a belief that moves headers, only packets
+    inside one record can be made, because the card has no headers to read there.
     """
     payload, at = bytearray(stream.wire[low:high]), (stream.seq + low) % 2**32
     frame, prefix = bytes(54), header_bytes(stream.version)
@@ -197,11 +196,11 @@ def stream_epoch(stream: Stream, offset: int) -> int:
 def ranges(
     stream: Stream, cuts: Sequence[int], beliefs: Sequence[Belief | None]
 ) -> list[StreamRange]:
-    """The stream cut at offsets `cuts`; packet i is marked under `beliefs[i]`.
+    """The stream cut at offsets `cuts`. Packet i is marked under `beliefs[i]`.
 
     Arrival is in order: a record completes with the packet that brings its last byte. The card
-    never marks a packet across a key change, and gives no verdict for a record that it was not
-    shown whole under one belief's tuple.
+    never marks a packet across a key change. It gives no verdict for a record unless it was shown
+    all of it under one belief's tuple.
     """
     bounds = [0, *cuts, len(stream.wire)]
     out = []
@@ -213,7 +212,7 @@ def ranges(
         if belief and inside[0].epoch + belief.epoch < 0:
             belief = TRUTH
         if belief and belief.start:
-            # The card reads headers that are none only where they lie in earlier packets.
+            # The card reads false headers only where they lie in earlier packets.
             moved = inside[0].offset + belief.start
             header = moved + header_bytes(stream.version)
             if len(inside) > 1 or low < header or high > moved + len(inside[0].wire):

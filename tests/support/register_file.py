@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A transport that only records: what a driver writes, in which order."""
+"""A transport that only records what a driver writes, and in which order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sealane.hdl.abi.registers import IDENT_VALUE, OFFSET
 
 
 class Registers:
-    """A register file that keeps a log of the commands rung and what was staged for them."""
+    """A register file that logs the commands rung and the words staged for them."""
 
     def __init__(
         self, flows: int = 4, ident: int = IDENT_VALUE, busy: int = 3, tx_flows: int = 0
@@ -22,8 +22,8 @@ class Registers:
         self.busy_reads, self._busy = busy, 0
         self.events: list[int] = []
         self.frames: list[bytes] = []
-        self.tx: list[tuple[bytes, int]] = []  # frames of the host with their metadata
-        self.tx_output = TxOutput([], [])  # what the next poll gives out
+        self.tx: list[tuple[bytes, int]] = []  # host frames with their metadata
+        self.tx_output = TxOutput([], [])  # what the next poll delivers
 
     @property
     def irq(self) -> bool:
@@ -74,5 +74,5 @@ class Registers:
 
 
 def staged(words: list[int], at: int, size: int) -> bytes:
-    """`size` bytes of the staging memory from word `at` on."""
+    """`size` bytes of the staging memory, starting at word `at`."""
     return b"".join(word.to_bytes(4, "little") for word in words)[4 * at :][:size]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sealane replay` as a program, and what its report has to hold."""
+"""The command `sealane replay`, and checks of its report."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 SEALANE = Path(sys.executable).parent / "sealane"
 
 
-# Every member of a direction's `rx` by the schema sealane.replay/1, with its type.
+# Members of a direction's `rx` in the schema sealane.replay/1, with their types.
 RX = {
     "app_bytes": int,
     "app_sha256": str,
@@ -59,7 +59,7 @@ def sealane(*arguments):
 
 
 def refused(*arguments):
-    """Runs the command, which must fail with one line and status 2; returns the line."""
+    """Runs the command, which must fail with status 2 and one line, and returns that line."""
     done = sealane(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""

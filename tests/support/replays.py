@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replays for tests: captures with their truth, made-up traffic, and what a report must hold."""
+"""Replays for tests: captures with their truth, made-up traffic and checks of a report."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ DIRECTIONS = ("c2s", "s2c")
 
 @dataclass
 class Result:
-    """What came of a replay."""
+    """The result of a replay."""
 
     report: dict
     trace: Trace
@@ -29,12 +29,12 @@ class Result:
 
 
 def captured(all_frames) -> list[Packet]:
-    """Frames as the packets of a capture, one a millisecond."""
+    """Frames as the packets of a capture, one per millisecond."""
     return [Packet(i, i / 1000, f, len(f)) for i, f in enumerate(all_frames)]
 
 
 def replay(transport, capture: Path, keylog: Keylog, engine="model", **options) -> Result:
-    """A capture through a device."""
+    """Replays a capture through a device."""
     read = read_capture(capture)
     runner = Replay(transport, keylog, **options)
     runner.run(read.packets)
@@ -43,18 +43,18 @@ def replay(transport, capture: Path, keylog: Keylog, engine="model", **options) 
 
 
 def replay_named(transport, name: str, engine="model", **options) -> Result:
-    """One of the captures of the repository."""
+    """Replays one of the captures of the repository."""
     keylog = Keylog.read(CAPTURES / f"{name}.keys")
     return replay(transport, CAPTURES / f"{name}.pcap.gz", keylog, engine, **options)
 
 
 def truth_of(name: str) -> dict:
-    """What is known of a capture beforehand."""
+    """Facts about a capture that are known beforehand."""
     return json.loads((CAPTURES / f"{name}.json").read_text())
 
 
 def check_truth(result: Result, truth: dict) -> None:
-    """Plaintext right, nothing accepted that is wrong, and refused suites left alone."""
+    """Checks that plaintext is right, nothing wrong is accepted, refused suites are left alone."""
     report = result.report
     assert len(report["connections"]) == len(truth["connections"])
     for index, (got, want) in enumerate(
@@ -80,7 +80,7 @@ def check_truth(result: Result, truth: dict) -> None:
 
 
 def check_direction(rx: dict, plaintext: bytes) -> None:
-    """What holds for any direction of any replay."""
+    """Checks that apply to any direction of any replay."""
     assert rx["wrong_marks"] == 0
     assert (rx["app_bytes"], rx["app_sha256"]) == (
         len(plaintext),
@@ -95,11 +95,12 @@ def check_direction(rx: dict, plaintext: bytes) -> None:
 
 
 def must_be_whole(name: str, result: Result) -> dict:
-    """For each direction the offsets of application records that the hardware has to do whole.
+    """For each direction, offsets of the application records that the hardware must do fully.
 
-    Those of a capture without loss all of whose packets came behind the installation and carry no
-    byte of a record of another type, nor of a record that began under a new key before the device
-    had it: what was fed under the old key is closed for good. Types come from the software truth.
+    They belong to a capture without loss. All their packets came after the installation. No packet
+    carries a byte of a record of another type, or of a record that began under a new key before the
+    device had it: what was fed under the old key is closed for good. Types come from the software
+    truth.
     """
     packets = read_capture(CAPTURES / f"{name}.pcap.gz").packets
     truths = decode_capture(packets, Keylog.read(CAPTURES / f"{name}.keys"))
@@ -143,12 +144,12 @@ def _touching(segment, records) -> bool:
 
 
 def _changes_keys(segment, others, record) -> bool:
-    """Whether the segment has a record of the epoch before `record`'s."""
+    """Whether the segment has a record of the epoch before that of `record`."""
     return any(_touching(segment, [o]) and o.epoch < record.epoch for o in others)
 
 
 def whole(result: Result, index: int, direction: str) -> set[int]:
-    """Offsets of the records that the hardware did whole."""
+    """Offsets of the records that the hardware did fully."""
     return {
         r.offset
         for r in result.trace.records

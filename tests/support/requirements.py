@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a test wants beside the packages from PyPI.
+"""Programs that a test needs besides the packages from PyPI.
 
-A developer's machine may lack it: the test is left out and pytest names it. In CI nothing is left
-out, so there the missing program is a failure.
+A developer's machine may lack one. The test is then skipped and pytest names the program. CI skips
+nothing, so a missing program is a failure there.
 """
 
 import os
@@ -12,7 +12,7 @@ import pytest
 
 
 def require_programs(*names: str) -> None:
-    """Skips the calling test if one of the programs is missing; in CI the test fails."""
+    """Skips the calling test if one of the programs is missing. In CI the test fails."""
     missing = [name for name in names if shutil.which(name) is None]
     if not missing:
         return

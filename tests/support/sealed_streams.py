@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hand-made TLS streams: hellos that are just whole enough, and records sealed one by one.
+"""Hand-made TLS streams: hellos that are just complete enough, and records sealed one by one.
 
-For what a real stack will not write: any padding, empty records, KeyUpdates coalesced or cut,
+They hold what a real stack will not write: any padding, empty records, KeyUpdates coalesced or cut,
 wrong tags, chosen nonces. The secrets are constants and protect nothing.
 """
 
@@ -91,23 +91,23 @@ class Sealer:
         return tls_records.seal(VERSION_TLS13, self.key, self.iv, self.number - 1, 23, inner)
 
     def rekey(self) -> None:
-        """The next traffic secret, as behind a KeyUpdate."""
+        """Switches to the next traffic secret, as after a KeyUpdate."""
         algorithm = HASHES[self.suite]
         self.secret = expand_label(algorithm, self.secret, b"traffic upd", len(self.secret))
         self._derive()
 
     def key_update(self, padding: int = 0, in_front: bytes = b"") -> bytes:
-        """A KeyUpdate, behind other messages in its record, and the change of keys."""
+        """A KeyUpdate, after other messages in its record, and the change of keys."""
         out = self.seal(in_front + KEY_UPDATE, 22, padding)
         self.rekey()
         return out
 
 
 class Tls13:
-    """A handshake of TLS 1.3 with chosen secrets; `client` and `server` are the sealers then.
+    """A handshake of TLS 1.3 with chosen secrets. `client` and `server` are the sealers afterwards.
 
-    flights: what was written so far, (direction, bytes); keylog: its lines by label. early: 0-RTT
-    data; accept: the server accepts it.
+    flights: what was written so far, (direction, bytes). keylog: its lines by label. early: 0-RTT
+    data. accept: the server accepts it.
     """
 
     def __init__(self, suite=0x1301, early=(), accept=True, seed=b"", session_id=b"\7" * 32):
@@ -159,7 +159,7 @@ class Tls13:
         self.server = Sealer(suite, secret("SERVER_TRAFFIC_SECRET_0"))
 
     def write(self, direction: str, data: bytes) -> None:
-        """More bytes of a direction."""
+        """Adds bytes to a direction."""
         self.flights.append((direction, data))
 
     def stream(self, direction: str) -> bytes:
@@ -173,7 +173,7 @@ class Tls13:
 
 
 class Sealer12:
-    """Seals TLS 1.2 AES-GCM records; the explicit nonce starts at `nonce` and counts."""
+    """Seals TLS 1.2 AES-GCM records. The explicit nonce starts at `nonce` and counts up."""
 
     def __init__(self, key: bytes, salt: bytes, nonce: int = 0, number: int = 0) -> None:
         self.key, self.salt, self.nonce, self.number = key, salt, nonce, number

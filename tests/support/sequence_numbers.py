@@ -5,6 +5,6 @@ MODULUS = 2**32
 
 
 def distance(a: int, b: int) -> int:
-    """How far `a` lies behind `b`, at most half the circle; negative in front of it."""
+    """How far `a` lies after `b`, at most half the circle. Negative if `a` lies before `b`."""
     ahead = (a - b) % MODULUS
     return ahead - MODULUS if ahead >= MODULUS // 2 else ahead

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The receiving half of a TCP for hostile tests: what differs between hosts is a parameter.
+"""The receiving half of a TCP for hostile tests, with host differences as parameters.
 
-`driver.tcp_seq.Stream` keeps the bytes that came first. Hosts differ there, and they refuse
-segments that the card has seen: old timestamps (PAWS, RFC 7323 section 5), bytes outside the
-window, and, short of memory, the whole queue behind a hole.
+`driver.tcp_seq.Stream` keeps the bytes that came first. Hosts differ there. They also refuse
+segments that the card has seen: old timestamps (PAWS, RFC 7323 section 5), bytes outside the window
+and, when memory is short, the entire queue after a hole.
 """
 
 from tests.support.sequence_numbers import distance
@@ -12,19 +12,19 @@ from tests.support.sequence_numbers import distance
 class SmallTcp:
     """Puts segments in order and remembers which packet each byte came from.
 
-    base: sequence number of stream offset 0. window: bytes behind `next` that are taken.
-    keep_last: of bytes that come twice the last stay while they wait, else the first.
-    next: offset of the first byte that is missing. highest: behind the last byte ever taken.
+    base: sequence number of stream offset 0. window: number of bytes after `next` that are
+    accepted. keep_last: of bytes that arrive twice, the last copy is kept while they wait, else the
+    first. next: offset of the first missing byte. highest: end of the last byte ever accepted.
     """
 
     def __init__(self, base: int, window: int, keep_last: bool) -> None:
         self.base, self.window, self.keep_last = base, window, keep_last
         self.next = self.highest = 0
         self.recent = 0  # TS.Recent
-        self._queue: list[tuple[int, int, int]] = []  # start, end, packet; sorted, no overlap
+        self._queue: list[tuple[int, int, int]] = []  # start, end, packet: sorted, no overlap
 
     def accept(self, sequence: int, length: int, timestamp: int, packet: int):
-        """A segment; returns what is in order now: (start, end, packet), stream offsets."""
+        """Takes a segment and returns the pieces now in order: (start, end, packet) by offset."""
         if timestamp < self.recent:
             return []
         start = self.next + distance(sequence, self.base + self.next)
@@ -50,12 +50,12 @@ class SmallTcp:
         return out
 
     def prune(self) -> None:
-        """Memory is short: what waits behind a hole is thrown away."""
+        """Discards everything that waits after a hole, as a host does when memory is short."""
         self._queue.clear()
 
 
 def _without(pieces, start: int, end: int):
-    """The pieces less the bytes [start, end)."""
+    """The pieces without the bytes [start, end)."""
     out = []
     for low, high, packet in pieces:
         if low < min(high, start):

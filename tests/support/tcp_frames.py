@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Byte streams as Ethernet frames and capture files, for tests.
 
-`conversation` turns what two ends wrote (as `tls_traffic.TlsRun.flights` has it) into the frames
-of a TCP connection; `impair` loses, reorders and duplicates some of them as a lossy path would,
-seen behind the loss; `write_pcap` makes a file of them. All of it is decided by seeds.
+`conversation` turns what two ends wrote (as in `tls_traffic.TlsRun.flights`) into the frames of a
+TCP connection. `impair` loses, reorders and duplicates some of them as a lossy path would, seen
+after the loss. `write_pcap` makes a file of them. Seeds decide everything.
 """
 
 import random
@@ -21,7 +21,7 @@ MODULUS = 1 << 32
 
 @dataclass(frozen=True)
 class Peer:
-    """One end of a connection; isn: its initial sequence number."""
+    """One end of a connection. isn: its initial sequence number."""
 
     address: str
     port: int
@@ -31,7 +31,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Wire:
-    """How a connection's frames look. vlans: 802.1Q tags; timestamps: RFC 7323 option."""
+    """Frame format of a connection. vlans: 802.1Q tags. timestamps: RFC 7323 option."""
 
     client: Peer = Peer("10.9.0.2", 40000, 1000)
     server: Peer = Peer("10.9.0.1", 443, 0xFFFF_F000, b"\x02\0\0\0\0\2")
@@ -45,7 +45,9 @@ DEFAULT = Wire()
 
 @dataclass(frozen=True)
 class Segment:
-    """A TCP segment. offset: of the first payload byte in the direction's stream; -1: the SYN."""
+    """A TCP segment. offset: of the first payload byte in the direction's stream, or -1 for the
+    SYN.
+    """
 
     direction: str
     offset: int
@@ -115,7 +117,7 @@ class Reading:
 
     @property
     def whole(self) -> bytes:
-        """The frame without padding of the link."""
+        """The frame without link padding."""
         return self.frame[: self.end]
 
     @property
@@ -135,7 +137,7 @@ class Reading:
 
     @property
     def ip_checksum_ok(self) -> bool:
-        """RFC 791; IPv6 has none."""
+        """RFC 791. IPv6 has none."""
         return not self.is_ipv4 or checksum(self.frame[self.ip_at : self.tcp_at]) == 0
 
     @property
@@ -144,8 +146,10 @@ class Reading:
 
 
 def read(frame: bytes) -> Reading:
-    """Reads a frame by RFC 791, 8200 (without extension headers) and 9293. Raises `ValueError`
-    where there is no whole TCP segment."""
+    """Reads a frame by RFC 791, 8200 (without extension headers) and 9293.
+
+    Raises `ValueError` if there is no complete TCP segment.
+    """
     at = 12
     while frame[at : at + 2] == b"\x81\0":
         at += 4
@@ -165,8 +169,10 @@ def read(frame: bytes) -> Reading:
 
 
 def left_to_the_card(frame: bytes) -> bytes:
-    """A finished frame as a host hands it to a card that fills in TCP checksums: the field holds
-    the pseudo-header's sum. Short frames are not padded."""
+    """A finished frame as a host hands it to a card that fills in TCP checksums.
+
+    The field holds the pseudo-header's sum. Short frames are not padded.
+    """
     segment = read(frame)
     field = ones_complement_sum(segment.pseudo_header).to_bytes(2, "big")
     at = segment.tcp_at + 16
@@ -174,7 +180,7 @@ def left_to_the_card(frame: bytes) -> bytes:
 
 
 def conversation(flights, path=DEFAULT, cut=None, syn=True, fin=True):
-    """Segments of a whole connection.
+    """Segments of a complete connection.
 
     flights: (direction, bytes) in the order of writing. cut: payload sizes, as a function that
     returns the next one (default: full segments).
@@ -205,7 +211,7 @@ def conversation(flights, path=DEFAULT, cut=None, syn=True, fin=True):
 
 
 def random_cut(seed: int, low: int = 1, high: int = 1448):
-    """Payload sizes at random."""
+    """Random payload sizes."""
     chance = random.Random(seed)
     return lambda: chance.randint(low, high)
 
@@ -213,8 +219,8 @@ def random_cut(seed: int, low: int = 1, high: int = 1448):
 def impair(segments, seed, drop=0.03, reorder=0.03, duplicate=0.03, delay=20, recut=0.5):
     """The same stream over a bad path, as the receiver sees it.
 
-    A lost segment comes again up to `delay` segments later, with the chance `recut` joined with
-    the beginning of its successor. Only segments with payload suffer.
+    A lost segment comes again up to `delay` segments later. With probability `recut` it is then
+    joined with the beginning of its successor. Only segments with payload are affected.
     """
     chance = random.Random(seed)
     placed = []
@@ -244,7 +250,7 @@ def frames(segments, path=DEFAULT):
 
 
 def write_pcap(file: Path, all_frames, start: float = 1_700_000_000.0, nano=False) -> Path:
-    """A pcap file with one frame a millisecond."""
+    """Writes a pcap file with one frame per millisecond."""
     with file.open("wb") as out:
         writer = dpkt.pcap.Writer(out, snaplen=1 << 17, nano=nano)
         for i, frame in enumerate(all_frames):

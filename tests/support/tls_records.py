@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AES-GCM records of TLS from the RFCs: nonce, additional data, the sealed record.
+"""AES-GCM records of TLS from the RFCs: nonce, additional data and the sealed record.
 
 TLS 1.2: RFC 5246 section 6.2.3.3 and RFC 5288 section 3. TLS 1.3: RFC 8446 sections 5.2 and 5.3.
-The cipher is the `cryptography` package's. Every sealed byte of the tests comes from here; driver
-and model have their own.
+The cipher comes from the `cryptography` package. Every sealed byte of the tests comes from here.
+Driver and model have their own code.
 """
 
 import struct
@@ -30,8 +30,10 @@ def nonce(version: int, iv: bytes, number: int, explicit: bytes = b"") -> bytes:
 
 
 def header(version: int, content_type: int, n_text: int) -> bytes:
-    """The five bytes in front of a record with that much text. content_type: in TLS 1.3 the outer
-    one; n_text: in TLS 1.3 with inner type and padding."""
+    """The five bytes before a record with `n_text` bytes of text.
+
+    content_type: in TLS 1.3 the outer one. n_text: in TLS 1.3 with inner type and padding.
+    """
     explicit = 8 if version == VERSION_TLS12 else 0
     return struct.pack(">BHH", content_type, 0x0303, explicit + n_text + TAG)
 
@@ -59,8 +61,10 @@ def seal(
 
 
 def crypt(key: bytes, nonce: bytes, offset: int, data: bytes) -> bytes:
-    """`data`, from byte `offset` of a record's text on, XOR the keystream of that nonce: counter
-    mode from inc32(J0) on, SP 800-38D section 7."""
+    """`data`, which starts at byte `offset` of a record's text, XOR the keystream of that nonce.
+
+    This is counter mode from inc32(J0) on, SP 800-38D section 7.
+    """
     block, skip = divmod(offset, 16)
     counter = nonce + struct.pack(">I", 2 + block)
     cipher = Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor()

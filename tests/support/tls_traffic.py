@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real TLS traffic for tests: OpenSSL on both ends, over memory instead of sockets.
 
-`TlsRun` drives a client and a server of Python's `ssl` and keeps what each wrote. What `ssl` does
-not offer (renegotiation, KeyUpdate, early data, the suites of TLS 1.3, record padding) is called
-in the same libssl by `ctypes`. Certificates and keys are made for the test and protect nothing.
+`TlsRun` drives a client and a server of Python's `ssl` and keeps what each wrote. `ctypes` calls in
+the same libssl provide what `ssl` does not offer: renegotiation, KeyUpdate, early data, the suites
+of TLS 1.3 and record padding. Certificates and keys are made for the test and protect nothing.
 """
 
 import atexit
@@ -43,7 +43,7 @@ OP_ALLOW_CLIENT_RENEGOTIATION = 1 << 8
 
 @functools.cache
 def _scratch() -> Path:
-    """A folder of the process, removed when it ends."""
+    """A folder of the process, which is removed when the process ends."""
     folder = tempfile.TemporaryDirectory(prefix="sealane-tls-")
     atexit.register(folder.cleanup)
     return Path(folder.name)
@@ -90,12 +90,12 @@ def libssl() -> ctypes.CDLL:
 
 
 def _context_pointer(context: ssl.SSLContext) -> ctypes.c_void_p:
-    """SSL_CTX of an SSLContext: the first member behind the object header."""
+    """SSL_CTX of an SSLContext: the first member after the object header."""
     return ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
 
 
 def _ssl_pointer(wrapped: ssl.SSLObject) -> ctypes.c_void_p:
-    """SSL of an SSLObject: the second member, behind the weak reference to the socket."""
+    """SSL of an SSLObject: the second member, after the weak reference to the socket."""
     return ctypes.c_void_p.from_address(id(wrapped._sslobj) + object.__basicsize__ + 8)
 
 
@@ -105,8 +105,11 @@ def _must(result: int) -> None:
 
 
 class TlsRun:
-    """One connection. flights: what was written, in order, as (direction, bytes);
-    app: the application's bytes by direction; keylog: the key log's text."""
+    """One connection.
+
+    flights: everything written, in order, as (direction, bytes). app: the application's bytes by
+    direction. keylog: the key log's text.
+    """
 
     def __init__(
         self,
@@ -120,8 +123,11 @@ class TlsRun:
         padding=0,
         max_early_data=0,
     ):
-        """contexts: those of an earlier run, to resume its `session`; retry: the server wants
-        another group (HelloRetryRequest); padding: blocks that records are padded to."""
+        """Sets up both ends.
+
+        contexts: those of an earlier run, to resume its `session`. retry: the server wants another
+        group (HelloRetryRequest). padding: records are padded to blocks of this size.
+        """
         self.flights = []
         self.app = {"c2s": b"", "s2c": b""}
         self._read = {"c2s": b"", "s2c": b""}
@@ -192,7 +198,7 @@ class TlsRun:
                 with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
                     while data := end.read(1 << 16):
                         self._read[direction] += data
-                # The end's own answers must not be counted as what it had to read.
+                # The end's own answers must not count as data it had to read.
                 other = "s2c" if direction == "c2s" else "c2s"
                 self._note(other, before[other])
             if not any(bio.pending for bio in self._bios.values()):
@@ -233,7 +239,7 @@ class TlsRun:
         return self
 
     def key_update(self, direction: str, answer: bool = False) -> "TlsRun":
-        """A KeyUpdate, sent with the next data; `answer`: the peer shall update too."""
+        """Requests a KeyUpdate, sent with the next data. `answer`: the peer shall update too."""
         pointer = _ssl_pointer(self._ends[direction])
         _must(libssl().SSL_key_update(pointer, int(answer)))
         old = self._bios[direction].pending
@@ -242,7 +248,7 @@ class TlsRun:
         return self
 
     def renegotiate(self, direction: str) -> "TlsRun":
-        """A second handshake of TLS 1.2, asked for by one side."""
+        """A second handshake of TLS 1.2, requested by one side."""
         pointer = _ssl_pointer(self._ends[direction])
         _must(libssl().SSL_renegotiate(pointer))
         old = self._bios[direction].pending
@@ -252,7 +258,7 @@ class TlsRun:
         return self
 
     def early_data(self, data: bytes, accept: bool = True) -> "TlsRun":
-        """0-RTT data of a resuming client; then the handshake. TLS 1.3."""
+        """0-RTT data of a resuming client, then the handshake. TLS 1.3."""
         written = ctypes.c_size_t()
         old = self._bios["c2s"].pending
         _must(
@@ -285,7 +291,7 @@ class TlsRun:
 
     @property
     def session(self):
-        """The client's session, to be given to the next run."""
+        """The client's session, to be passed to the next run."""
         return self.client.session
 
     def stream(self, direction: str) -> bytes:
@@ -294,5 +300,5 @@ class TlsRun:
 
 
 def talk(run: TlsRun) -> TlsRun:
-    """Data both ways, and the end."""
+    """Data both ways, then the close."""
     return run.send("c2s", b"question" * 50).send("s2c", bytes(range(256)) * 150).close()

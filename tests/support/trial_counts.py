@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many random trials a test makes: a few in `make test`, all in `make test-long`.
+"""Number of random trials per test: a few in `make test`, all in `make test-long`.
 
-A variable of the environment, where there is one, says how many instead.
+An environment variable, if there is one, overrides the number.
 """
 
 import os
@@ -10,7 +10,7 @@ import pytest
 
 
 def seeds(quick, full, variable=None):
-    """Parameters 0 to `full` - 1: the first `quick` of them for every run, the others marked."""
+    """Parameters 0 to `full` - 1. The first `quick` are for every run, the others are marked."""
     if variable and variable in os.environ:
         return list(range(int(os.environ[variable])))
     marked = [pytest.param(seed, marks=pytest.mark.long) for seed in range(quick, full)]
@@ -18,7 +18,7 @@ def seeds(quick, full, variable=None):
 
 
 def counts(quick, full, variable=None):
-    """Parameters for a test with a loop: `quick` for every run and `full`, which is marked."""
+    """Parameters for a test with a loop: `quick` for every run, and `full`, which is marked."""
     if variable and variable in os.environ:
         return [int(os.environ[variable])]
     return [quick, pytest.param(full, marks=pytest.mark.long)]

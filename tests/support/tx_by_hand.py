@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Record maps of transmit made by hand, and what their records are on the wire.
+"""Transmit record maps made by hand, and their records on the wire.
 
 Keys here protect nothing.
 """
@@ -10,7 +10,7 @@ from sealane.driver.ktls.tx.records import RecordMap, TxEpoch, TxRecord
 from sealane.hdl.abi.config import VERSION_TLS13
 from tests.support import tls_records
 
-FIRST_NONCE = 0xFFFFFFFFFFFFFFFE  # counts over the end of 64 bits at once
+FIRST_NONCE = 0xFFFFFFFFFFFFFFFE  # counts past the end of 64 bits at once
 
 
 def content(size: int, seed: int = 0) -> bytes:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One transmit direction end to end: a software TLS sender, kTLS, the driver, a device.
+"""One transmit direction end to end: a software TLS sender, kTLS, the driver and a device.
 
-The sender seals every record (`tls_records`) before the device sees it, so what must be on the
-wire is known. Every frame that leaves is compared with the frame that this sender would have sent,
-to the last byte of the IP packet. Keys here protect nothing.
+The sender seals every record (`tls_records`) before the device sees it, so the right wire bytes are
+known. Every frame sent is compared with the frame that this sender would have sent, to the last
+byte of the IP packet. Keys here protect nothing.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tests.support.tcp_frames import ACK, Peer, Segment, Wire, left_to_the_card,
 
 CONFIG = Config(flows=4, tx_flows=4)
 ROOM = b"\xa5" * 16
-BEFORE = bytes(251 * i >> 3 & 255 for i in range(4000))  # what software sent before the offload
+BEFORE = bytes(251 * i >> 3 & 255 for i in range(4000))  # sent by software before the offload
 Transports = Callable[[Config], Transport]
 
 
 @dataclass
 class Sent:
-    """What became of a segment: the plan, the frames that left, and all completions."""
+    """The result of a segment: the plan, the frames sent and all completions."""
 
     frames: list[bytes] = field(default_factory=list)
     completions: list[TxCompletion] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Sent:
 
     @property
     def left(self) -> bool:
-        """One frame left, and whatever else was posted was taken."""
+        """Whether one frame was sent and everything else that was posted was accepted."""
         return len(self.frames) == 1 and not any(self.reasons)
 
     @property
@@ -60,16 +60,16 @@ class Sent:
 
     @property
     def operations(self) -> list[TxOp]:
-        """Of the frames that were posted."""
+        """Metadata of the frames that were posted."""
         return [completion.op for completion in self.completions]
 
 
 class TxEndToEnd:
     """A direction whose start marker has the TCP sequence number `marker`.
 
-    Positions are stream offsets: 0 is the marker, and `BEFORE` lies in front of it. transports:
-    makes the device. number: N of the first record. queue: frames that fit into the device's queue.
-    posts: frames that one segment may take.
+    Positions are stream offsets. Offset 0 is the marker, and `BEFORE` lies before it.
+    transports: makes the device. number: N of the first record. queue: number of frames that fit
+    into the device's queue. posts: number of frames that one segment may take.
     """
 
     def __init__(
@@ -117,18 +117,18 @@ class TxEndToEnd:
         )
         self.cookie = 0
         self.on_wire: dict[int, int] = {}  # stream offset -> byte
-        self.refuse_keys = False  # the device takes no further key
-        self.strict = True  # what leaves must be what the software sender would have sent
+        self.refuse_keys = False  # the device accepts no further key
+        self.strict = True  # frames sent must be those of the software sender
 
     @property
     def end(self) -> int:
-        """Stream offset behind the last record."""
+        """Stream offset of the end of the last record."""
         return len(self.plain)
 
     # --- the application and TCP --------------------------------------------------------------
 
     def write(self, content: bytes, content_type: int = 23, frozen: bool = True) -> Record:
-        """The next record; returns it as it must be on the wire."""
+        """Adds the next record and returns it as it must be on the wire."""
         record = self.stream.add(bytes(content), content_type)
         inner = bytes([content_type]) if self.stream.version == VERSION_TLS13 else b""
         front = record.wire[: header_bytes(self.stream.version)]
@@ -138,7 +138,7 @@ class TxEndToEnd:
         return record
 
     def change(self, offset: int) -> None:
-        """A byte of what TCP holds is not what it was, as it happens with zero-copy."""
+        """Changes a byte of the data that TCP holds, as happens with zero-copy."""
         changed = bytearray(self.plain)
         changed[offset] ^= 1
         self.plain = bytes(changed)
@@ -149,7 +149,7 @@ class TxEndToEnd:
         return Segment("c2s", start, payload, flags).frame(self.path)
 
     def host_frame(self, start: int, end: int, flags: int = ACK) -> bytes:
-        """The segment as TCP hands it to the driver: plaintext, checksum left to the card."""
+        """The segment as TCP hands it to the driver: plaintext, the checksum left to the card."""
         return left_to_the_card(self.frame(start, end, self.plain, flags))
 
     def send(
@@ -166,9 +166,9 @@ class TxEndToEnd:
     ) -> Sent:
         """TCP sends [start, end) or, with start == end, a segment without payload.
 
-        encrypt: the payload is plaintext; without it the frame is finished, and its payload is that
-        of `data`, or plaintext that nobody said a word about. device: it leaves by another one.
-        poll: the completions are waited for. final: `data` is sealed. Raises `QueueFull`.
+        encrypt: the payload is plaintext. Without it the frame is finished, and its payload is that
+        of `data`, or plaintext without any metadata. device: another device sends it. poll: wait
+        for the completions. final: `data` is sealed. Raises `QueueFull`.
         """
         if encrypt and start < end:
             frame = self.host_frame(start, end, flags)
@@ -191,21 +191,21 @@ class TxEndToEnd:
         return sent
 
     def ack(self, offset: int) -> None:
-        """Everything before `offset` is acknowledged."""
+        """Acknowledges everything before `offset`."""
         self._carry_out(self.ktls.acked((self.stream.seq + offset) % 2**32))
 
     def rekey(self) -> None:
-        """New keys for all records from the next one on."""
+        """Installs new keys for all records from the next one on."""
         self.stream.next_epoch()
         self._carry_out(self.ktls.rekey(self.stream.keys(self.stream.epoch)))
 
     def delete(self) -> None:
-        """The device lets go of the direction; the connection goes on."""
+        """The device releases the direction. The connection continues."""
         self.device.delete(self.handle)
         self.ktls.deleted()
 
     def poll(self) -> Sent:
-        """What has come out. Everything that left is checked."""
+        """The frames sent since the last call. Each of them is checked."""
         frames, completions = self.device.poll()
         for frame in frames:
             self.check(frame)
@@ -229,7 +229,7 @@ class TxEndToEnd:
     # --- the device, with metadata that no driver chose -----------------------------------------
 
     def meta(self, op: TxOp = TxOp.ENCRYPT, **fields: int) -> int:
-        """Packed metadata of this direction; `fields` override."""
+        """Packed metadata of this direction. `fields` override."""
         who = {"context": self.handle.context, "generation": self.handle.generation & 0xFF}
         return TX_META.pack({"op": op, **who, **fields})
 
@@ -258,7 +258,7 @@ class TxEndToEnd:
         return left_to_the_card(self.frame(start, end, bytes(data)))
 
     def post(self, frame: bytes, meta: int) -> Sent:
-        """Posts a frame past kTLS, and waits for what comes of it."""
+        """Posts a frame past kTLS and waits for the result."""
         self.device.post([TxFrame(frame, meta)])
         frames, completions = self.device.poll()
         for out in frames:
@@ -266,11 +266,11 @@ class TxEndToEnd:
         return Sent(frames, completions)
 
     def raw(self, start: int, end: int, **fields: int) -> TxReason:
-        """One ENCRYPT frame with [start, end); the device's reason."""
+        """Posts one ENCRYPT frame with [start, end) and returns the device's reason."""
         return self.post(self.host_frame(start, end), self.meta(**fields)).reasons[0]
 
     def nothing(self, start: int, end: int) -> bool:
-        """One frame that nothing is said about; whether it left."""
+        """Posts one frame without metadata and returns whether it was sent."""
         return self.post(self.frame(start, end, self.plain), self.meta(TxOp.NOTHING)).left
 
     @property
@@ -279,7 +279,7 @@ class TxEndToEnd:
         return hasattr(getattr(self.transport, "tx", None), "fail_next")
 
     def lose(self, writes: int) -> None:
-        """The next frame loses writes of text in the device, if the device can be made to."""
+        """Loses writes of text of the next frame in the device, if the device can be made to."""
         if not self.has_faults:
             pytest.skip("this device has no fault to switch on")
         self.transport.tx.fail_next(writes)
@@ -287,7 +287,7 @@ class TxEndToEnd:
     # --- the wire -------------------------------------------------------------------------------
 
     def check(self, frame: bytes) -> None:
-        """A frame on the wire: what the software sender would have sent."""
+        """Compares a frame on the wire with what the software sender would have sent."""
         segment = read(frame)
         start = distance(segment.seq, self.stream.seq)
         whole = segment.whole

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replays of transmit for tests: captures and made-up traffic, and what holds for any of them."""
+"""Transmit replays for tests: captures, made-up traffic and checks for any of them."""
 
 import json
 import random
@@ -24,7 +24,7 @@ DATA = random.Random(11).randbytes(1 << 18)
 
 
 class StrictTransport(ModelTransport):
-    """Refuses what no wire carries and what the device was not built for."""
+    """Refuses frames that no wire carries and those that the device was not built for."""
 
     def post_tx(self, frame: bytes, meta: int) -> None:
         assert 0 < len(frame) <= self.config.max_frame
@@ -33,7 +33,7 @@ class StrictTransport(ModelTransport):
 
 @dataclass
 class Result:
-    """What came of a replay."""
+    """The result of a replay."""
 
     report: dict
     trace: list[TxTrace]
@@ -43,14 +43,14 @@ class Result:
         return self.report["connections"][index][direction]["tx"]
 
     def outcomes(self, direction: str, index: int = 0) -> dict[int, TxTrace]:
-        """The segments of a direction by the number of their packet."""
+        """The segments of a direction by packet number."""
         return {
             s.packet: s for s in self.trace if (s.connection, s.direction) == (index, direction)
         }
 
 
 def tx_replay(packets, keylog, transport=None, engine="model", config=CONFIG, **options):
-    """Packets through transmit; what holds for every replay is checked."""
+    """Replays packets through transmit and makes the checks for every replay."""
     runner = TxReplay(transport or StrictTransport(config), keylog, config, **options)
     runner.run(packets)
     result = Result(
@@ -69,17 +69,17 @@ def keylog_of(name):
 
 
 def tx_replay_named(name, **options):
-    """One of the captures of the repository."""
+    """Replays one of the captures of the repository."""
     return tx_replay(packets_of(name), keylog_of(name), **options)
 
 
 def tx_replay_frames(all_frames, keylog, **options):
-    """Made-up frames, one a millisecond."""
+    """Made-up frames, one per millisecond."""
     return tx_replay(captured(all_frames), Keylog.parse(keylog), **options)
 
 
 def both_named(name, **options):
-    """Receive and transmit at once; returns the report."""
+    """Receives and transmits at once, and returns the report."""
     transport = StrictTransport(CONFIG)
     keylog = keylog_of(name)
     runner = ReplayBoth(
@@ -90,7 +90,7 @@ def both_named(name, **options):
 
 
 def check_any(result):
-    """What holds for any direction of any replay on a device that works."""
+    """Checks that apply to any direction of any replay on a device that works."""
     for connection in result.report["connections"]:
         for direction in DIRECTIONS:
             tx = connection[direction]["tx"]
@@ -108,7 +108,7 @@ def check_any(result):
 
 
 def all_identical(result):
-    """Everything left, and as the capture has it."""
+    """Checks that everything was sent, as in the capture."""
     assert result.report["errors"] == []
     for connection in result.report["connections"]:
         for direction in DIRECTIONS:
@@ -118,7 +118,7 @@ def all_identical(result):
 
 
 def app_is(result, run, index=0):
-    """What the two ends gave to TLS went through transmit."""
+    """Checks that what the two ends gave to TLS went through transmit."""
     for direction in DIRECTIONS:
         assert result.plaintext[index, direction] == run.app[direction]
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One direction of a connection as a host sends it through transmit, for tests of the device.
+"""One direction of a connection as a host sends it through transmit, for device tests.
 
-`TxStream` makes records as the kernel would (header, nonce, text, room for the tag), knows by
-`tls_records` what must be on the wire, and posts any cut of them with any metadata to any
-transport. Keys are random and protect nothing.
+`TxStream` makes records as the kernel would (header, nonce, text, room for the tag). It knows by
+`tls_records` what must be on the wire. It posts any cut of them with any metadata to any transport.
+Keys are random and protect nothing.
 """
 
 import random
@@ -26,7 +26,7 @@ V4, V6 = ("10.9.0.2", "10.9.0.1"), ("fd00::2", "fd00::1")
 
 
 def command(transport, op, *, context=0, generation=0, epoch=0, seq=0, number=0, nonce=0, **flags):
-    """Rings a `TxCommand`; flags: those of CMD_FLAGS by name."""
+    """Rings a `TxCommand`. flags: those of CMD_FLAGS by name."""
     at = {"version": 0, "key256": 1, "valid": 3, "table": 4, "slot": 5, "bucket": 16}
     for name, value in (
         ("CMD_CONTEXT", context | generation << 16 | epoch << 24),
@@ -45,7 +45,7 @@ def command(transport, op, *, context=0, generation=0, epoch=0, seq=0, number=0,
 
 @dataclass(frozen=True)
 class Key:
-    """What seals the records from N = base on."""
+    """Keys that seal the records from N = base on."""
 
     key: bytes
     iv: bytes
@@ -54,7 +54,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Record:
-    """N, stream offset of the header, what the host has, what the wire has."""
+    """N, stream offset of the header, the host's bytes and the wire's bytes."""
 
     number: int
     start: int
@@ -76,7 +76,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one frame: what left (None: nothing), and its completion."""
+    """The result of one frame: the frame sent (None: nothing) and its completion."""
 
     left: bytes | None
     reason: TxReason
@@ -85,7 +85,9 @@ class Result:
 
 
 class TxStream:
-    """One transmit context and its stream; offset 0 is the start marker, `start` its sequence."""
+    """One transmit context and its stream. Offset 0 is the start marker, `start` its sequence
+    number.
+    """
 
     def __init__(
         self,
@@ -188,7 +190,7 @@ class TxStream:
         return self.records[-1].end if self.records else 0
 
     def record(self, n_text, content_type=23):
-        """The next record, with `n_text` bytes of text."""
+        """Makes the next record, with `n_text` bytes of text."""
         nonce = b""
         if self.version == VERSION_TLS12:
             nonce = ((self.nonce + self.number - self.first) % 2**64).to_bytes(8, "big")
@@ -206,7 +208,7 @@ class TxStream:
         return made
 
     def write(self, *sizes):
-        """Several records; returns them."""
+        """Makes several records and returns them."""
         return [self.record(size) for size in sizes]
 
     def random_records(self, count, most=300):
@@ -231,11 +233,11 @@ class TxStream:
     # --- frames -------------------------------------------------------------------------------
 
     def frame(self, offset, payload, flags=ACK):
-        """The whole frame with a right checksum, as it must be on the wire."""
+        """The complete frame with a right checksum, as it must be on the wire."""
         return Segment("c2s", offset, payload, flags).frame(self.path)
 
     def host_frame(self, offset, payload, flags=ACK):
-        """The frame of a host, which leaves anything in the checksum field."""
+        """The host's frame, which may hold anything in the checksum field."""
         frame = bytearray(self.frame(offset, payload, flags))
         at = read(bytes(frame)).tcp_at + 16
         frame[at : at + 2] = self.rng.randbytes(2)
@@ -269,22 +271,22 @@ class TxStream:
         return Result(left, TxReason(status["reason"]), tags, status)
 
     def send(self, a, b, payload=None, flags=ACK, **meta):
-        """Bytes [a, b) of the stream as an ENCRYPT frame."""
+        """Posts bytes [a, b) of the stream as an ENCRYPT frame."""
         payload = self.plain(a, b) if payload is None else payload
         return self.post(self.host_frame(a, payload, flags), **meta)
 
     def dump(self, a, b, payload=None, **meta):
-        """The same as a DUMP frame."""
+        """Posts the same bytes as a DUMP frame."""
         payload = self.plain(a, b) if payload is None else payload
         seq = (self.start + a) & 0xFFFFFFFF
         return self.post(payload, op=TxOp.DUMP, seq=seq, length=len(payload), **meta)
 
     def sent(self, a, b, result, flags=ACK):
-        """Whether [a, b) left just as software would have sent it."""
+        """Whether [a, b) was sent just as software would have sent it."""
         return result.reason == 0 and result.left == self.frame(a, self.wire(a, b), flags)
 
     def in_order(self, a=0, b=None, most=700):
-        """Sends [a, b) in order in random cuts; all must be right."""
+        """Sends [a, b) in order in random cuts, all of which must be right."""
         b = self.end if b is None else b
         while a < b:
             end = min(b, a + self.rng.randint(1, most))
@@ -298,7 +300,7 @@ class TxStream:
 
 
 def given(stream, a, b):
-    """[a, b) as a detached frame with all tags given."""
+    """Posts [a, b) as a detached frame with all tags given."""
     return stream.send(a, b, stream.with_tags(a, b), **stream.detached(a, TxTags.GIVEN))
 
 

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a peer and an eavesdropper make of one direction's frames: nothing twice, nothing in clear.
+"""Checker of one direction's frames, as a peer and an eavesdropper see them.
 
-Knows nothing of the driver, nor of the device: it reads frames by the RFCs (`tcp_frames.read`),
-opens records with the receiver's keys by `cryptography` (RFC 5288, RFC 8446 section 5), and keeps
-all that ever left. Of the application it knows what was written. A `Violation` is
+It knows nothing of the driver or the device. It reads frames by the RFCs (`tcp_frames.read`), opens
+records with the receiver's keys by `cryptography` (RFC 5288, RFC 8446 section 5), and keeps
+everything that was ever sent. Of the application it knows what was written. A `Violation` is
 
-- a checksum that is wrong, or bytes that nobody wrote;
-- two copies of a byte that differ, so of a tag too: one tag for a (key, nonce);
+- a wrong checksum, or bytes that nobody wrote;
+- two copies of a byte that differ. This includes tags: one tag per (key, nonce);
 - a run of plaintext;
-- one block of keystream over two texts, whoever thought which nonce it was of;
+- one keystream block used for two texts, whichever nonce it was thought to belong to;
 - text that the receiver's keystream does not turn into what the application wrote, and a complete
   record that does not open.
 
-Text that the application changed after it was written (zero-copy) may differ between copies, as
-counter mode has it, in the bytes that were changed; its tag may not.
+If the application changed text after writing it (zero-copy), copies may differ in the changed
+bytes, as counter mode has it. The tag may not.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from tests.support import tls_records
 from tests.support.tcp_frames import read
 
 TAG = 16
-RUN = 6  # that many bytes in a row are equal by chance once in 2^48 places
+RUN = 6  # a run this long is equal by chance at one place in 2^48
 
 
 class Violation(AssertionError):
-    """Something is on the wire that must not be."""
+    """Something is on the wire that must not be there."""
 
 
 @dataclass
 class Sealed:
     """A record as the receiver will open it. start, text_at, tag_at, end: stream offsets.
 
-    wire: what a software sender puts on the wire. texts: for each byte of text that was changed,
-    all its values, by stream offset.
+    wire: what a software sender puts on the wire. texts: all values of each text byte that was
+    changed, by stream offset.
     """
 
     start: int
@@ -62,8 +62,11 @@ class Sealed:
 
 
 def seal(version: int, key: bytes, iv: bytes, number: int, header: bytes, text: bytes) -> Sealed:
-    """A record at offset 0. header: 5 bytes, in TLS 1.2 the explicit nonce too. iv: in TLS 1.2 the
-    salt. text: in TLS 1.3 with inner type and padding."""
+    """A record at offset 0.
+
+    header: 5 bytes, in TLS 1.2 followed by the explicit nonce. iv: in TLS 1.2 the salt. text: in
+    TLS 1.3 with inner type and padding.
+    """
     wire = tls_records.seal(version, key, iv, number, header[0], text, header[5:])
     assert wire.startswith(header)
     nonce = tls_records.nonce(version, iv, number, header[5:])
@@ -85,9 +88,11 @@ def tcp_of(frame: bytes) -> tuple[int, bytes]:
 
 
 class WireChecker:
-    """One direction. Stream offset 0 is the TCP sequence number `seq`, where the first record
-    begins; `before` is what was sent in front of it. keystream: shared by directions whose keys
-    could be mistaken for one another's: texts by the block of keystream over them."""
+    """One direction. Stream offset 0, where the first record begins, has the TCP sequence `seq`.
+
+    before: what was sent before it. keystream: texts by the keystream block used for them.
+    Directions whose keys could be mistaken for one another's share it.
+    """
 
     def __init__(
         self, seq: int, before: bytes = b"", keystream: dict[bytes, bytes] | None = None
@@ -95,19 +100,19 @@ class WireChecker:
         self.records: list[Sealed] = []
         self.frames = self.opened = self.copies = 0
         self._seq, self._before = seq, before
-        self._at = 0  # offset near which sequence numbers are read
-        self._plain = bytearray()  # as written at first
+        self._at = 0  # sequence numbers are read near this offset
+        self._plain = bytearray()  # as first written
         self._wire = bytearray()
-        self._have = bytearray()  # 1 for each byte of `_wire` that has left
+        self._have = bytearray()  # 1 for each byte of `_wire` that was sent
         self._keystream = {} if keystream is None else keystream
 
     @property
     def end(self) -> int:
-        """Stream offset behind all records."""
+        """Stream offset of the end of all records."""
         return len(self._plain)
 
     def wrote(self, record: Sealed) -> None:
-        """The application wrote the next record."""
+        """Adds the next record that the application wrote."""
         shift = self.end
         record.start, record.text_at = shift, shift + record.text_at
         self.records.append(record)
@@ -117,27 +122,27 @@ class WireChecker:
         self._have += bytes(len(record.wire))
 
     def changed(self, record: Sealed, offset: int, value: int) -> None:
-        """The text's byte at a stream offset has another value from now on."""
+        """Gives the text's byte at a stream offset another value from now on."""
         first = record.text[offset - record.text_at]
         record.texts.setdefault(offset, {first}).add(value)
         record.changed = True
 
     def left(self, start: int = 0, end: int | None = None) -> bool:
-        """Whether each byte of [start, end) has left."""
+        """Whether each byte of [start, end) was sent."""
         return 0 not in self._have[start : self.end if end is None else end]
 
     def missing(self, start: int = 0) -> int:
-        """The first byte at or behind `start` that has not left; the end if all have."""
+        """The first byte at or after `start` that was not sent, or the end if all were."""
         at = self._have.find(0, start)
         return self.end if at < 0 else at
 
     @property
     def contiguous(self) -> int:
-        """Up to here everything has left, so that the receiver may acknowledge it."""
+        """The offset up to which everything was sent, so that the receiver may acknowledge it."""
         return self.missing()
 
     def saw(self, frame: bytes) -> tuple[int, int]:
-        """A frame left; the stream offsets of its payload."""
+        """Checks a frame that was sent and returns the stream offsets of its payload."""
         self.frames += 1
         seq, payload = tcp_of(frame)
         start = self._at + ((seq - self._seq - self._at + (1 << 31)) % (1 << 32)) - (1 << 31)

@@ -33,7 +33,7 @@ def test_in_order_every_record_is_done_whole():
 
 
 def test_loss_inside_records_costs_nothing():
-    """Whatever the order, with big records most are done whole although a tenth was lost."""
+    """In any order, hardware does most of the big records fully although a tenth was lost."""
     device = Device(ModelTransport())
     result = run_transfers(device, list(range(6)), PLANS["loss, big records"])
     check_safe(result)
@@ -41,14 +41,14 @@ def test_loss_inside_records_costs_nothing():
 
 
 def test_key_updates_faster_than_the_driver_rekeys():
-    """Several KeyUpdates are read before the first rekey is done: old keys stay until then."""
+    """Several KeyUpdates are read before the first rekey is done. Old keys stay until then."""
     for seed in (1003, 1004, 1005):
         device = Device(ModelTransport())
         check_safe(run_transfers(device, [seed], PLANS["late answers"]))
 
 
 def test_a_peer_that_embeds_records_makes_the_device_take_false_candidates():
-    """The plan is worth something only if the device sees the headers, so in the sealed text."""
+    """The plan only tests something if the device sees the headers: they are in sealed text."""
     found = []
     for embed in (0.7, 0.0):
         plan = replace(PLANS["chains of headers"], embed=embed)

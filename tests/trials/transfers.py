@@ -2,8 +2,8 @@
 """Random transfers through a device, its driver and kTLS, with the sender's records as judge.
 
 The same scenario runs on any transport. A transfer is one TLS stream of random records, cut into
-random segments that are lost, reordered, duplicated and cut anew; the attacker's packets, if any,
-are seen by the card alone. The keys are random and protect nothing.
+random segments that are lost, reordered, duplicated and cut anew. Only the card sees the attacker's
+packets, if there are any. The keys are random and protect nothing.
 """
 
 import random
@@ -36,7 +36,7 @@ class Sealed:
 
 @dataclass
 class Plan:
-    """What may happen in a transfer; probabilities are per segment."""
+    """Events that may occur in a transfer. Probabilities are per segment."""
 
     records: int = 30
     largest: int = 4000
@@ -47,14 +47,14 @@ class Plan:
     tickets: float = 0.0  # per record
     key_updates: float = 0.0  # per record
     padding: float = 0.0  # per record
-    forged: float = 0.0  # the card alone sees the segment with a byte changed, in front of it
+    forged: float = 0.0  # before the segment the card alone sees it with a byte changed
     answer_delay: int = 0  # segments until the driver's reaction reaches the card
     embed: float = 0.0  # per record: its sealed text reads as a chain of records
 
 
 @dataclass
 class Result:
-    """What came out of a transfer."""
+    """The result of a transfer."""
 
     by_how: Counter = field(default_factory=Counter)
     reasons: Counter = field(default_factory=Counter)
@@ -63,11 +63,11 @@ class Result:
     delivered: int = 0
     sent: int = 0
     marks_undone: int = 0
-    false_candidates: int = 0  # that software has refused
+    false_candidates: int = 0  # refused by software
 
 
 class Transfer:
-    """One direction of one connection; `steps` yields once for each segment that the card sees."""
+    """One direction of one connection. `steps` yields once per segment that the card sees."""
 
     def __init__(self, device: Device, seed: int, plan: Plan) -> None:
         self.random = random.Random(seed)
@@ -96,7 +96,7 @@ class Transfer:
         self.accepted = 0
         self.reactions: list[tuple[int, object]] = []
         self.clock = 0
-        self.highest = 0  # stream offset behind the last byte that came
+        self.highest = 0  # stream offset of the end of the last byte that came
 
     # --- the sender -------------------------------------------------------------------------
 
@@ -145,7 +145,8 @@ class Transfer:
 
     def _embedded(self, sealer) -> bytes:
         """Content that, once sealed, reads as records: headers alone, or records sealed for the
-        next numbers. A peer can do so, because it knows the key stream."""
+        next numbers. A peer can make it, because it knows the keystream.
+        """
         rng, skip = self.random, header_bytes(self.version)
         size = rng.randrange(40, max(41, self.plan.largest))
         step = rng.choice([22, 30, 100])
@@ -159,11 +160,11 @@ class Transfer:
             while len(wanted) < size:
                 wanted += ahead.seal(rng.randbytes(step))
             wanted = wanted[:size]
-        stream = copy(sealer).seal(bytes(size))[skip : skip + size]  # the key stream alone
+        stream = copy(sealer).seal(bytes(size))[skip : skip + size]  # the keystream alone
         return bytes(a ^ b for a, b in zip(wanted, stream, strict=True))
 
     def _segments(self) -> list[tuple[int, int]]:
-        """Arrival order of (offset, length), everything arrives at last."""
+        """Arrival order of (offset, length). Everything arrives in the end."""
         rng, plan = self.random, self.plan
         mss = rng.choice([100, 536, 1448])
         at, timed = 0, []
@@ -194,7 +195,7 @@ class Transfer:
     # --- card and host ----------------------------------------------------------------------
 
     def steps(self):
-        """Runs the transfer, a segment a step."""
+        """Runs the transfer, one segment per step."""
         for offset, length in self._segments():
             data = self.stream[offset : offset + length]
             if self.random.random() < self.plan.forged:
@@ -264,7 +265,7 @@ class Transfer:
 
 
 def run_transfers(device: Device, seeds, plan: Plan) -> Result:
-    """Several transfers taking turns on one device; the sum of their results."""
+    """Several transfers that take turns on one device, and the sum of their results."""
     transfers = [Transfer(device, seed, plan) for seed in seeds]
     running = [t.steps() for t in transfers]
     order = random.Random(seeds[0])
@@ -283,14 +284,14 @@ def run_transfers(device: Device, seeds, plan: Plan) -> Result:
 
 
 def check_safe(result: Result) -> None:
-    """Nothing wrong, nothing lost that software alone would have delivered."""
+    """Nothing wrong, and nothing lost that software alone would have delivered."""
     assert result.wrong == 0
     assert result.refused == 0
     assert result.delivered == result.sent
 
 
 def share_full(result: Result) -> float:
-    """Share of application records that the hardware did whole."""
+    """Share of application records that the hardware did fully."""
     return result.by_how[How.FULL] / max(1, result.by_how.total())
 
 

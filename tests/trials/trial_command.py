@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands that run random trials have in common: options, processes, what they print."""
+"""The common part of the random-trial commands: options, processes and output."""
 
 import argparse
 import multiprocessing
@@ -10,24 +10,24 @@ from contextlib import ExitStack
 
 from sealane.scripts.engines import ENGINES
 
-BLOCK = 250  # trials that a process does in one go
+BLOCK = 250  # trials that a process runs in one batch
 
 
 def trial_parser(doc: str, engines: Sequence[str] = ENGINES) -> argparse.ArgumentParser:
-    """A parser with the options of every such command. doc: the module's docstring."""
+    """A parser with the common options of these commands. doc: the module's docstring."""
     parser = argparse.ArgumentParser(description=doc.split("\n")[0])
     parser.add_argument("--engine", choices=engines, default="model")
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first trial")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first trial")
     parser.add_argument("--jobs", type=int, default=1)
     return parser
 
 
 def run_blocks(options: argparse.Namespace, chunk, kind, total) -> int:
-    """Runs all trials; the exit status, 1 if one broke.
+    """Runs all trials and returns the exit status, which is 1 if one broke.
 
-    chunk: function of (seeds, engine, kind) that gives a tally, callable in another process. kind:
-    its last argument. total: an empty tally.
+    chunk: a function of (seeds, engine, kind) that returns a tally and is callable in another
+    process. kind: its last argument. total: an empty tally.
     """
     seeds = range(options.seed, options.seed + options.trials)
     size = max(1, min(BLOCK, -(-len(seeds) // options.jobs)))

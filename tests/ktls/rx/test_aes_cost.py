@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many AES blocks a record costs the host, by how the device left its packets.
+"""AES blocks that a record costs the host, by the state in which the device passed its packets.
 
-The numbers are written out for one record of 1,000 bytes. A meter at the cipher itself, in place
-of the `cryptography` package's entry points, says that nothing else went through AES.
+The numbers are written out for one record of 1,000 bytes. A meter at the cipher itself replaces the
+`cryptography` package's entry points. It shows that nothing else went through AES.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CUTS = (300, 600)
 # Blocks of the text in the three packets: bytes [0, 287), [287, 587), [587, 1000) in TLS 1.2, whose
 # prefix has 13 bytes; [0, 295), [295, 595), [595, 1001) in TLS 1.3, where the inner type counts.
 BLOCKS = {VERSION_TLS12: (18, 20, 27), VERSION_TLS13: (19, 20, 26)}
-OPEN = 63 + 1  # the whole text's and E(J0)
+OPEN = 63 + 1  # the complete text's and E(J0)
 WRONG = Belief(number=1)
 
 
@@ -61,7 +61,7 @@ class Meter:
 
 @pytest.fixture
 def meter(monkeypatch) -> Meter:
-    """What really went through AES."""
+    """Blocks that actually went through AES."""
     return Meter(monkeypatch)
 
 
@@ -134,7 +134,7 @@ def test_a_record_that_does_not_authenticate_costs_the_same(version, meter):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("one_bit", (False, True))
 def test_every_marked_packet_of_a_mixed_record_costs(version, one_bit, meter):
-    """A record of 16 KiB in 12 packets, one of them unmarked: no mark on the others costs least."""
+    """A record of 16 KiB in 12 packets, one of them unmarked: marking none of them costs least."""
     stream = stream_of(version, 16384)
     cuts = range(1448, len(stream.wire), 1448)
     blocks = 1024 + (version == VERSION_TLS13) + 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A man in the middle against card, TCP and host together: no forged byte is ever given out."""
+"""A man in the middle against card, TCP and host together: no forged byte is ever delivered."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_nothing_forged_is_given_out(block):
         victim = attack(seed, model_device())
         hows.update(record.how.value for record in victim.records)
         refused += victim.rx.counters.refused
-    # The trials are worth something only if records end in every way.
+    # The trials only test something if records end in every way.
     assert min(hows["full"], hows["partial"], hows["none"], refused) > 0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rule H and the receive core: bytes out are right however a card marks, or mis-marks, packets."""
+"""Rule H and the receive core: delivered bytes are right however a card marks packets."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ WRONG = {
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
 def test_wrong_framing_is_undone(version, wrong):
-    """Every packet wrongly framed alike, verdicts included: nothing is accepted unverified."""
+    """Every packet is wrongly framed alike, verdicts included. Nothing is accepted unverified."""
     stream = stream_of(version, 900, 900, 900)
     host = run(stream, [500, 1200], [wrong] * 3)
     assert host.app_data == stream.app_data
@@ -120,7 +120,7 @@ def test_wrong_framing_is_undone(version, wrong):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("shift", (-40, -1, 1, 16, 300))
 def test_wrong_start_is_undone(version, shift):
-    """The card saw a header where there is none; its text reaches over the true headers."""
+    """The card saw a header where there is none. Its text reaches over the true headers."""
     stream = stream_of(version, 4000, 100)
     beliefs = [TRUTH, Belief(start=shift), TRUTH]
     host = run(stream, [1000, 2000], beliefs)
@@ -130,10 +130,10 @@ def test_wrong_start_is_undone(version, shift):
 
 
 def test_header_inside_foreign_text_is_restored_before_it_is_read():
-    """A card that follows an embedded record decrypts the true header of the record behind it."""
+    """A card that follows an embedded record decrypts the true header of the record after it."""
     stream = stream_of(VERSION_TLS13, 500, 500)
     low, high = 100, stream.records[1].offset + 200
-    length = high - low + 300  # the embedded record's, whose header lies in front of the packet
+    length = high - low + 300  # the embedded record's, whose header lies before the packet
     text = crypt_text(stream.keys(0), 77, b"", 0, stream.wire[low:high])
     meta = RxMeta(
         context=HANDLE.context,
@@ -299,7 +299,7 @@ def test_marks_hold_again_behind_a_rekey():
 
 
 def test_overtaken_key_update_is_undone():
-    """Packets behind a lost KeyUpdate were marked under the old epoch, whose key still serves."""
+    """Packets after a lost KeyUpdate were marked under the old epoch, whose key still serves."""
     stream = updated_stream()
     cuts = [stream.records[1].end, stream.records[2].offset + 300]
     wrong = Belief(number=2, epoch=-1, generation=-1)

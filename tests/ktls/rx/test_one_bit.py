@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host that knows one bit of a packet: what it gets, what it refuses and what remains exposed.
 
-The attacker is that of `tests.trials.divergence.plan`: on the path, without keys, knows all
-plaintext, and decides of every packet whether card and TCP see it or one of them. Keys are fixed
-and protect nothing.
+The attacker is that of `tests.trials.divergence.plan`. It is on the path, has no keys and knows all
+plaintext. It decides for every packet whether card and TCP see it or only one of them. Keys are
+fixed and protect nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VERSIONS = (VERSION_TLS12, VERSION_TLS13)
 
 
 def transfer(seed: int, loss=0.0, reorder=0.0, changes=0.0, **kwargs) -> OneBitHost:
-    """40 records through a host; what the sender sealed is what came out."""
+    """Sends 40 records through a host, which delivers what the sender sealed."""
     rng = random.Random(seed)
     stream = Sent(rng.choice(VERSIONS), seq=rng.choice((7, 0xFFFFFE00)))
     for _ in range(40):
@@ -78,7 +78,7 @@ def test_loss_reordering_and_key_changes_lose_nothing(late):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_nothing_but_the_mark_is_looked_at(version):
-    """Packets without framing, verdicts, generation or context come to the same."""
+    """Packets without framing, verdicts, generation or context have the same result."""
     stream = Sent(version)
     for i in range(5):
         stream.add(bytes([i]) * 700)
@@ -105,7 +105,9 @@ def test_nothing_but_the_mark_is_looked_at(version):
 
 def test_random_trials_forge_nothing(monkeypatch):
     """The attacks of `tests.trials.divergence.trial`, none of which was made for such a host.
-    Records may be lost: see `test_a_one_bit_host_may_end_a_connection_that_rule_h_keeps`."""
+
+    Records may be lost: see `test_a_one_bit_host_may_end_a_connection_that_rule_h_keeps`.
+    """
 
     def habits(rng, version):
         return replace(draw_habits(rng, version), options=Option.ONE_BIT)
@@ -123,12 +125,14 @@ def test_random_trials_forge_nothing(monkeypatch):
     assert min(ends["full"], ends["partial"], ends["none"], ends["refused"]) > 0
 
 
-# --- what is refused ----------------------------------------------------------------------------
+# --- refusals -----------------------------------------------------------------------------------
 
 
 def shown_and_dropped(victim: Attacked) -> None:
-    """The card alone sees a record's true beginning, marks it, and verifies the record with the
-    rest, which TCP gets too. TCP gets another beginning."""
+    """The card alone sees a record's true beginning and marks it.
+
+    It verifies the record with the rest, which TCP gets too. TCP gets another beginning.
+    """
     start, end = victim.records_at[1:3]
     victim.wire(0, start)
     assert victim.wire(start, start + 100, host=False).marked
@@ -137,7 +141,7 @@ def shown_and_dropped(victim: Attacked) -> None:
 
 
 def marked_before_it_fails(victim: Attacked) -> None:
-    """A forged beginning is marked, as nothing is known of it yet; what completes it is not."""
+    """A forged beginning is marked, as nothing is known of it yet. The rest is not marked."""
     start, end = victim.records_at[1:3]
     victim.wire(0, start)
     assert victim.false(start, victim.changed(start, start + 100)).marked
@@ -145,14 +149,14 @@ def marked_before_it_fails(victim: Attacked) -> None:
 
 
 def replayed(victim: Attacked) -> None:
-    """A sealed record again, in the place of the next one and of the same size."""
+    """A sealed record again, in place of the next one and of the same size."""
     start, end = victim.records_at[1:3]
     victim.wire(0, start)
     assert not victim.false(start, victim.stream.records[0].wire[: end - start]).marked
 
 
 def replayed_in_pieces(victim: Attacked) -> None:
-    """The same, its first piece marked before the tag is there."""
+    """The same, with its first piece marked before the tag is there."""
     start, end = victim.records_at[1:3]
     old = victim.stream.records[0].wire
     victim.wire(0, start)
@@ -161,8 +165,10 @@ def replayed_in_pieces(victim: Attacked) -> None:
 
 
 def two_installations(victim: Attacked) -> None:
-    """TCP holds a forged beginning that was marked; the context is added anew, and now the record
-    verifies with a beginning that the card alone sees."""
+    """TCP holds a forged beginning that was marked, and the context is added anew.
+
+    Now the record verifies with a beginning that the card alone sees.
+    """
     start, end = victim.records_at[1:3]
     victim.wire(0, start, host=False)
     assert victim.false(start, victim.changed(start, start + 100)).marked
@@ -187,7 +193,7 @@ NEXT = Handle(HANDLE.context, HANDLE.generation + 1)
 
 
 def fed(rx: KtlsRx, pieces) -> list[str]:
-    """How the records of some packets came, or the alert at the end."""
+    """How the records of some packets were opened, or the alert at the end."""
     events = rx.feed(pieces)
     return [e.how.value for e in events if isinstance(e, RecordAccepted)] + [
         e.alert for e in events if isinstance(e, RecordRefused)
@@ -215,7 +221,7 @@ def test_marks_of_an_earlier_installation_are_not_used():
 
 @pytest.mark.parametrize("belief", (TRUTH, Belief(epoch=-1)))
 def test_marks_from_before_new_keys_are_not_used(belief):
-    """Under the old key they are noise, which must not be given out."""
+    """Under the old key they are noise, which must not be delivered."""
     stream = Sent(VERSION_TLS13)
     stream.add(KEY_UPDATE, 22)
     stream.next_epoch()
@@ -233,17 +239,20 @@ def test_marks_from_before_new_keys_are_not_used(belief):
         return
     assert fed(rx, [early]) == ["partial"]
     rx.rekeyed(NEXT, (stream.seq + at[2] + 1) % 2**32)
-    assert fed(rx, [other]) == ["partial"]  # it starts in front of what had come by then
+    assert fed(rx, [other]) == ["partial"]  # it starts before the bytes that had come by then
     assert fed(rx, [last]) == ["full"]
 
 
-# --- what the option is for ---------------------------------------------------------------------
+# --- purpose of the option ----------------------------------------------------------------------
 
 
 def behind_a_false_record(victim: Attacked) -> None:
-    """The card alone sees two false headers: of a record 1 that hides the true one and of a record
-    2 in what is left. TCP gets the true records, past the card. Behind them come bytes that the
-    card takes for text of its record 2, whose keystream is known: marked, they are a record."""
+    """The card alone sees two false headers, and its false record 2 yields a chosen record.
+
+    One header is of a record 1 that hides the true one, the other of a record 2 in the remainder.
+    TCP gets the true records, past the card. After them come bytes that the card takes for text of
+    its record 2, whose keystream is known. Marked, they are a record.
+    """
     at = victim.records_at
     false = at[4] - 100
     victim.wire(0, at[1])
@@ -254,7 +263,7 @@ def behind_a_false_record(victim: Attacked) -> None:
 
 
 def assert_deceived(victim: Attacked, attack) -> None:
-    """The application is given what the attacker wrote."""
+    """The attacker's text is delivered to the application."""
     with pytest.raises(Break) as broken:
         attack(victim)
     assert broken.value.kind == "forged"
@@ -283,13 +292,16 @@ def test_the_option_or_rule_h_refuses_it(options, one_bit, marked, version):
     victim.judge_refused(4)
 
 
-# --- what remains -------------------------------------------------------------------------------
+# --- remaining exposure -------------------------------------------------------------------------
 
 
 def inside_a_false_record(victim: Attacked) -> None:
-    """The card alone sees a false header where record 3 starts: with more length than it has and,
-    in TLS 1.2, the nonce of record 0, whose text is known. TCP gets record 3 past the card, and
-    behind it bytes that the card takes for the rest of its record."""
+    """The card alone sees a false header where record 3 starts.
+
+    It claims more length than the record has and, in TLS 1.2, the nonce of record 0, whose text is
+    known. TCP gets record 3 past the card, and after it bytes that the card takes for the rest of
+    its record.
+    """
     at = victim.records_at
     victim.wire(0, at[3])
     victim.false(at[3], victim.header(1000, 0), host=False)
@@ -298,7 +310,7 @@ def inside_a_false_record(victim: Attacked) -> None:
 
 
 def test_inside_a_false_record_of_tls12_a_one_bit_host_is_deceived():
-    """What no option of the device closes: the nonce is the attacker's to choose."""
+    """No option of the device closes this gap: the attacker chooses the nonce."""
     assert_deceived(Attacked(VERSION_TLS12), inside_a_false_record)
 
 

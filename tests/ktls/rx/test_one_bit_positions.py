@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One-bit flows after a loss of sync: no mark at a position that neither a verdict nor software has
-proven. In each case the card alone is shown a false chain of headers that begins at a true one.
+"""One-bit flows after a loss of sync: no mark at an unproven position.
+
+A verdict or software must have proven it. In each case the card alone is shown a false chain of
+headers that begins at a true one.
 """
 
 import pytest
@@ -26,7 +28,7 @@ class Victim(Attacked):
 @pytest.mark.parametrize("options", (Option.ONE_BIT, Option.ONE_BIT | Option.MARK_REST))
 @pytest.mark.parametrize("version", (VERSION_TLS12, VERSION_TLS13))
 def test_the_candidates_last_record(version, options):
-    """Its header passed before the position was proven: nothing in it is marked."""
+    """Its header passed before the position was proven, so nothing in it is marked."""
     v = Victim(version, options)
     at = v.records_at
     false = at[5] - 100
@@ -49,7 +51,7 @@ def test_a_hint_names_the_position_that_marks_begin_from(version):
     v.false(at[3], v.header(false - at[3]), host=False)
     v.false(false - 10, bytes(10), host=False)  # all of "3" has passed: nothing is open
     for k in range(1, 5):
-        v.wire(at[k], at[k + 1], card=False)  # confirmed, then hints behind barrier_end
+        v.wire(at[k], at[k + 1], card=False)  # confirmed, then hints after barrier_end
     v.false(false, v.header(1000, 4), host=False)
     assert not v.false(at[5], v.disguised(at[5], false, 4)).marked
     v.judge()
@@ -57,8 +59,10 @@ def test_a_hint_names_the_position_that_marks_begin_from(version):
 
 @pytest.mark.parametrize("version", (VERSION_TLS12, VERSION_TLS13))
 def test_a_walk_that_disagrees_with_the_candidate(version):
-    """The walk goes through the candidate's header and reads another length there than the
-    candidate chain did: neither record is open afterwards."""
+    """The walk passes the candidate's header and reads another length there than the chain did.
+
+    Neither record is open afterwards.
+    """
     v = Victim(version)
     at = v.records_at
     false = at[4] - 100
@@ -74,7 +78,7 @@ def test_a_walk_that_disagrees_with_the_candidate(version):
 
 @pytest.mark.parametrize("version", (VERSION_TLS12, VERSION_TLS13))
 def test_a_false_record_that_is_fed_to_its_end_unverified(version):
-    """Bytes of it passed unfed, so there is no verdict; what is behind it is not marked."""
+    """Bytes of it passed unfed, so there is no verdict. Nothing after it is marked."""
     v = Victim(version)
     at = v.records_at
     false = at[4] - 100
@@ -89,7 +93,7 @@ def test_a_false_record_that_is_fed_to_its_end_unverified(version):
 
 @pytest.mark.parametrize("version", (VERSION_TLS12, VERSION_TLS13))
 def test_a_hint_behind_false_records_makes_the_walk_begin_there(version):
-    """They are open and not verified; the walk has counted two where the host has four."""
+    """They are open and not verified. The walk has counted two where the host has four."""
     v = Victim(version)
     at = v.records_at
     false = at[3] - 20

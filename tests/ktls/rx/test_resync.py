@@ -30,7 +30,7 @@ def event(kind: EventKind, **fields: int) -> DeviceEvent:
 
 
 def setup(records: int = 6, mode: ResyncMode = ResyncMode.DRIVER_REQ, seq: int = 0xFFFFFF00):
-    """A receiver, one packet a record (record sizes 122), and the sequence numbers of records."""
+    """A receiver, one packet per record (record sizes 122), and the sequence numbers of records."""
     stream = Stream(VERSION_TLS13, seq=seq)
     for _ in range(records):
         stream.add(bytes(100))
@@ -128,7 +128,8 @@ def test_a_candidate_behind_a_key_change_is_answered_in_the_new_count():
         ResyncAnswer(starts(stream)[3], 1),
     ]
     rx.rekeyed(Handle(HANDLE.context, HANDLE.generation + 1), starts(stream)[3])
-    # Asked before the rekey, taken after it; what lies in front of the change is not told any more.
+    # Requested before the rekey, taken after it. Records before the change are not reported any
+    # more.
     late = event(EventKind.RESYNC_REQUEST, candidate_seq=starts(stream)[2])
     assert rx.device_event(late) == [ResyncAnswer(starts(stream)[2], 0)]
     late = event(EventKind.RESYNC_REQUEST, candidate_seq=starts(stream)[1])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transmit core: what is taken back, and what completions tell of tags and of the stream."""
+"""The transmit core: undone plans, and the effect of completions on tags and the stream."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_text_that_may_change_waits_for_the_tag_that_is_under_way():
 
 
 def test_the_rest_of_a_tag_is_told_of_before_its_beginning():
-    """The tag is still to come: nothing has to be given up."""
+    """The tag is still to come, so nothing has to be given up."""
     host = Host()
     record = host.push(data=memoryview(bytearray(content(1000))), frozen=False)
     first, second = host.send(0, record.end - 10), host.send(record.end - 10, record.end)
@@ -124,8 +124,10 @@ def test_a_frame_that_failed_brings_no_tag_and_is_rebuilt():
 
 
 def test_the_rest_of_a_tag_that_left_unseen_marks_the_record():
-    """The frame with the first tag bytes fails, the one with the others leaves: some value of the
-    tag is on the wire and nobody knows it."""
+    """The frame with the first tag bytes fails, and the one with the others is sent.
+
+    Some value of the tag is on the wire and nobody knows it.
+    """
     for frozen in (False, True):
         host = Host()
         record = host.push(frozen=frozen)
@@ -227,5 +229,5 @@ def test_counters_by_way_and_by_bytes():
     assert counters.tag_in_bytes == {"tag": 16}
     assert counters.tag_out_bytes == {"in_order": 16, "rebuild": 16}
     assert netdev.tx_tls_ooo == 3
-    # What the device did is counted where its completions are.
+    # The device's actions are counted where its completions are.
     assert (netdev.tx_tls_encrypted_packets, netdev.tx_tls_dump_packets) == (0, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transmit core: keys that follow one another."""
+"""The transmit core: consecutive keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_rekey_by_epochs_does_not_pause():
     assert plan.way is Way.IN_ORDER
     late = host.send(0, 50)
     assert late.way is Way.SEEK
-    assert host.tx.acked((MARKER + first.end) % 2**32) == []  # it is under way
+    assert host.tx.acked((MARKER + first.end) % 2**32) == []  # it is in flight
     assert host.complete(late) == [ClearKey(0)]
 
 

@@ -61,7 +61,7 @@ def test_a_nonce_that_the_counter_has_given_or_will_give_is_refused(handle):
 
 
 def test_who_gives_all_nonces_answers_for_all():
-    """No device counts: a sender with nonces of its own, or with those of a capture."""
+    """The device does not count for a sender with nonces of its own, or with those of a capture."""
     host = Host(VERSION_TLS12, None)
     for nonce in (4, 2, 0, 6):
         host.push(nonce=nonce.to_bytes(8, "big"))
@@ -214,7 +214,7 @@ def test_a_jump_is_replayed_in_order_and_a_long_one_moves_the_stream():
         CONTEXT | {"op": TxOp.DUMP, "seq": (MARKER + third.start + 500) % 2**32, "length": 100},
         CONTEXT | {"op": TxOp.ENCRYPT},
     ]
-    assert (MARKER + third.start) % 2**32 < MARKER  # behind the wrap
+    assert (MARKER + third.start) % 2**32 < MARKER  # after the wrap
     plan.undo()
     plan = host.send(third.start, at)
     assert metas(plan) == [CONTEXT | sync | {"op": TxOp.ENCRYPT}]
@@ -312,7 +312,7 @@ def test_by_another_device_or_without_one_software_encrypts():
     host.tx.deleted()
     plan = host.send(0, first.end)
     assert (plan.way, payload(plan.frames[0])) == (Way.SOFTWARE, host.wire)
-    meta = TX_META.unpack(plan.frames[0].meta)  # the context may soon be another connection's
+    meta = TX_META.unpack(plan.frames[0].meta)  # the context may soon belong to another connection
     assert (meta["op"], meta["context"], meta["cookie"]) == (TxOp.WIRE, UNUSED_CONTEXT, 0)
     none = Host(handle=None)
     none.push()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record map of transmit: what is found where, and when it is released."""
+"""The transmit record map: lookups and releases."""
 
 from __future__ import annotations
 

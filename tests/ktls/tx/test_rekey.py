@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which keys of a transmit direction are in the device, in both rekey modes."""
+"""Keys of a transmit direction that are in the device, in both rekey modes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_epochs_a_new_key_goes_into_the_free_slot_at_once():
     keys = keys_in(RekeyMode.EPOCHS)
     assert (keys.usable, keys.slots, keys.progress(0, 0, IDLE)) == ({0}, {0: 0}, [])
     assert change(keys, 7, 1000)
-    # The other slot is free, whatever is under way; what has been sent may still be lost.
+    # The other slot is free, whatever is in flight. Frames sent may still be lost.
     install = the_install(keys.progress(0, 400, {0}), 1, 1)
     assert (install.epoch.base, install.epoch.start) == (7, 1000)
     assert install.epoch.info == info(VERSION_TLS13, 1)
@@ -59,7 +59,7 @@ def test_epochs_a_new_key_goes_into_the_free_slot_at_once():
 def test_epochs_the_old_slot_is_cleared_when_its_last_record_is_acknowledged():
     keys = two_epochs()
     assert keys.progress(999, 1500, IDLE) == []
-    # A last retransmission is under way: no other is begun, and the key stays until it is done.
+    # A last retransmission is in flight. No other is begun, and the key stays until it is done.
     assert keys.progress(1000, 1500, {0}) == []
     assert (keys.usable, keys.slots) == ({1}, {0: 0, 1: 1})
     assert keys.progress(1000, 1500, {1}) == [ClearKey(0)]
@@ -74,7 +74,7 @@ def test_epochs_a_third_key_takes_the_oldest_slot_once_the_stream_has_passed_it(
     change(keys, 9, 2000)
     assert keys.progress(0, 999, IDLE) == []
     assert keys.usable == {0, 1}
-    # From here on the oldest is not used any more, but frames that need it are under way.
+    # From here on the oldest is not used any more, but frames that need it are in flight.
     assert keys.progress(0, 1000, {0, 1}) == []
     assert keys.usable == {1}
     the_install(keys.progress(0, 1000, {1}), 0, 2)
@@ -98,7 +98,7 @@ def test_epochs_a_third_key_waits_for_acknowledgements_where_the_stream_does_not
     assert clear == ClearKey(0)
     the_install(rest, 0, 2)
     keys.installed(True)
-    # Acknowledged altogether: the slots are free, and the latest key takes one.
+    # Fully acknowledged: the slots are free, and the latest key takes one.
     clear, *rest = keys.progress(2500, 500, IDLE)
     assert clear == ClearKey(1)
     the_install(rest, 1, 3)
@@ -155,7 +155,7 @@ def test_gap_a_key_that_comes_while_one_is_installed_waits():
     the_install(keys.progress(2000, 1000, IDLE), 0, 2)
 
 
-# --- what goes wrong ------------------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", list(RekeyMode))
@@ -211,7 +211,7 @@ def test_tls12_has_no_key_update():
 
 
 class Slots:
-    """The device: two slots, and which key it would take for a record."""
+    """The device: two slots, and the key that it would take for a record."""
 
     def __init__(self):
         self.keys = {0: (0, 0)}  # slot -> base, epoch
@@ -281,7 +281,7 @@ def test_the_device_has_the_right_key_for_every_record_that_it_may_be_given(mode
             if 10 * number + 10 > una:
                 assert epoch in keys.epochs  # software can always seal it
         assert {slot: epoch for slot, (_, epoch) in device.keys.items()} == keys.slots
-    # With nothing under way and all acknowledged the latest key is the device's.
+    # With nothing in flight and everything acknowledged the latest key is the device's.
     for _ in range(3):
         for action in keys.progress(10 * len(epochs), expected, IDLE):
             device.do(action)

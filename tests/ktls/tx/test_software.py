@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Software's own encryption of a transmit segment, against whole records from `cryptography`."""
+"""Software encryption of a transmit segment, against complete records from `cryptography`."""
 
 from __future__ import annotations
 

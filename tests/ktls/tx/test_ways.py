@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which way each segment of a transmit direction goes, rule by rule."""
+"""The way of each segment of a transmit direction, rule by rule."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def way_of(decision):
     return decision.way if isinstance(decision, Decision) else type(decision)
 
 
-# --- what needs no encryption ---------------------------------------------------------------
+# --- segments that need no encryption -------------------------------------------------------
 
 
 @pytest.mark.parametrize("encrypt", [False, True])
@@ -74,7 +74,7 @@ def test_bytes_of_no_record_are_dropped(offloaded):
     assert ask(records, 5, 20, **kwargs) == dropped  # released
     assert ask(records, made[0].end - 1, made[1].start + 9, **kwargs) == dropped  # and kept
     assert ask(records, made[2].start, made[2].end + 1, **kwargs) == dropped  # not pushed
-    # Acknowledged inside a record: the record is kept, and an ordinary way is taken.
+    # Acknowledged inside a record: the record is kept, and an ordinary way is chosen.
     records.release(made[1].start + 10)
     assert way_of(ask(records, made[1].start, made[1].start + 9, **kwargs)) is (
         Way.SEEK if offloaded else Way.SOFTWARE
@@ -105,7 +105,7 @@ def test_without_device_or_key_software_encrypts_and_the_frontier_stays():
 
 
 def test_tags_that_are_stored_already_are_compared_in_order():
-    """Rule M: software sent the tags before the stream came there."""
+    """Rule M: software sent the tags before the stream reached them."""
     records, made = records_of(3)
     start, end = 100, made[2].start + 5
     assert ask(records, start, end, start).tags is TxTags.COMPUTE
@@ -134,14 +134,14 @@ def test_the_rest_of_a_tag_comes_from_the_stream_that_began_it(frozen):
         assert got.tags is (TxTags.COMPUTE if begins else TxTags.COMPARE)
     second.tag = TAG
     assert ask(records, at, ends[-1], at).tags is TxTags.COMPARE
-    # Stored for the one that begins, not yet for the rest: the frame cannot say both.
+    # Stored for the one that begins, not yet for the rest: the frame cannot express both.
     first.tag, first.outstanding, first.streaming = None, 1, 1
     assert way_of(ask(records, at, ends[-1], at)) is (Way.SOFTWARE if frozen else Hold)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_the_rest_of_a_tag_that_another_frame_brought_is_not_computed_anew(frozen):
-    """A first part was sent by a detached frame, from text that may have been another one."""
+    """A detached frame sent a first part, from text that may have been different."""
     records, (first, second, _) = records_of(3, frozen=frozen)
     first.tag = TAG
     at = first.tag_start + 7
@@ -287,7 +287,7 @@ def test_a_jump_over_what_cannot_be_replayed_moves_the_stream():
 
 
 def test_the_tag_cut_by_a_jump_is_compared_if_it_is_stored():
-    """The replayed bytes give the row the tag's first part; what left before must equal it."""
+    """The replayed bytes give the row the tag's first part. It must equal the part sent before."""
     for frozen in (False, True):
         records, made = records_of(frozen=frozen)
         at = made[0].tag_start + 5
@@ -309,7 +309,7 @@ def test_a_plan_that_does_not_fit_the_queue_is_not_made():
         assert way_of(got) is way
         got = ask(records, 16000, 16100, 0, **limits)
         assert (way_of(got), got.expected) == (way, 16100 if way is Way.REBUILD else 0)
-    # Two records lie in the gap: the segment's own fits.
+    # Two records lie in the gap. The segment's own record fits.
     at = made[1].start + 900
     got = ask(records, at, at + 10, 1000, mtu=1500, max_frames=3)
     assert (got.dump, got.sync) == ((made[1].start, at), True)
@@ -327,7 +327,7 @@ def test_software_goes_on_to_the_record_boundary_and_the_stream_begins_there():
     got = ask(records, at, at + 10, 700, resync=at)
     assert (got.op, got.way, got.sync) == (TxOp.ENCRYPT, Way.NEXT_RECORD, True)
     assert (got.resync, got.expected, got.dump) == (None, at + 10, None)
-    # The boundary lay inside a segment of software: the next one begins behind it.
+    # The boundary lay inside a segment of software. The next one begins after it.
     got = ask(records, at + 10, at + 20, 700, resync=at)
     assert (got.sync, got.dump, got.resync) == (True, (at, at + 10), None)
     other = ask(records, 0, 100, 700, resync=at, resync_way=Way.SOFTWARE)

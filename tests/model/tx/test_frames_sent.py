@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What leaves transmit, to the byte: checksums, padding, lost writes; on the model."""
+"""Frames sent by transmit, to the byte: checksums, padding and lost writes, on the model."""
 
 import pytest
 from hypothesis import given as cases
@@ -23,7 +23,7 @@ VERSIONS = pytest.mark.parametrize("version", [VERSION_TLS12, VERSION_TLS13])
 @pytest.mark.parametrize("ends", [V4, V6], ids=["ipv4", "ipv6"])
 @VERSIONS
 def test_tcp_checksum_of_every_length_and_offset(version, ends):
-    """Odd and even offsets and lengths; the host may have left anything in the field."""
+    """Odd and even offsets and lengths. The host may have left anything in the field."""
     tx = stream(version=version, ends=ends)
     tx.random_records(30, most=60)
     a = 0
@@ -38,11 +38,11 @@ def test_tcp_checksum_of_every_length_and_offset(version, ends):
 
 
 def test_checksum_of_a_sum_of_zero():
-    """Where the sum comes to 0 the field is 0 and not 0xFFFF, as Linux's `csum_fold` has it."""
+    """If the sum is 0 the field is 0 and not 0xFFFF, as in Linux's `csum_fold`."""
     tx = stream()
     tx.record(64)
     right = bytearray(tx.frame(0, tx.wire(0, tx.end)))
-    # The urgent pointer is of no concern to anybody here and makes the sum come out as wished.
+    # The urgent pointer matters to nobody here and makes the sum come out as wished.
     at = read(bytes(right)).tcp_at
     right[at + 18 : at + 20] = right[at + 16 : at + 18]
     right[at + 16 : at + 18] = b"\0\0"
@@ -64,13 +64,13 @@ def test_link_padding_leaves_as_zeros():
 
 @pytest.mark.parametrize("writes", [1, 3, 1000])
 def test_lost_writes_are_a_device_error(writes):
-    """The count of written bytes differs; the frame does not leave, and the next one does."""
+    """The count of written bytes differs. The frame is not sent, and the next one is."""
     tx = stream()
     tx.write(100, 100, 200)
     tx.transport.tx.fail_next(writes=writes)
     assert tx.send(0, 100).reason == TxReason.DEVICE_ERROR
     tx.in_order(100)
-    # Its bytes were hashed in order; sent again they take another way.
+    # Its bytes were hashed in order. Sent again, they take another way.
     assert tx.sent(0, 100, given(tx, 0, 100))
     tx.transport.tx.fail_next(writes=writes)
     assert tx.dump(0, 100, **tx.detached(0, TxTags.COMPUTE)).reason == TxReason.DEVICE_ERROR
@@ -79,7 +79,7 @@ def test_lost_writes_are_a_device_error(writes):
 @settings(max_examples=50)
 @cases(st.integers(0, 2**32), st.data())
 def test_bytes_that_were_not_written_leave_as_zeros(seed, data):
-    """Even if commit let it go: no payload byte of the host but those of clear spans."""
+    """Even if commit let it go: no payload byte of the host except those of clear spans."""
     tx = stream(seed)
     tx.random_records(3)
     frame = tx.frame(0, tx.plain(0, tx.end))
@@ -131,7 +131,7 @@ def test_counters():
 
 
 def test_room_is_never_sent():
-    """What stands in the room makes no difference to what leaves."""
+    """The content of the room has no effect on the frame sent."""
     tx = stream()
     tx.record(50)
     payload = tx.plain(0, tx.end)[:-16]
@@ -176,10 +176,10 @@ HOSTILE = {
 @settings(max_examples=150)
 @cases(st.integers(0, 2**32), st.sampled_from([VERSION_TLS12, VERSION_TLS13]), st.data())
 def test_no_text_leaves_whatever_the_metadata_says(seed, version, data):
-    """Any run of eight bytes of text would be found; headers and nonces have no text in them.
+    """Any run of eight bytes of text would be found. Headers and nonces have no text in them.
 
-    In two places the driver has the last word and is trusted: WIRE, and with GIVEN where a tag
-    lies, so there the position is left right.
+    The device trusts the driver's word in two places: WIRE, and GIVEN where a tag lies. The
+    position stays correct there.
     """
     tx = stream(seed, version=version)
     tx.random_records(8)

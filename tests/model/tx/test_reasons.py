@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What transmit does not send, and what passes it unchanged: every reason, on the model."""
+"""Frames that transmit drops or passes unchanged: every reason, on the model."""
 
 from dataclasses import replace
 
@@ -77,7 +77,7 @@ def tag_mismatch(tx):
 
 
 def stale_key(tx):
-    """A key that overtakes a span; the order in which keys go through the gateware leaves none."""
+    """A key that overtakes a span. In the gateware the order of keys leaves no such case."""
     keys = tx.transport.tx.engine.keys
     keys[tx.context, 0] = replace(keys[tx.context, 0], name=200)
     return tx.send(0, tx.end)
@@ -96,7 +96,7 @@ SCENARIOS = [
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_reason(scenario):
-    """Each reason by name; nothing leaves, and the counter of dropped frames goes on."""
+    """Each reason by name. Nothing is sent, and the counter of dropped frames increases."""
     tx = stream()
     tx.record(100)
     result = scenario(tx)
@@ -105,7 +105,7 @@ def test_reason(scenario):
 
 
 def test_a_stale_frame_has_as_many_tags_as_its_status_says():
-    """The key is gone: the tags are zeros, and what is hashed next starts anew."""
+    """The key is gone: the tags are zeros, and the next hash starts anew."""
     tx = stream()
     tx.write(50, 60)
     keys = dict(tx.transport.tx.engine.keys)
@@ -166,7 +166,7 @@ def test_start_marker_with_wrap(start):
 
 
 def test_the_marker_ends_when_the_stream_is_far_behind_it():
-    """2^31 bytes behind the marker a sequence number looks as if it lay before it."""
+    """2^31 bytes after the marker a sequence number looks as if it lay before it."""
     tx = stream(start=0)
     row = tx.transport.tx.walker.rows[tx.context]
     tx.write(100, 100)
@@ -180,7 +180,7 @@ def test_the_marker_ends_when_the_stream_is_far_behind_it():
 
 
 def test_the_marker_ends_where_software_sends_for_long():
-    """The stream stands still, and what software sends goes round."""
+    """The stream stands still, and the segments of software wrap around."""
     tx = stream(start=5)
     row = tx.transport.tx.walker.rows[tx.context]
     for at in (-(1 << 20), 0, (1 << 30) - 10, -(1 << 30)):
@@ -195,7 +195,7 @@ def test_the_marker_ends_where_software_sends_for_long():
 
 
 def test_numbers_do_not_wrap():
-    """The last record number is never used: behind it nonces would begin anew."""
+    """The last record number is never used: after it nonces would start over."""
     tx = stream(number=(1 << 64) - 2)
     first, last = tx.write(100, 100)
 
@@ -209,7 +209,7 @@ def test_numbers_do_not_wrap():
 
 
 def test_text_behind_the_ip_packet():
-    """Bytes that the IP length leaves out are no link padding where the frame is long enough."""
+    """Bytes beyond the IP length are no link padding if the frame is long enough."""
     tx = stream()
     tx.record(100)
     for op, reason in (
@@ -244,7 +244,7 @@ def test_frames_without_payload_pass_unchanged():
 
 
 def test_refused_tcp_is_an_orphan_while_there_is_a_context():
-    """The addresses of a fragment are not looked up: it may hold text of any context."""
+    """The addresses of a fragment are not looked up. It may hold text of any context."""
     tx = stream()
     fragment = bytearray(tx.frame(0, bytes(100)))
     fragment[20] |= 0x20  # more fragments
@@ -262,7 +262,7 @@ def test_a_deleted_context_stays_as_a_drop_entry_until_released():
     tx.record(100)
     tx.in_order(b=50)
     tx.command(TxCommand.TX_RELEASE)  # not deleted: no effect
-    tx.command(TxCommand.TX_DELETE, generation=1)  # not this generation
+    tx.command(TxCommand.TX_DELETE, generation=1)  # another generation
     tx.in_order(50, 60)
     tx.command(TxCommand.TX_DELETE)
     assert tx.send(60, 70).reason == TxReason.NO_CONTEXT
@@ -302,7 +302,7 @@ def test_an_error_in_the_walk_breaks_the_stream_until_sync():
     payload = tx.plain(0, second.start) + b"\x16" + tx.plain(second.start + 1, tx.end)
     result = tx.send(0, tx.end, payload)
     assert result.reason == TxReason.BAD_HEADER
-    assert result.tags == [first.tag]  # its span ran; the driver keeps no tag of a dropped frame
+    assert result.tags == [first.tag]  # its span ran: the driver keeps no dropped tag
     assert tx.send(0, 10).reason == TxReason.BROKEN
     again = tx.send(0, 10, sync=1, number=first.number)
     assert again.reason == TxReason.OUT_OF_ORDER
@@ -346,7 +346,7 @@ def test_side_frames_stay_below_the_frontier():
 
 
 def test_a_header_under_way_cannot_be_told_otherwise():
-    """A second header for a record under way would make a second tag with its nonce."""
+    """A second header for a record in progress would make a second tag with its nonce."""
     tx = stream()
     record = tx.record(200)
     tx.in_order(b=150)
@@ -368,7 +368,7 @@ def test_a_named_header_that_tls_does_not_allow(fields):
 
 
 def test_a_side_frame_that_leads_elsewhere():
-    """A length of its own leads a detached frame past the header of the record under way."""
+    """A wrong length leads a detached frame past the header of the record in progress."""
     tx = stream()
     first, second = tx.write(50, 200)
     tx.in_order(b=second.start + 100)
@@ -384,7 +384,7 @@ def test_a_side_frame_that_leads_elsewhere():
 
 @pytest.mark.parametrize("byte", range(8))
 def test_nonces_of_tls12_count_up(byte):
-    """The next explicit nonce is the one of the first record plus the records since, mod 2^64."""
+    """The next explicit nonce is that of the first record plus the records since, mod 2^64."""
     tx = stream(3, version=VERSION_TLS12, add=False)
     tx.nonce = 2**64 - 2  # it wraps
     tx.stage(tx.keys[0])
@@ -396,7 +396,7 @@ def test_nonces_of_tls12_count_up(byte):
     tx.in_order(b=third.start)
     at, wrong = third.start, bytearray(third.plain)
     wrong[5 + byte] ^= 1
-    cut = 5 + byte  # the nonce is cut in front of the wrong byte
+    cut = 5 + byte  # the nonce is cut before the wrong byte
     assert tx.sent(at, at + cut, tx.send(at, at + cut))
     result = tx.send(at + cut, third.end, bytes(wrong[cut:]))
     assert result.reason == TxReason.BAD_NONCE

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The behavioural model of transmit: any cut of a stream in order, beside it, and over key changes.
+"""The behavioural model of transmit: cuts of a stream in order, detached, and over key changes.
 
-Against records sealed by `cryptography`, at the device's ports.
+The device's ports are compared with records sealed by `cryptography`.
 """
 
 import pytest
@@ -22,7 +22,7 @@ VERSIONS = pytest.mark.parametrize("version", [VERSION_TLS12, VERSION_TLS13])
 @pytest.mark.parametrize("bits", [128, 256])
 @VERSIONS
 def test_in_order_in_any_cut(version, bits, ends):
-    """Every frame is what software would have sent, and every tag comes back once."""
+    """Every frame equals the software sender's, and every tag comes back once."""
     for seed in range(8):
         tx = stream(seed, version=version, bits=bits, ends=ends)
         tx.random_records(15)
@@ -75,7 +75,7 @@ def rebuild(tx, a, b, tags, mtu=200):
     st.sampled_from([TxTags.COMPUTE, TxTags.COMPARE]),
 )
 def test_side_frames_rebuilt(seed, version, tags):
-    """The record's beginning is hashed again; the stream goes on in between undisturbed."""
+    """The record's beginning is hashed again. The stream continues undisturbed meanwhile."""
     tx = stream(seed, version=version)
     tx.random_records(10)
     half = tx.rng.randrange(1, tx.end)
@@ -93,7 +93,7 @@ def test_side_frames_rebuilt(seed, version, tags):
 
 
 def test_compare_sends_no_second_tag():
-    """The text changed: the frame is dropped. With the tag given the old one leaves."""
+    """The text changed: the frame is dropped. With the tag given, the old tag is sent."""
     tx = stream()
     record = tx.record(100)
     tx.in_order()
@@ -146,7 +146,7 @@ def test_a_side_frame_goes_on_only_where_its_record_was_hashed(version):
 
 @VERSIONS
 def test_dump_in_the_stream(version):
-    """A frame was lost on its way here: what it held is hashed, and the stream goes on."""
+    """A frame was lost on its way here. Its content is hashed, and the stream continues."""
     tx = stream(version=version)
     tx.write(200, 300, 400)
     assert tx.sent(0, 50, tx.send(0, 50))
@@ -183,7 +183,7 @@ def test_sync_by_a_dump():
 
 
 def test_sync_never_goes_back():
-    """No record is started in order twice, nor one whose number is below what was started."""
+    """No record is started in order twice, nor one whose number is below those started."""
     tx = stream()
     tx.write(50, 60, 70)
     second = tx.records[1]
@@ -200,7 +200,7 @@ def test_sync_never_goes_back():
 
 @pytest.mark.parametrize("bits", [128, 256])
 def test_rekey_with_two_key_slots(bits):
-    """No pause: frames hold records of both keys, retransmissions of either are sealed."""
+    """No pause: frames hold records of both keys, and retransmissions of either are sealed."""
     tx = stream(bits=bits)
     tx.random_records(6)
     tx.in_order(b=tx.end - 3)

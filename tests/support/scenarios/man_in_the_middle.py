@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A man in the middle against card, TCP and host together: no forged byte is ever given out.
+"""A man in the middle against card, TCP and host together: no forged byte is ever delivered.
 
 Each packet may be seen by card and TCP, by the card alone or by TCP alone. The attacker knows all
-plaintext, forges text with the keystream that follows from it, replays sealed records at other
-places, cuts anew, reorders and repeats. What the application gets must be a prefix of what the
-peer sent.
+plaintext and forges text with the keystream that follows from it. It replays sealed records at
+other places, cuts anew, reorders and repeats. What the application receives must be a prefix of
+what the peer sent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ACK = 0x10
 
 
 def peer_stream(rng: random.Random) -> Stream:
-    """A short stream; the peer itself embeds sealed records of its own in the content."""
+    """A short stream. The peer itself embeds its own sealed records in the content."""
     stream = Stream(rng.choice((VERSION_TLS12, VERSION_TLS13)), seq=rng.choice((7, 0xFFFFFE00)))
     for _ in range(rng.randint(3, 8)):
         content = rng.randbytes(rng.choice((0, 3, 40, 200)))
@@ -42,7 +42,7 @@ def peer_stream(rng: random.Random) -> Stream:
 
 
 def forge(rng: random.Random, stream: Stream, low: int, payload: bytes) -> bytes:
-    """The segment with something else in it."""
+    """The segment with other content."""
     out = bytearray(payload)
     kind = rng.randrange(4)
     if kind == 0:  # known plaintext: any change of the ciphertext is a chosen change of the text
@@ -132,7 +132,7 @@ class Victim:
 
 
 def attack(seed: int, device: Device) -> Victim:
-    """One trial; asserts that nothing forged comes out."""
+    """Runs one trial and asserts that nothing forged is delivered."""
     rng = random.Random(seed)
     stream = peer_stream(rng)
     victim = Victim(stream, device)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks on single rules of safety, each of which once succeeded against this design.
+"""Attacks on single safety rules, each of which once succeeded against this design.
 
-A test module imports them and has a fixture `device`: the device of few flows to be attacked.
+A test module imports them and has a fixture `device`, the device under attack, with few flows.
 """
 
 from sealane.driver.ktls.rx.events import RecordRefused
@@ -17,11 +17,11 @@ from tests.support.sealed_streams import KEY_UPDATE
 
 
 def test_header_bytes_of_a_closed_record_are_not_marked(device):
-    """R2 where only a few header bytes of a record pass: they are bytes of it like all others.
+    """R2 where only a few header bytes of a record pass: they belong to it like all others.
 
     The card alone sees the true header of an application record and completes it. After a resync
-    in front of it, three forged header bytes say `alert`. Marked, they would have completed an
-    all-marked record with a good verdict for the same tuple, as a closure alert.
+    before it, three forged header bytes say `alert`. Marked, they would have completed a fully
+    marked record with a good verdict for the same tuple, as a closure alert.
     """
     stream = Stream(VERSION_TLS12)
     stream.add(bytes(40))
@@ -32,14 +32,14 @@ def test_header_bytes_of_a_closed_record_are_not_marked(device):
     victim.packet(start + 3, stream.wire[start + 3 : end], True, True)
     assert victim.packets[0].marked and victim.packets[0].meta.last_completes
     victim.packet(end, bytes(20), True, False)  # no header: sync is lost
-    victim.packet(0, stream.wire[:start], True, True)  # found, asked for, confirmed
+    victim.packet(0, stream.wire[:start], True, True)  # found, requested, confirmed
     victim.packet(start, b"\x15\3\3", True, True)
     assert victim.packets[-1].meta.reason == Reason.NOT_OPEN
     assert [(r.content_type, r.plaintext) for r in victim.records] == [(23, bytes(40))]
 
 
 def test_a_park_is_not_ended_by_the_go_on_of_an_earlier_record(device):
-    """A KeyUpdate parks; a ticket in front of it is completed later and parks too."""
+    """A KeyUpdate parks. A ticket before it is completed later and parks too."""
     stream = Stream(VERSION_TLS13)
     stream.add(bytes(30))
     ticket, update = stream.add(TICKET, 22), stream.add(KEY_UPDATE, 22)
@@ -59,7 +59,7 @@ def test_a_park_is_not_ended_by_the_go_on_of_an_earlier_record(device):
 
 
 def test_marks_end_at_the_lowest_park(device):
-    """A ticket parks and behind it, unmarked, another one: bytes between the two stay parked."""
+    """A ticket parks, and another one follows it unmarked: bytes between the two stay parked."""
     stream = Stream(VERSION_TLS13)
     ticket, between = stream.add(TICKET, 22), stream.add(bytes(90))
     other = stream.add(TICKET, 22)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that can go wrong on transmit, one test for each: kTLS, driver and device together.
+"""Transmit failures, one test for each: kTLS, driver and device together.
 
-In every test what leaves is compared with what a software TLS sender would have sent, frame by
-frame (`TxEndToEnd.check`). A test module imports them and has a fixture `transports`, which makes
+Every test compares the frames sent with those of a software TLS sender, frame by frame
+(`TxEndToEnd.check`). A test module imports the tests and has a fixture `transports`, which makes
 the transport of the device.
 """
 
@@ -20,7 +20,7 @@ from tests.support.tcp_frames import ACK, FIN, PSH
 from tests.support.tx_end_to_end import TxEndToEnd
 
 VERSIONS = pytest.mark.parametrize("version", [VERSION_TLS12, VERSION_TLS13], ids=["1.2", "1.3"])
-# The marker behind the wrap, in front of it, and so that the first record straddles it.
+# The marker after the wrap, before it, and placed so that the first record straddles it.
 MARKERS = pytest.mark.parametrize("marker", [5000, 16, 0xFFFF_FFF0, 0xFFFF_FF00])
 TEXTS = (400, 0, 3000, 17, 1, 900)
 
@@ -53,11 +53,11 @@ def test_packet_before_the_start_marker(transports, marker):
     assert w.send(-200, -50).dropped is DropReason.BYPASS_REQ
     assert w.send(-50, 0).dropped is DropReason.BYPASS_REQ
     all_in_order(w)
-    assert w.send(-50, 0, encrypt=False).left  # a retransmission of what software sent
+    assert w.send(-50, 0, encrypt=False).left  # a retransmission of software's segment
     counters = w.device.counters
     assert counters.tx_tls_drop_bypass_req == 2
     assert counters.tx_tls_skip_no_sync_data == 3
-    # Without the driver's word the device lets it pass too, and never encrypts it.
+    # Without the driver's word the device passes it too, and never encrypts it.
     assert w.nothing(-200, 0)
     assert w.raw(-200, -50) is TxReason.BYPASS
 
@@ -72,8 +72,8 @@ def test_packet_straddling_the_start_marker(transports, marker):
     assert not w.on_wire
     all_in_order(w)
     assert w.send(-1, 1).dropped is DropReason.BYPASS_REQ
-    # Without `encrypt` it is plaintext as well, and only the caller knows that software has sealed
-    # and sent it before the offload.
+    # Without `encrypt` it is plaintext as well. Only the caller knows that software sealed and sent
+    # it before the offload.
     assert w.send(-50, 50, encrypt=False).dropped is DropReason.BYPASS_REQ
     assert w.device.counters.tx_tls_drop_bypass_req == 3
     assert w.send(-50, 50, encrypt=False, data=w.stream.wire, final=True).left
@@ -194,7 +194,7 @@ def test_packet_spanning_acknowledged_and_not(transports, version):
     all_in_order(w)
     third = w.stream.records[2]
     w.ack(third.offset + 1000)
-    # The record is acknowledged in part: it is still there, and so is its tag.
+    # The record is partly acknowledged. It is still in the map, and so is its tag.
     assert w.send(third.offset + 500, third.offset + 1500).way is Way.SEEK
     assert w.send(third.end - 100, third.end + 10).way is Way.TAG
     # It begins in a record that is gone.
@@ -216,17 +216,17 @@ def test_dump_longer_than_the_mtu(transports):
     assert sent.operations == [TxOp.DUMP] * count + [TxOp.ENCRYPT] and count > 4
     assert w.device.counters.tx_tls_dump_packets == count
     assert w.device.counters.tx_tls_dump_bytes == low - third.offset
-    # What no driver should post the device refuses.
+    # The device refuses what no driver should post.
     long = bytes(w.config.max_frame + 1)
     meta = w.meta(TxOp.DUMP, seq=w.stream.seq, length=len(long))
     assert w.post(long, meta).reasons == [TxReason.OVERSIZE]
 
 
 def test_ring_full(transports):
-    """The sequence has advanced when the post fails: it is taken back, as if nothing had been."""
+    """The sequence has advanced when the post fails. It is taken back without a trace."""
     w = world(transports, queue=3, mtu=512)
     assert w.send(0, 300).left
-    for _ in range(2):  # a jump needs DUMP pieces, of which the queue holds too few
+    for _ in range(2):  # a jump needs DUMP pieces, and the queue has room for too few
         with pytest.raises(QueueFull):
             w.send(2500, 2800)
     assert w.send(300, 500).way is Way.IN_ORDER
@@ -242,13 +242,13 @@ def test_ring_full(transports):
     assert w.send(2800, 2900).way is Way.IN_ORDER
     assert w.send(100, 200).way is Way.SEEK
     assert w.ktls.counters.undone == 4
-    assert w.device.counters.tx_tls_ooo == 2  # the jump and the retransmission, each once
+    assert w.device.counters.tx_tls_ooo == 2  # the jump and the retransmission, once each
 
 
 @pytest.mark.parametrize("mode", TxMode)
 @VERSIONS
 def test_local_drop_then_a_jump_forward(transports, version, mode):
-    """A segment is lost above the driver, and the next one begins behind the frontier."""
+    """A segment is lost above the driver, and the next one begins after the frontier."""
     w = world(transports, version, mode=mode)
     assert w.send(0, 300).left
     jump = w.send(1000, 1400)
@@ -273,7 +273,7 @@ def test_pure_ack_while_out_of_sync(transports):
         assert w.send(at, at, encrypt=False).left
     assert w.ktls.counters.by_way.get(Way.IN_ORDER) == 1
     assert w.send(300, 600).way is Way.IN_ORDER  # nobody's position moved
-    # The stream lost in the device itself: acknowledgements go on all the same.
+    # The stream was lost in the device itself. Acknowledgements continue all the same.
     record = w.stream.records[2]
     good = w.plain
     w.plain = good[: record.offset] + b"\x99" + good[record.offset + 1 :]
@@ -291,7 +291,7 @@ def test_pure_ack_while_out_of_sync(transports):
 def test_stale_packet_after_delete(transports):
     w = world(transports)
     assert w.send(0, 300).left
-    stale = (w.host_frame(300, 600), w.meta())  # waiting in a queue of the host
+    stale = (w.host_frame(300, 600), w.meta())  # waiting in a host queue
     w.delete()
     assert w.post(*stale).reasons == [TxReason.NO_CONTEXT]
     assert not w.nothing(300, 600)
@@ -300,7 +300,7 @@ def test_stale_packet_after_delete(transports):
     assert w.send(600, 600).left
     w.device.release(w.handle)
     assert w.post(*stale).reasons == [TxReason.NO_CONTEXT]
-    # Another connection in the same context: not its generation.
+    # Another connection in the same context, which has another generation.
     w.device.add(w.flow, w.stream.keys(0), w.stream.seq, 0)
     assert w.post(*stale).reasons == [TxReason.NO_CONTEXT]
 
@@ -322,14 +322,14 @@ def test_stale_packet_after_rekey(transports):
 
 
 def test_orphaned_packet(transports):
-    """The socket is gone or the packet was redirected: it has plaintext and no word about it."""
+    """The socket is gone or the packet was redirected: it has plaintext and no metadata."""
     w = world(transports)
     assert w.send(0, 300).left
     for low, high in ((300, 600), (100, 200), (w.end - 1, w.end), (0, 1)):
         sent = w.send(low, high, encrypt=False)
         assert sent.frames == [] and sent.reasons == [TxReason.ORPHAN]
     assert w.ktls.counters.orphans == 4
-    # A fragment's ports cannot be seen; it may be of any flow.
+    # A fragment's ports cannot be seen. It may belong to any flow.
     frame = bytearray(w.frame(300, 600, w.plain))
     frame[20] |= 0x20  # more fragments
     assert w.post(bytes(frame), w.meta(TxOp.NOTHING)).reasons == [TxReason.ORPHAN]
@@ -349,7 +349,7 @@ def test_device_error_in_mid_packet(transports, version, writes):
     sent = w.send(third.offset + 100, third.end + 50)
     assert sent.frames == [] and sent.reasons == [TxReason.DEVICE_ERROR]
     assert w.ktls.counters.device_drops == 1
-    # The tags of that frame are worth nothing: TCP's retransmission computes them anew.
+    # The tags of that frame are worthless. TCP's retransmission computes them anew.
     again = w.send(third.offset + 100, third.end + 50)
     assert again.left and again.way is Way.REBUILD
     for low in range(third.end + 50, w.end, 500):
@@ -360,14 +360,14 @@ def test_device_error_in_mid_packet(transports, version, writes):
 @VERSIONS
 @pytest.mark.parametrize("mode", [TxMode.AUTO, TxMode.REBUILD, TxMode.SOFTWARE])
 def test_plaintext_changed_between_transmission_and_retransmission(transports, version, mode):
-    """Zero-copy, and the caller breaks its promise: nothing with a second tag leaves."""
+    """Zero-copy, and the caller breaks its promise: nothing with a second tag is sent."""
     w = TxEndToEnd(transports, version, mode=mode)
     w.write(text(100))
     content = bytearray(text(2000))
     record = w.write(content, frozen=False)
     w.write(text(100))
     all_in_order(w)
-    w.strict = False  # of what leaves now only the tags have to be those that left before
+    w.strict = False  # of the frames sent now, only the tags must be those sent before
     content[300] ^= 1
     w.change(record.offset + header_bytes(version) + 300)
     for low, high in (
@@ -430,7 +430,7 @@ def test_the_rest_of_a_tag_whose_beginning_failed_while_it_is_rebuilt(transports
 
 
 def test_a_tag_on_its_way_is_waited_for(transports):
-    """Zero-copy: before the completion with the tag nothing computes a second one."""
+    """Zero-copy: nothing computes a second tag before the completion with the first."""
     w = TxEndToEnd(transports)
     w.write(bytearray(text(500)), frozen=False)
     w.send(0, w.end, poll=False)
@@ -442,7 +442,7 @@ def test_a_tag_on_its_way_is_waited_for(transports):
 
 
 def test_plans_of_other_devices_are_software(transports):
-    """The route changed to another card: its segments are encrypted by software."""
+    """The route changed to another card, so software encrypts the segments."""
     w = world(transports)
     assert w.send(0, 300).left
     sent = w.send(300, 600, device=object())

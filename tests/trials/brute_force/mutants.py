@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Walkers with one fault each, to see that `tests.trials.brute_force.trial` would notice.
+"""Walkers with one fault each, to test that `tests.trials.brute_force.trial` notices it.
 
     python -m tests.trials.brute_force.mutants --trials 2000
 
-runs the trials 0, 1, ... on each faulty model until one breaks, prints how many it took, and
-fails if a fault was not found. Nothing in the tree is changed: a fault is a class or function put
-in place of one of the model's, in this process, for the time of a `with` block.
+runs the trials 0, 1, ... on each faulty model until one breaks, prints how many it took, and fails
+if a fault was not found. Nothing in the tree is changed. A fault is a class or function that
+replaces one of the model's, in this process, during a `with` block.
 """
 
 import argparse
@@ -52,7 +52,7 @@ _withholds, _evict, _go_on = Row.withholds, Core.evict, Commit.go_on
 
 
 class FirstHole(Coverage):
-    """Of several holes that a segment overlaps the first alone is fed."""
+    """Of several holes that a segment overlaps only the first is fed."""
 
     def find(self, seq, end):
         fed = vars(self).setdefault("fed", [])
@@ -62,7 +62,7 @@ class FirstHole(Coverage):
 
 
 class LastHole(Coverage):
-    """Of several holes that a segment overlaps the last alone is fed."""
+    """Of several holes that a segment overlaps only the last is fed."""
 
     def find(self, seq, end):
         fed = vars(self).setdefault("fed", [])
@@ -77,7 +77,7 @@ class LastHole(Coverage):
 
 
 class OnlyAtHoleEdge(Coverage):
-    """A segment that begins in front of a hole does not fill it."""
+    """A segment that begins before a hole does not fill it."""
 
     def find(self, seq, end):
         found = super().find(seq, end)
@@ -85,7 +85,7 @@ class OnlyAtHoleEdge(Coverage):
 
 
 class NotSplit(Coverage):
-    """Bytes out of the middle of a hole: the part behind them counts as seen."""
+    """Bytes from the middle of a hole: the part after them counts as seen."""
 
     def cut(self, hole, start, end):
         whole = hole.start == start or hole.end == end
@@ -93,7 +93,7 @@ class NotSplit(Coverage):
 
 
 class NotSplitFront(Coverage):
-    """Bytes out of the middle of a hole: the part in front of them counts as seen."""
+    """Bytes from the middle of a hole: the part before them counts as seen."""
 
     def cut(self, hole, start, end):
         whole = hole.start == start or hole.end == end
@@ -101,14 +101,14 @@ class NotSplitFront(Coverage):
 
 
 class AsIfFed(Coverage):
-    """What passed unfed of a record that is open does not blind it."""
+    """An open record of which bytes passed unfed may still get a verdict."""
 
     def drop_verdict(self, index):
         pass
 
 
 def evicts_another(self, *given, **named):
-    """With full slots another record is closed than the rules say, if there is one."""
+    """With full slots the record closed is not the one that the rules name, if there is another."""
     slots = self.row.slots
     before = copy(slots)
     trial = Core(self.config, deepcopy(self.row), self.seq)
@@ -146,7 +146,7 @@ def hold_lost(self):
 
 
 def candidate_hold_lost(self):
-    """The same for the candidate's headers."""
+    """The same for the candidate chain's headers."""
     out = _run(self)
     self._core.row.cand_part_header = b""
     return out
@@ -165,7 +165,7 @@ def passed_by(core):
 
 
 def unspoiled(core, index, slot, start, end):
-    """Packets of a record of which one was not marked are marked."""
+    """Packets of a record that has an unmarked packet are marked."""
     slot.has_unmarked = False
     _feed(core, index, slot, start, end)
 
@@ -174,7 +174,7 @@ def unspoiled(core, index, slot, start, end):
 
 
 def not_blind(core):
-    """The record under way when a position is proven gets a verdict."""
+    """The record in progress when a position is proven gets a verdict."""
     _open_last(core)
     for slot in core.row.slots:
         if slot:
@@ -182,16 +182,16 @@ def not_blind(core):
 
 
 def no_last(core):
-    """The record under way when a position is proven stays closed."""
+    """The record in progress when a position is proven stays closed."""
 
 
 def adopt_one_more(core, number, by):
-    """The record behind the candidate's chain is counted twice."""
+    """The record after the candidate's chain is counted twice."""
     return _adopt(core, number + 1, by)
 
 
 def adopt_without_hole(core, number, by):
-    """What the candidate passed of an open record counts as fed."""
+    """Bytes of an open record that the candidate chain passed count as fed."""
     core.row.high = core.row.cand_high
     return _adopt(core, number, by)
 
@@ -202,15 +202,15 @@ def adopt_trusting(core, number, by):
     return _adopt(core, number, by)
 
 
-# --- commands, and news of a tag ------------------------------------------------------------------
+# --- commands, and feedback of a tag --------------------------------------------------------------
 
 
 def believes_for_ever(self, seq):
-    """What holds marks back is not forgotten when software has read it."""
+    """A record that holds back marks is not forgotten after software has read it."""
 
 
 def nothing_below(self):
-    """A position given anew closes nothing that was marked before."""
+    """A resync closes nothing that was marked before."""
 
 
 def rekey_keeping(config, row, generation, epoch, seq, base):
@@ -226,7 +226,7 @@ def still_in_sync(row):
 
 
 def any_go_on(self, context, generation, park):
-    """A go-on ends all parks, whatever it names."""
+    """A go-on ends all parks, whichever it names."""
     _go_on(self, context, generation, self.rows[context].awaited)
 
 
@@ -261,13 +261,13 @@ MUTANTS = {
 
 @contextmanager
 def mutant(name: str) -> Iterator[None]:
-    """The model has the fault inside the block."""
+    """The model has the fault during the block."""
     with patch.object(*MUTANTS[name]):
         yield
 
 
 def first_finding(name: str, seeds, plan: str | None = None) -> tuple[int, str] | None:
-    """How many of the trials `seeds` it takes until one breaks, and what it says. plan: of all."""
+    """Number of trials of `seeds` until one breaks, and its message. plan: of all trials."""
     with mutant(name):
         for count, seed in enumerate(seeds, 1):
             config = list(CONFIGS.values())[seed % len(CONFIGS)]
@@ -282,10 +282,10 @@ def first_finding(name: str, seeds, plan: str | None = None) -> tuple[int, str] 
 
 
 def main(argv=None) -> int:
-    """The command; exit status 1 if a fault was not found."""
+    """Runs the command. The exit status is 1 if a fault was not found."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--trials", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first trial")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first trial")
     parser.add_argument("--mutant", choices=MUTANTS, action="append")
     options = parser.parse_args(argv)
     missed = 0

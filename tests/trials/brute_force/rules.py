@@ -1,34 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules for one flow, said again by an observer that knows the sender's record boundaries.
+"""The rules for one flow, restated by an observer that knows the sender's record boundaries.
 
-Nothing is looked for here: the observer has the true records and sets of stream bytes, and plays
-the rules (`docs/theory-of-operation.md`) over all arrivals and commands, to say of each packet
-whether it may be marked and of each record whether it was verified. Bytes that look like a header
-and are none are not known here: for streams that contain them only safety can be asked.
+The observer searches for nothing. It has the true records and sets of stream bytes, and plays the
+rules (`docs/theory-of-operation.md`) over all arrivals and commands. So it says of each packet
+whether it may be marked, and of each record whether it was verified. It does not know bytes that
+look like a header and are not. Streams that contain such bytes can only be tested for safety.
 
 The device remembers less than the observer could. What it forgets is part of the design:
 
-1. While a header is missing there is one candidate, and what else passes is forgotten. Bytes in
-   front of the candidate (`candidate_record`) that came meanwhile count when they come again.
+1. While a header is missing there is one candidate, and everything else that passes is forgotten.
+   Bytes before the candidate (`candidate_record`) that came meanwhile count when they come
+   again.
 2. A record is opened only when the walk passes its header. When the candidate is proven, records
-   between it and the end of what was followed stay closed for good; of the one that goes on there
-   the rest is opened, without a verdict if text of it has passed (`no_verdict`).
-3. The bytes between the hole and the candidate are not kept, but for the first five: a header
+   between it and the end of its chain stay closed for good. Of the record that continues there the
+   rest is opened, without a verdict if text of it has passed (`no_verdict`).
+3. The bytes between the hole and the candidate are not kept, except for the first five. A header
    that the hole's end cuts leads on by its length, and its record stays closed.
-4. A walk that arrives at the candidate inside a segment walks to the segment's end, opening what
-   it passes; behind it holds what the candidate's chain has counted, as in 2.
-5. A record of which bytes passed while the walk stood in front of it gets no verdict (`no_verdict`)
-   and is closed as soon as its end has passed. That they did is only known as an interval: from
-   the lowest of these segments to the end of the highest.
-6. A record that could be a KeyUpdate holds back all marks behind it until it is verified, software
-   has read it, or keys change.
+4. A walk that arrives at the candidate inside a segment walks to the segment's end and opens what
+   it passes. After that the candidate chain's counts hold, as in 2.
+5. A record gets no verdict (`no_verdict`) if bytes of it passed while the walk stood before
+   it. It is closed as soon as its end has passed. The device knows these bytes only as an interval,
+   from the lowest of these segments to the end of the highest.
+6. A record that could be a KeyUpdate holds back all later marks until it is verified, software has
+   read it, or keys change.
 7. Slots and runs are freed by closing the newest record whose end has passed.
-8. A packet none of whose records is free of packets without the mark is not marked, but with
-   MARK_REST; a record is fed all the same.
-9. In one-bit mode nothing is taken from what passed before the position was proven: no record
-   that goes on there is opened, and marks begin again at a position that software names.
-10. The end of what could be marked is noted in front of the cipher: R2 closes a little more when
-   a packet is refused only for a park or a bad tag.
+8. A packet is not marked if each of its records already has a packet without the mark, unless
+   MARK_REST is set. Its bytes are fed all the same.
+9. In one-bit mode nothing is taken from bytes that passed before the position was proven. No record
+   that continues there is opened, and marks resume at a position that software names.
+10. The end of what could be marked is noted before the cipher. R2 closes a little more when a
+   packet is refused only for a park or a bad tag.
 
 Sets of bytes are integers, bit i for the byte at stream offset i.
 """
@@ -40,25 +41,25 @@ HEADER = 5
 
 @dataclass(frozen=True)
 class TrueRecord:
-    """A record as the sender made it. text: stream offset behind header and nonce."""
+    """A record as the sender made it. text: stream offset after header and nonce."""
 
     start: int
     text: int
     end: int
     epoch: int
     number: int
-    parks: bool  # a handshake record or ChangeCipherSpec: keys may change behind it
+    parks: bool  # a handshake record or ChangeCipherSpec: keys may change after it
     waits: bool  # before it is verified it could be a KeyUpdate (or changes keys, TLS 1.2)
 
 
 @dataclass
 class Chain:
-    """Headers followed by length. at: the first record whose header has not passed whole."""
+    """Headers followed by length. at: the first record whose header has not passed completely."""
 
     at: int
-    high: int  # behind the last byte that passed
-    number: int  # what the device counts for record `at`
-    nonce: bool = False  # the record in front of `at` is known with its nonce
+    high: int  # end of the last byte that passed
+    number: int  # the device's count for record `at`
+    nonce: bool = False  # the record before `at` is known with its nonce
 
 
 def span(start: int, end: int) -> int:
@@ -93,16 +94,16 @@ class Rules:
         self.candidate_record = 0
         self.candidate = Chain(0, 0, 0)
         self.scanned = 0
-        self.scan_run: tuple[int, int] | None = None  # what was scanned without a gap last
+        self.scan_run: tuple[int, int] | None = None  # latest range scanned without a gap
         self.passed = 0  # bytes that the proven walk has seen
         self.open: dict[int, tuple[int, int]] = {}  # record -> (epoch, number) it was opened under
         self.no_verdict: set[int] = set()
         self.has_unmarked: set[int] = set()
         self.touched: set[int] = set()  # records that the latest packet opened or fed
-        self.any_all_marked = False  # it has bytes of a record that is not spoiled
+        self.any_all_marked = False  # it has bytes of a record without unmarked packets
         self.highest = self.lowest = 0  # of the segments that passed: see 5.
         self.edge = 0  # bytes kept from `lowest` on
-        self.barrier_end = 0  # behind the last record closed unverified that could change keys
+        self.barrier_end = 0  # end of the last record closed unverified that could change keys
         self.cand_barrier_end = 0
         self.could_mark = 0
         self.closed_below = 0
@@ -112,7 +113,7 @@ class Rules:
         self.verified: list[int] = []  # records verified by the latest packet
         self.evicted = self.lost = self.joined = self.passed_by = self.overlapped = 0
 
-    # --- what the device is told ----------------------------------------------------------
+    # --- commands to the device ---------------------------------------------------------
 
     def answer(self, offset: int, number: int | None) -> None:
         """Software's answer for the candidate at stream offset `offset`."""
@@ -125,7 +126,7 @@ class Rules:
             self._adopt(number, self.candidate_record)
 
     def hint(self, offset: int, number: int) -> None:
-        """Software names a record that it has come to; a flow that is out of sync begins there."""
+        """Software names a record that it has reached. A flow that is out of sync begins there."""
         held = bool(self.barrier_end)
         self._read(offset)
         read = [k for k in self.open if self.records[k].end <= offset]
@@ -136,7 +137,7 @@ class Rules:
             del self.open[k]
 
     def go_on(self, park: int) -> None:
-        """Ends the parks if `park` is the one of the highest record."""
+        """Ends the parks if `park` is that of the highest record."""
         if park == self.awaited:
             self.parked = False
 
@@ -172,7 +173,7 @@ class Rules:
     # --- packets --------------------------------------------------------------------------
 
     def packet(self, start: int, end: int) -> bool:
-        """The segment with stream bytes [start, end) passes; whether it may be marked."""
+        """Passes the segment with stream bytes [start, end). Returns whether it may be marked."""
         self.verified = []
         self.touched, self.any_all_marked = set(), False
         complete: list[tuple[int, tuple[int, int]]] = []
@@ -197,7 +198,7 @@ class Rules:
         return self.records[k].start if k < len(self.records) else self.records[-1].end
 
     def _continues(self, chain: Chain, start: int) -> bool:
-        """Whether no header lies in the hole in front of a segment."""
+        """Whether no header lies in the hole before a segment."""
         if start <= chain.high:
             return True
         held = chain.high - self._start(chain.at)
@@ -209,7 +210,7 @@ class Rules:
         return held <= 0 and self._start(chain.at) >= start
 
     def _follow(self, chain: Chain, end: int) -> list[tuple[int, int]]:
-        """Every header that is whole up to `end`: (record, its number)."""
+        """Every header that is complete up to `end`: (record, its number)."""
         out = []
         while chain.at < len(self.records) and self.records[chain.at].text <= end:
             out.append((chain.at, chain.number))
@@ -257,7 +258,7 @@ class Rules:
         return may
 
     def _fill(self, start: int, end: int, complete: list) -> bool:
-        """Bytes in front of everything seen: all that are unseen are fed (R4)."""
+        """Handles bytes before everything seen: all unseen bytes are fed (R4)."""
         unseen = [
             (k, run) for k in sorted(self.open) for run in runs(self._missing(k) & span(start, end))
         ]
@@ -284,7 +285,7 @@ class Rules:
         self.touched.add(k)
 
     def _drop_verdict(self, k: int) -> None:
-        """Bytes of it have passed and were not fed: the others do not matter any more."""
+        """Bytes of it have passed and were not fed. The others no longer matter."""
         self.no_verdict.add(k)
         self.passed |= span(self.records[k].start, self.chain.high)
 
@@ -300,7 +301,7 @@ class Rules:
                 self._unverified(self.chain, k)
 
     def _evict_for_holes(self, high: int) -> None:
-        """Closes records until the holes in front of `high` fit."""
+        """Closes records until the holes before `high` fit."""
         while self._holes(high) > self.config.runs - 1:
             self._evict()
 
@@ -315,7 +316,7 @@ class Rules:
         self.evicted += 1
 
     def _unverified(self, chain: Chain, k: int) -> None:
-        """Record k is passed without a verdict: if it could change keys, marks wait behind it."""
+        """Record k is passed without a verdict. If it could change keys, marks wait after it."""
         if not self.records[k].waits:
             return
         end = self.records[k].end
@@ -350,7 +351,7 @@ class Rules:
             self._scan(start, end)
 
     def _scan(self, start: int, end: int) -> None:
-        """The first whole header in what came without a gap is the candidate."""
+        """Takes the first complete header in the bytes that came without a gap as the candidate."""
         joined = self.scan_run is not None and self.scan_run[1] == start
         first = self.scan_run[0] if joined and self.scan_run else start
         self.scan_run = first, end
@@ -377,7 +378,7 @@ class Rules:
             self._unverified(self.candidate, k)
 
     def _match_candidate(self) -> None:
-        """The proven chain went on although a header was missing."""
+        """The proven chain continued although a header was missing."""
         chain = self.chain
         held = chain.high - self._start(chain.at)
         at_edge = self.search is not None and chain.high == self.lowest
@@ -388,20 +389,22 @@ class Rules:
             self.search = None
         elif self.search == "candidate" and self.chain.at >= self.candidate_record:
             if self.chain.high <= self.candidate.high:
-                # It may have walked on behind the candidate's header in the same segment.
+                # It may have walked past the candidate's header in the same segment.
                 self.joined += 1
                 self.passed_by += self.chain.at > self.candidate_record
                 number = self.chain.number + self.candidate_record - self.chain.at
                 self._adopt(number, self.chain.at, self.chain.high)
             else:
-                self.search = None  # it has walked past all that was followed
+                self.search = None  # it has walked past the end of the chain
 
     def _adopt(self, number: int, walked: int, packet_end: int = 0) -> None:
-        """The candidate, `number`, is proven: the walk goes on from where it was followed to.
-        Records in front of `walked` are those that the walk has been through itself; `packet_end`:
-        of the packet that brought it there, which may be marked."""
+        """The candidate, `number`, is proven: the walk resumes at the end of its chain.
+
+        walked: the walk itself has been through the records before this one. packet_end: end of the
+        packet that brought it there, which may be marked.
+        """
         chain = self.candidate
-        # What the candidate has seen of a record that is open was not fed.
+        # What the candidate has seen of an open record was not fed.
         before, end = self.chain.at - 1, self._start(self.chain.at)
         if self.proven and before in self.open and self.chain.high < end:
             self._drop_verdict(before)
@@ -438,7 +441,7 @@ class Rules:
             record = self.records[k]
             if opened_as != (record.epoch, record.number):
                 if parks:
-                    continue  # behind a park another key may hold
+                    continue  # after a park another key may hold
                 if not behind:
                     self._desync()
                 return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The brute-force observer on the behavioural model: the short form, and what it must catch."""
+"""The brute-force observer on the behavioural model: the short form and its test faults."""
 
 import os
 
@@ -31,7 +31,7 @@ def test_every_mark_and_every_record_as_the_rules_allow(plan, config):
 
 
 def test_the_trials_lose_and_find_positions():
-    """What the walk is for happens: headers are lost, and the walk arrives at the candidate."""
+    """The walk does its work: headers are lost, and the walk arrives at the candidate."""
     total = run_trials(range(150))
     assert not total.breaks, total
     for name in ("lost", "joined", "evicted", "not strict"):
@@ -102,6 +102,6 @@ def test_sets_of_bytes():
 
 
 def test_a_hint_to_a_place_that_has_passed_the_card():
-    """A one-bit flow is armed behind where its walk was: what it sees again is not seen bytes."""
+    """A one-bit flow is armed after its walk's position: bytes it sees again are not seen bytes."""
     total = run_trials([3007478])
     assert total.trials == 1 and not total.breaks, total

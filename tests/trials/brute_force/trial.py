@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random transfers, judged packet by packet and record by record.
 
-A trial is a short transfer (`tests/trials/transfers.py`) whose every arrival and command also goes
+A trial is a short transfer (`tests/trials/transfers.py`). Its every arrival and command also goes
 to the observer of `tests/trials/brute_force/rules.py`. It breaks if
 
-- a byte that is given out is wrong or lost, a marked packet does not hold the sender's text, or a
-  byte is in two marked packets;
+- a delivered byte is wrong or lost, a marked packet does not hold the sender's text, or a byte is
+  in two marked packets;
 - in a stream without accidental headers: the device marks a packet that the rules forbid or does
-  not mark one that they allow, or a record is whole on one side only.
+  not mark one that they allow, or a record is fully decrypted on one side only.
 
     python -m tests.trials.brute_force.trial --engine model --trials 20000 --seed 0 --jobs 2
 
@@ -45,23 +45,23 @@ PARK_HOLD = Config().park_hold_len
 
 @dataclass
 class Trial(Plan):
-    """A plan with what only these trials do; probabilities again."""
+    """A plan with the options of these trials. Values are probabilities again."""
 
     mss: tuple[int, ...] = (60, 150, 400)
     near: float = 0.5  # a cut lies in or beside a header
-    wide: float = 0.0  # a retransmission is one long segment over what lies around it
-    joint: float = 0.0  # it covers the loss before too, which is not retransmitted otherwise
-    one_bit: float = 0.0  # the flow is for a host that looks at the mark alone
+    wide: float = 0.0  # a retransmission is one long segment over its surroundings
+    joint: float = 0.0  # it also covers the loss before, which is not retransmitted otherwise
+    one_bit: float = 0.0  # the flow is for a host that looks only at the mark
     inside: float = 0.0  # a segment with bytes of a header is not lost
-    never: float = 0.0  # software does not answer, go on or rekey at all
+    never: float = 0.0  # software does not answer, send go-on or rekey at all
     twice: float = 0.0  # it does so again later
     spread: int = 0  # a reaction takes 0 to this many segments
-    short: float = 0.2  # a record is as short as may be
+    short: float = 0.2  # a record is as short as possible
 
 
 @dataclass
 class Tally:
-    """What a number of trials came to."""
+    """The result of a number of trials."""
 
     trials: int = 0
     packets: int = 0
@@ -88,7 +88,7 @@ class Tally:
 
 
 class CommandLog:
-    """A device whose commands for one flow are noted for the observer."""
+    """A device that notes its commands for one flow for the observer."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -129,7 +129,7 @@ class CommandLog:
 
 
 class Judged(Transfer):
-    """A transfer with the observer beside it; `broken` says what went wrong first."""
+    """A transfer with the observer beside it. `broken` says what went wrong first."""
 
     def __init__(self, device: Device, seed: int, plan: Trial, config: Config) -> None:
         self.truth: list[TrueRecord] = []
@@ -253,7 +253,7 @@ class Judged(Transfer):
         return Segment("c2s", 0, b"").frame(replace(self.wire, timestamps=False))
 
     def _frame(self, offset: int, data: bytes) -> bytes:
-        """The IPv4 or IPv6 frame of a segment; like `tcp_frames`, in a few microseconds."""
+        """The IPv4 or IPv6 frame of a segment, like `tcp_frames`, but within microseconds."""
         tags = 4 * len(self.wire.vlans)
         ether, six = 14 + tags, b":" in self.wire.client.address.encode()
         head = bytearray(self.head[: ether + (40 if six else 20) + 20])
@@ -333,8 +333,8 @@ class Judged(Transfer):
     def _plan_reaction(self, event) -> None:
         rng, plan = self.random, self.plan
         when = self.clock + plan.answer_delay + rng.randrange(plan.spread + 1)
-        # Keys come in order and each once. All else may be lost or come again, but on its side of
-        # a change of keys: numbers and names of parks count from it.
+        # Keys come in order and once each. Everything else may be lost or come again, but on its
+        # side of a key change: numbers and names of parks count from it.
         when = max([when, *(t for t, e in self.reactions if isinstance(e, Rekey))])
         if isinstance(event, Rekey):
             self.reactions = [(min(t, when), e) for t, e in self.reactions]
@@ -410,13 +410,13 @@ TRIALS = {
     ),
     "big": replace(HARD, largest=5000, mss=(536, 1448), records=10),
 }
-# Long transfers are rare: they cost as much as fifty short ones. What goes wrong behind a change of
-# keys shows seldom.
+# Long transfers are rare: they cost as much as fifty short ones. Faults after a change of keys
+# seldom show.
 ORDER = [*[n for n in TRIALS if n != "big"] * 6, *["overtaken"] * 6, "big"]
 
 
 def run_trial(device: Device, config: Config, seed: int, name: str | None = None) -> Tally:
-    """One trial; `device` may have had others before."""
+    """Runs one trial. `device` may have had others before."""
     rng = random.Random(seed)
     name = name or rng.choice(ORDER)
     transfer = Judged(device, seed, TRIALS[name], config)
@@ -452,7 +452,7 @@ def run_trial(device: Device, config: Config, seed: int, name: str | None = None
 
 
 def run_trials(seeds, engine: str = "model", config_name: str | None = None) -> Tally:
-    """Trials one after the other on a device for each configuration; stops at nothing."""
+    """Runs trials one after the other on a device for each configuration, and never stops early."""
     total, devices = Tally(), {}
     for seed in seeds:
         chosen = config_name or list(CONFIGS)[seed % len(CONFIGS)]
@@ -473,12 +473,12 @@ def _chunk(args) -> Tally:
 
 
 def main(argv=None) -> int:
-    """The command; exit status 1 if a trial broke."""
+    """Runs the command. The exit status is 1 if a trial broke."""
     parser = trial_parser(__doc__)
     parser.add_argument(
         "--config",
         choices=CONFIGS,
-        help="without it the model has all in turn, the gateware default only",
+        help="default: all in turn on the model, only `default` on the gateware",
     )
     options = parser.parse_args(argv)
     config = options.config or ("default" if options.engine == "rtl" else None)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the attacker of `tests.trials.divergence.trial` does to one record, and to single packets.
+"""Attacks of `tests.trials.divergence.trial` on one record, and on single packets.
 
-It has no keys, but knows all plaintext and has recorded every sealed record. A scheme is a row of
-steps that goes in front of the stream's own packets from the attacked record on.
+The attacker has no keys, but knows all plaintext and has recorded every sealed record. A scheme is
+a sequence of steps that precedes the stream's own packets from the attacked record on.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ CLOSE_NOTIFY = b"\1\0"
 
 
 class Step(NamedTuple):
-    """One thing that happens: a packet, or the host's doing.
+    """One event: a packet, or an action of the host.
 
-    what: "packet"; "readd": the context is deleted and added again; "prune": TCP drops its queue.
-    offset: of the payload in the stream. old: its timestamp is, so TCP drops it (PAWS). bad: its
-    checksum is, so TCP drops it.
+    what: "packet", "readd" (the context is deleted and added again) or "prune" (TCP drops its
+    queue). offset: of the payload in the stream. old: its timestamp is old, so TCP drops it (PAWS).
+    bad: its checksum is bad, so TCP drops it.
     """
 
     what: str = "packet"
@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
 
 def seen(rng: random.Random, low: int, payload: bytes) -> Step:
-    """The packet, seen by both, by one of them, or dropped by TCP for what it is."""
+    """The packet, seen by both, by one of them, or dropped by TCP for its defect."""
     card, host, old, bad = rng.choice(
         (
             (True, True, False, False),
@@ -60,8 +60,10 @@ def card_alone(rng: random.Random, low: int, payload: bytes) -> Step:
 def scheme(
     rng: random.Random, stream: Stream, record: Record, embeds: Sequence[Record], hidden: bool
 ) -> list[Step]:
-    """What is done to one record. hidden: TCP gets nothing forged. embeds: the records whose
-    sealed text reads as records."""
+    """An attack on one record. hidden: TCP gets nothing forged.
+
+    embeds: the records whose sealed text reads as records.
+    """
     following = next((r for r in stream.records if r.offset == record.end), None)
     if following and following.epoch != record.epoch and rng.random() < 0.8:
         out = overtake(rng, stream, record, following)
@@ -77,7 +79,7 @@ def scheme(
 
 
 def two_texts(rng: random.Random, stream: Stream, record: Record, hidden: bool) -> list[Step]:
-    """The one that verifies for the card, another for TCP.
+    """A record that verifies for the card, and another one for TCP.
 
     The card is shown the record's beginning twice, genuine to it alone and forged to both (hidden:
     the other way round). In between something happens that may make it take the record for new.
@@ -109,8 +111,10 @@ def two_texts(rng: random.Random, stream: Stream, record: Record, hidden: bool) 
 def pieces(
     rng: random.Random, stream: Stream, low: int, high: int, missing: float = 0
 ) -> list[Step]:
-    """The stream's bytes [low, high) in any cuts; of what is not first some do not come now, and
-    some are seen by the card alone."""
+    """The stream's bytes [low, high) in any cuts.
+
+    Apart from the first, some do not come now, and the card alone sees some.
+    """
     out, first, largest = [], low, rng.choice((30, 80, 400))
     high = min(high, len(stream.wire))
     while low < high:
@@ -142,7 +146,7 @@ def overtake(rng: random.Random, stream: Stream, record: Record, following: Reco
 
 
 def headless(rng: random.Random, stream: Stream, record: Record) -> list[Step]:
-    """A record without its header: what its text reads as is taken for records."""
+    """A record without its header: text that reads as records is taken for records."""
     low = record.offset + rng.randint(1, header_bytes(stream.version))
     behind = [r.end for r in stream.records if r.offset >= record.offset]
     return pieces(rng, stream, low, rng.choice(behind[:4]), rng.choice((0, 0, 0, 0.2)))
@@ -152,7 +156,7 @@ def replay(rng: random.Random, stream: Stream, record: Record, hidden: bool) -> 
     """A header is withheld, and where the card searches it finds a captured record.
 
     It was sealed for another position, perhaps for the very number that the card expects. A false
-    header behind it may lead on to where a true record begins.
+    header after it may lead on to where a true record begins.
     """
     near = [r for r in stream.records if 0 <= r.number - record.number <= 2]
     captured = rng.choice(near if rng.random() < 0.7 else stream.records)
@@ -178,8 +182,10 @@ def replay(rng: random.Random, stream: Stream, record: Record, hidden: bool) -> 
 
 
 def renumber(rng: random.Random, stream: Stream, record: Record, hidden: bool) -> list[Step]:
-    """A header is withheld, and a captured record, for the card alone, ends where the next record
-    begins. There stands the record that was sent behind the captured one, for TCP too."""
+    """A header is withheld, and a captured record, for the card alone, ends at the next record.
+
+    There, for TCP too, is the record that was sent after the captured one.
+    """
     pairs = [
         (a, b)
         for a, b in pairwise(stream.records)
@@ -199,8 +205,10 @@ def renumber(rng: random.Random, stream: Stream, record: Record, hidden: bool) -
 
 
 def fork(rng: random.Random, stream: Stream, record: Record, hidden: bool) -> list[Step]:
-    """A header is withheld, and the header behind it is shown to the card with another length:
-    the candidate begins where a record begins, and leads elsewhere than the walk."""
+    """A header is withheld, and the card sees the next header with another length.
+
+    The candidate begins where a record begins, and leads elsewhere than the walk.
+    """
     wire, start = stream.wire, record.end
     if start == len(wire):
         return []
@@ -217,7 +225,7 @@ def fork(rng: random.Random, stream: Stream, record: Record, hidden: bool) -> li
 
 
 def trigger(rng: random.Random, stream: Stream, record: Record, end: int) -> list[Step]:
-    """What may make a card forget what it has seen of a record that ends at `end`."""
+    """Events that may make a card forget what it has seen of a record that ends at `end`."""
     kind = rng.choice((0, 1, 1, 2, 3, 4))
     if kind == 0:
         return [Step("readd")]
@@ -252,7 +260,7 @@ def change(rng: random.Random, stream: Stream, record: Record, front: bytes) -> 
 
 
 def forge(rng: random.Random, stream: Stream, low: int, payload: bytes) -> bytes:
-    """The segment with something else in it."""
+    """The segment with other content."""
     out = bytearray(payload)
     kind = rng.randrange(6)
     starts = [r.offset - low for r in stream.records if 0 <= r.offset - low <= len(out) - 5]
@@ -275,7 +283,7 @@ def forge(rng: random.Random, stream: Stream, low: int, payload: bytes) -> bytes
         at = rng.randrange(len(stream.wire))
         part = stream.wire[at : at + len(out)]
         out[: len(part)] = part
-    else:  # the text of the record under way changed into a chosen one
+    else:  # the text of the record in progress changed into a chosen one
         record = next((r for r in reversed(stream.records) if r.offset <= low), None)
         if record and record.offset == low:
             return change(rng, stream, record, bytes(out))

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host of a trial of `tests.trials.divergence.trial`: TCP, `KtlsRx` and a driver, and its
-judge."""
+"""The host of a trial of `tests.trials.divergence.trial`: TCP, `KtlsRx`, driver and judge."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ OLD = 10
 
 
 class Break(AssertionError):
-    """A trial that must not happen; kind: "forged", "lost" or "error"."""
+    """A trial result that must not occur. kind: "forged", "lost" or "error"."""
 
     def __init__(self, kind: str, what: str) -> None:
         super().__init__(f"{kind}: {what}")
@@ -46,9 +45,10 @@ class Break(AssertionError):
 class Habits:
     """How a host behaves.
 
-    window, keep_last: see `SmallTcp`. lag: packets between the device and TCP. late: steps until
-    what kTLS asks for reaches the device, at most. silent: share of answers that are never given.
-    failing: the device takes no new keys. knows_keys: kTLS has the keys behind a KeyUpdate at once.
+    window, keep_last: see `SmallTcp`. lag: packets between the device and TCP. late: maximum number
+    of steps until a request of kTLS reaches the device. silent: share of answers that are never
+    given. failing: the device takes no new keys. knows_keys: kTLS has the keys after a KeyUpdate at
+    once.
     """
 
     window: int = 1 << 16
@@ -98,20 +98,22 @@ class Host:
         self.packets: list[RxPacket] = []
         self.records: list[RecordAccepted] = []
         self.refused: RecordRefused | None = None
-        self.delivered: list[bytes] = []  # what TCP gave, as it was on the wire
+        self.delivered: list[bytes] = []  # bytes that TCP delivered, as on the wire
         self.clock = 0
         # Sealed records by their places in the stream.
         self._places = {record.offset: record for record in stream.records}
         self._installation = 0
-        # When, under which installation and handle, and what; the second holds repetitions.
+        # Time, installation, handle and reaction. The second one holds repetitions.
         self._reactions: deque[tuple[int, int, Handle, object]] = deque()
         self._again: list[tuple[int, int, Handle, object]] = []
         self._ring: deque[tuple[RxPacket, bytes, int]] = deque()
         self._raw: list[bytes] = []
 
     def step(self, *steps: Step) -> RxPacket | None:
-        """One step of the plan, or several packets at once; gives back the last packet as the
-        device left it."""
+        """Runs one step of the plan, or several packets at once.
+
+        Returns the last packet as the device passed it on.
+        """
         self.clock += len(steps)
         packet = None
         if steps[0].what == "packet":
@@ -124,7 +126,7 @@ class Host:
         return packet
 
     def finish(self) -> None:
-        """The attacker goes away: what TCP has not got comes again."""
+        """The attacker goes away: what TCP lacks comes again."""
         self._to_tcp(0)
         while self.tcp.next < len(self.stream.wire) and not self.rx.closed:
             low = self.tcp.next
@@ -140,7 +142,7 @@ class Host:
             self.device.tls_dev_del(self.rx.handle)
 
     def judge(self) -> None:
-        """Nothing lost that software alone would have delivered. Raises `Break`."""
+        """Nothing is lost that software alone would have delivered. Raises `Break`."""
         stream, wire = self.stream, b"".join(self.delivered)
         soft = KtlsRx(stream.keys(0), stream.seq)
         packet = RxPacket(wire, RxMeta(seq=stream.seq, payload_length=len(wire)))
@@ -205,7 +207,7 @@ class Host:
 
     @property
     def _received_end(self) -> int:
-        """Behind everything that the device has passed on and TCP may still take."""
+        """End of everything that the device has passed on and TCP may still take."""
         end = self.tcp.highest
         for packet, payload, _ in self._ring:
             ahead = distance(packet.meta.seq, (self.stream.seq + end) % 2**32) + len(payload)
@@ -245,7 +247,7 @@ class Host:
                 self._plan_reaction(event)
 
     def _plan_reaction(self, event) -> None:
-        """Reactions keep their order; answers may get lost or come twice."""
+        """Queues reactions in order. Answers may get lost or come twice."""
         due = self.clock + self.random.randint(0, self.habits.late)
         if self._reactions:
             due = max(due, self._reactions[-1][0])

@@ -42,7 +42,7 @@ class Telling(Host):
 
 
 class OneBitHost(Telling):
-    """TCP, driver and `KtlsRx` over a device of its own; `one_bit` False: rule H instead."""
+    """TCP, driver and `KtlsRx` over a device of their own. `one_bit` False: rule H instead."""
 
     def __init__(
         self, stream: Sent, options=Option.ONE_BIT, one_bit=True, rng=None, **habits
@@ -62,7 +62,7 @@ class OneBitHost(Telling):
 
     @property
     def hows(self) -> Counter[str]:
-        """How the accepted records came."""
+        """How each accepted record was opened."""
         return Counter(record.how.value for record in self.records)
 
 
@@ -83,13 +83,15 @@ class Attacked(OneBitHost):
         return payload[:-1] + bytes([payload[-1] ^ 1])
 
     def header(self, length: int, nonce_of: int = 0) -> bytes:
-        """Header for a record that ends `length` bytes behind its start, TLS 1.2 with a nonce."""
+        """Header for a record that ends `length` bytes after its start, in TLS 1.2 with a nonce."""
         header = b"\x17\3\3" + (length - 5).to_bytes(2, "big")
         return header + self.stream.records[nonce_of].explicit
 
     def disguised(self, low: int, start: int, number: int) -> bytes:
-        """What the card turns into a record at `low` when it takes the bytes there for text of the
-        record `number` that starts at `start`. Its keystream is that of known plaintext."""
+        """Output of the card at `low` if it takes the bytes there for text of a record.
+
+        The record is `number` and starts at `start`. Its keystream is that of known plaintext.
+        """
         nonce = self.stream.records[number].explicit
         text = FORGED + b"\x17" * (self.stream.version == VERSION_TLS13)
         record = self.header(self.prefix + len(text) + 16, number) + text + bytes(16)
@@ -98,7 +100,9 @@ class Attacked(OneBitHost):
         return crypt_text(self.stream.keys(0), number, nonce, offset, record)
 
     def judge_refused(self, accepted: int) -> None:
-        """The first `accepted` records were given out, nothing forged, and then the end."""
+        """The first `accepted` records were delivered, nothing forged, and then the connection
+        ended.
+        """
         self.judge()
         assert len(self.records) == accepted
         assert isinstance(self.refused, RecordRefused)

@@ -2,8 +2,8 @@
 """The input of a divergence trial: a sender's stream and an attacker's plan.
 
 The attacker sits on the path without keys. It knows all plaintext, so that it can change sealed
-text into any text it likes, has recorded every sealed record, and decides of every packet whether
-card and TCP see it, the card alone or TCP alone. Keys are fixed and protect nothing.
+text into any text it likes, and has recorded every sealed record. It decides for every packet
+whether card and TCP see it, the card alone or TCP alone. Keys are fixed and protect nothing.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ _keys = lru_cache(64)(info)
 
 @dataclass
 class Sent(Stream):
-    """A sender's stream; its keys are prepared once a process. embeds: the records whose sealed
-    text reads as records."""
+    """A sender's stream. Its keys are prepared once per process.
+
+    embeds: the records whose sealed text reads as records.
+    """
 
     embeds: list[Record] = field(default_factory=list)
 
@@ -36,7 +38,7 @@ class Sent(Stream):
         return _keys(self.version, epoch, self.bits)
 
     def embed(self, wanted: bytes) -> None:
-        """Adds a record whose sealed text is `wanted`, as a peer can do who knows its own key."""
+        """Adds a record whose sealed text is `wanted`, as a peer can do that knows its own key."""
         keys = self.keys(self.epoch)
         explicit = seal(keys, self.number, 23, b"")[1]
         self.embeds.append(self.add(crypt_text(keys, self.number, explicit, 0, wanted)))
@@ -64,8 +66,10 @@ def sender(rng: random.Random) -> Sent:
 
 
 def _like_records(rng: random.Random, stream: Sent, front: bytes) -> bytes:
-    """`front`, and what looks like records: headers alone, or records that are sealed for the
-    numbers to come. The last header may lead on to the next true one."""
+    """`front`, and what looks like records: headers alone, or records sealed for later numbers.
+
+    The last header may lead on to the next true one.
+    """
     out = front
     if rng.random() < 0.3:
         out += rng.randint(2, 5) * (b"\x17\3\3\0\x19" + rng.randbytes(25))
@@ -97,7 +101,7 @@ def _handshake(rng: random.Random, stream: Sent) -> None:
     if kind == 1:  # in two records
         stream.add(KEY_UPDATE[:2], 22)
         stream.add(KEY_UPDATE[2:], 22)
-    elif kind == 2:  # behind a ticket
+    elif kind == 2:  # after a ticket
         stream.add(TICKET + KEY_UPDATE, 22)
     elif kind == 3:
         stream.add(KEY_UPDATE, 22, padding=rng.randint(1, 80))
@@ -110,9 +114,10 @@ def _handshake(rng: random.Random, stream: Sent) -> None:
 
 
 def plan(rng: random.Random, stream: Sent) -> list[Step]:
-    """The packets of the stream in some order, with what the attacker adds."""
+    """The packets of the stream in some order, with those that the attacker adds."""
     wire = stream.wire
-    # What TCP takes of a forgery ends the connection: in half of the trials only the card gets it.
+    # A forgery that TCP accepts ends the connection, so in half of the trials only the card gets
+    # it.
     hidden = rng.random() < 0.5
     attacked = rng.sample(stream.records, rng.choice((0, 1, 1, 2)))
     turns = [a for a, b in pairwise(stream.records) if a.epoch != b.epoch]
@@ -120,7 +125,7 @@ def plan(rng: random.Random, stream: Sent) -> list[Step]:
         if special and rng.random() < 0.6:
             attacked.append(rng.choice(special))
     schemes = {r.offset: scheme(rng, stream, r, stream.embeds, hidden) for r in attacked}
-    # An attacker with a scheme may leave all else alone, so that it succeeds.
+    # An attacker with a scheme may leave everything else alone, so that it succeeds.
     quiet = bool(schemes) and rng.random() < 0.4
     forged = 0 if quiet else rng.choice((0, 0, 0.1))
     unseen = 0 if quiet else rng.choice((0, 0.05, 0.15))
@@ -149,7 +154,7 @@ def plan(rng: random.Random, stream: Sent) -> list[Step]:
 
 
 def extra(rng: random.Random, stream: Sent, hidden: bool) -> Step:
-    """Something at any time: a repetition, a forgery, a guessed number, the host's own doing."""
+    """An event at any time: a repetition, a forgery, a guessed number, an action of the host."""
     low = rng.randrange(len(stream.wire))
     payload = stream.wire[low : low + rng.randint(1, 250)]
     kind = rng.randrange(8)

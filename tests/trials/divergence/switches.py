@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The design with one rule taken away, to see that `tests.trials.divergence.trial` would notice.
+"""The design with one rule removed, to test that `tests.trials.divergence.trial` notices it.
 
 R1: a record that was completed or evicted opens again when its first bytes come again.
-R2: a position given anew closes nothing that was marked before.
-H: a record all of whose packets are marked skips crypto, whatever was verified (one-bit rule).
+R2: a resync closes nothing that was marked before.
+H: a fully marked record skips crypto, whatever was verified (one-bit rule).
 old-keys: the host gives up the old epoch's key as soon as the device has the new one.
 generation, number: H does not compare the one or the other.
 position: the card believes each candidate at once, under a number that it makes up. H and exact
@@ -76,14 +76,14 @@ class OneBit(KtlsRx):
 
 
 class Forgetful(KtlsRx):
-    """A host that does not keep the old key for the packets marked with it that still wait."""
+    """A host that does not keep the old key for waiting packets that were marked with it."""
 
     def rekeyed(self, handle, received_end):
         super().rekeyed(handle, self.start)
 
 
 class AnyGeneration(RuleH):
-    """Marks of an earlier installation count as if they were of this one."""
+    """Marks of an earlier installation count as if they belonged to this one."""
 
     def _framed(self, mark, framing):
         meta = mark.packet.meta
@@ -99,7 +99,7 @@ class AnyNumber(RuleH):
 
 
 class Careless(KtlsRx):
-    """A host with one of these in the place of rule H."""
+    """A host with one of these in place of rule H."""
 
     rule_h = RuleH
 
@@ -117,7 +117,7 @@ class CarelessOfNumbers(Careless):
 
 
 def without(rule: str | None) -> None:
-    """Takes a rule out of this process's model, and puts the others back."""
+    """Removes a rule from this process's model and restores the others."""
     Walk.run = reopening if rule == "R1" else _run
     walker_proven._open = open_and_remember if rule == "R1" else _open
     # For R2 no record was marked before a resync.
@@ -127,7 +127,7 @@ def without(rule: str | None) -> None:
 
 
 def receiver(rule: str | None) -> type[KtlsRx]:
-    """The host to go with it."""
+    """The host for it."""
     return {
         "H": OneBit,
         "old-keys": Forgetful,

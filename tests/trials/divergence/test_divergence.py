@@ -36,13 +36,15 @@ def test_nothing_forged_and_nothing_lost(block):
     counts: Counter[str] = Counter()
     for seed in range(block * 100, block * 100 + 100):
         counts += trial(seed)
-    # The trials are worth something only if records end in every way.
+    # The trials only test something if records end in every way.
     assert min(counts[how] for how in ("full", "partial", "none", "refused", "undone")) > 0
 
 
 def reopened(victim: Victim) -> None:
-    """R1. The card alone sees a record's beginning and completes it; its verdict stands in the
-    packet with the rest, which TCP gets too. Then another beginning comes."""
+    """R1. The card alone sees a record's beginning and completes it.
+
+    Its verdict is in the packet with the rest, which TCP gets too. Then another beginning comes.
+    """
     start, cut, end = victim.record.offset, victim.cut, victim.record.end
     victim.wire(0, start)
     victim.wire(start, cut, host=False)
@@ -51,9 +53,11 @@ def reopened(victim: Victim) -> None:
 
 
 def reopened_after_eviction(victim: Victim) -> None:
-    """R1. TCP gets the forged beginning first, marked; the records in front are not complete, so
-    others push the record out of its slot, whichever goes first; then the card alone sees the true
-    beginning."""
+    """R1. TCP gets the forged beginning first, marked.
+
+    The records before it are not complete, so others push the record out of its slot, whichever
+    goes first. Then the card alone sees the true beginning.
+    """
     start, cut, end = victim.record.offset, victim.cut, victim.record.end
     for record in victim.front:
         victim.wire(record.offset, record.end - 5)
@@ -67,8 +71,10 @@ def reopened_after_eviction(victim: Victim) -> None:
 
 
 def found_again(victim: Victim) -> None:
-    """R2. As for R1, but the card is made to search, finds the record in front and is answered,
-    truly, and so its walk comes by once more."""
+    """R2. As for R1, but the card is made to search and the walk passes once more.
+
+    The card finds the record before and is answered truly.
+    """
     start, cut, end = victim.record.offset, victim.cut, victim.record.end
     victim.wire(0, start)
     victim.wire(start, cut, host=False)
@@ -79,8 +85,10 @@ def found_again(victim: Victim) -> None:
 
 
 def two_generations(victim: Victim) -> None:
-    """H. TCP holds a forged beginning that was marked; the context is added anew, and in the new
-    generation the record verifies with a beginning that the card alone sees."""
+    """H. TCP holds a forged beginning that was marked, and the context is added anew.
+
+    In the new generation the record verifies with a beginning that the card alone sees.
+    """
     start, cut, end = victim.record.offset, victim.cut, victim.record.end
     victim.wire(0, start, host=False)
     assert victim.forged().marked
@@ -121,9 +129,11 @@ def test_without_the_rule_the_attack_succeeds(attack, keep_last, version, rules)
 
 
 def numbers_shifted(rule: str | None = None) -> Host:
-    """With a header missing the card alone finds a captured record, with the number that it
-    guesses, so placed that it ends where the next true record begins. There stands, for TCP too,
-    the record that was sent behind the captured one."""
+    """With a header missing the card alone finds a captured record with the number it guesses.
+
+    The record ends where the next true record begins. At that place there is, for TCP too, the
+    record that was sent after the captured one.
+    """
     stream = Sent(VERSION_TLS13)
     sizes = (40, 200, 60, 80)
     front, hidden, captured, behind = (stream.add(bytes(size)) for size in sizes)
@@ -150,8 +160,10 @@ def test_a_host_that_does_not_compare_numbers_accepts_it():
 
 
 def overtaken(rule: str | None = None) -> Host:
-    """What follows a KeyUpdate that is late in part is marked under the old key, and waits in
-    kTLS, its last bytes missing, when the device gets the new one."""
+    """A record after a partly late KeyUpdate is marked under the old key.
+
+    It waits in kTLS, with its last bytes missing, when the device gets the new key.
+    """
     stream = Sent(VERSION_TLS13)
     stream.add(bytes(40))
     update = stream.add(KEY_UPDATE, 22, padding=60)
@@ -190,9 +202,11 @@ def test_a_host_that_gives_the_old_key_up_loses_the_connection():
 
 
 def searching(version: int, options: Option, embed: bool, number: int) -> Host:
-    """The header of the second of four records is late, and the card finds a sealed record that
-    is none: one that the peer has embedded, or one that was captured and is shown to the card
-    alone. A header behind it leads on to where a true record begins."""
+    """The header of the second of four records is late, and the card finds a false sealed record.
+
+    The peer has embedded it, or it was captured and is shown to the card alone. A header after it
+    leads on to where a true record begins.
+    """
     stream = Sent(version)
     stream.add(bytes(40))
     tail = TAG_BYTES + (version == VERSION_TLS13)
@@ -241,8 +255,10 @@ def test_a_sealed_record_at_another_position_is_not_believed(
 
 @pytest.mark.parametrize("version", [VERSION_TLS12, VERSION_TLS13])
 def test_the_walk_arrives_at_a_candidate_that_begins_alike_and_leads_elsewhere(version):
-    """The card alone sees the header behind the lost one with another length, and then the walk
-    passes the true one."""
+    """The card alone sees the header after the lost one with another length.
+
+    Then the walk passes the true one.
+    """
     stream = Sent(version)
     first, lost, data, _ = (stream.add(bytes(size)) for size in (40, 10, 80, 60))
     device = Device(ModelTransport(CONFIG), CONFIG)

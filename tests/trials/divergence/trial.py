@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The divergence test: card, TCP, host and an attacker, and every packet seen by some of them.
 
-A trial is one short TLS stream (`plan`) through a device, a TCP and `KtlsRx`. Two
-things are judged. Forged: a record was accepted that differs from what the sender sealed at that
-place. Lost: `KtlsRx` without a device, fed the bytes that TCP delivered, comes to another end.
+A trial is one short TLS stream (`plan`) through a device, a TCP and `KtlsRx`. It is judged for two
+failures. Forged: a record was accepted that differs from what the sender sealed at that place.
+Lost: `KtlsRx` without a device, fed the bytes that TCP delivered, ends differently.
 
     python -m tests.trials.divergence.trial --engine model --trials 20000 --seed 0 --jobs 2
     python -m tests.trials.divergence.trial --without R1 --trials 5000
 
-Exit status 1 names the seeds that broke; `--seed X --trials 1` runs one again. `--without` takes a
-rule away (`switches`) and succeeds only if a trial breaks then; without proof of
+With exit status 1 the command names the seeds that broke. `--seed X --trials 1` runs one again.
+`--without` removes a rule (`switches`) and succeeds only if a trial then breaks. Without proof of
 position (`--without position`) none may.
 """
 
@@ -34,11 +34,11 @@ from tests.trials.divergence.host import Break, Host, draw_habits
 from tests.trials.divergence.plan import plan, sender
 from tests.trials.divergence.switches import RULES, SOUND, receiver, without
 
-BLOCK = 100  # trials that a process does in one go
+BLOCK = 100  # trials that a process runs in one batch
 
 
 def small_config(seed: int) -> Config:
-    """The device of a trial on the model: small, so that everything runs full."""
+    """The device of a trial on the model, small so that everything runs full."""
     rng = random.Random(seed ^ 0x5EA1A4E)
     if rng.random() < 0.2:
         return Config(flows=4)
@@ -54,7 +54,7 @@ def small_config(seed: int) -> Config:
 
 
 def trial(seed: int, device: Device | None = None, kind=KtlsRx) -> Counter[str]:
-    """One trial, on a small device of its own or on `device`; raises `Break`."""
+    """Runs one trial on a small device of its own or on `device`. Raises `Break`."""
     if device is None:
         config = small_config(seed)
         device = Device(ModelTransport(config), config)
@@ -88,10 +88,10 @@ _device: Device | None = None
 
 
 def _start(engine: str, rule: str | None) -> None:
-    """Prepares a process. The simulated device is kept: a trial deletes its context."""
+    """Prepares a process. The simulated device is kept, since a trial deletes its context."""
     global _device
     without(rule)
-    flowtable.row = lru_cache(flowtable.row)  # all trials have one flow: the same few rows
+    flowtable.row = lru_cache(flowtable.row)  # all trials have one flow: the same few buckets
     if engine == "rtl":
         _device = Device(open_engine(engine, Config()), Config())
 
@@ -110,7 +110,7 @@ def _block(task) -> tuple[Counter[str], list[tuple[int, str]]]:
 
 
 def run(engine: str, trials: int, seed: int, jobs: int, rule: str | None = None):
-    """Trials `seed` to `seed + trials - 1`: sums, and (seed, what) of those that broke."""
+    """Runs trials `seed` to `seed + trials - 1`: sums, and (seed, what) of those that broke."""
     ends = range(seed, seed + trials)
     blocks = [(ends[i : i + BLOCK], rule) for i in range(0, trials, BLOCK)]
     total: Counter[str] = Counter()
@@ -129,16 +129,16 @@ def run(engine: str, trials: int, seed: int, jobs: int, rule: str | None = None)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; see the module."""
+    """Runs the command (see the module)."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.trials.divergence.trial", description=__doc__
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--engine", choices=ENGINES, default="model")
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first trial")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first trial")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--without", choices=RULES, help="takes a rule away (model only)")
+    parser.add_argument("--without", choices=RULES, help="remove a rule (model only)")
     given = parser.parse_args(arguments)
     if given.without and given.engine != "model":
         parser.error("--without is for the model")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host that the attacks on single rules are made on."""
+"""The host under attack in the tests of single rules."""
 
 import random
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's side of a random transfer: segments into kTLS, frames into the device, and the judge
-of all that comes back. What happens to the transfer is decided in `transfers`.
+"""The host's side of a random transfer, and the judge of everything that comes back.
+
+It offers segments to kTLS and posts frames to the device. `transfers` decides what happens to the
+transfer.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ class Broken(AssertionError):
 
 @dataclass(frozen=True)
 class _Posted:
-    """A frame in the device. frame: as it must leave, if that is known. reasons: allowed ones.
-    stream: kTLS has given it to the stream."""
+    """A frame in the device. frame: as it must be sent, if known. reasons: allowed ones.
+
+    stream: kTLS has given it to the stream.
+    """
 
     flow: RandomFlow
     op: TxOp
@@ -37,8 +41,9 @@ class _Posted:
 
 
 class Judge:
-    """Directions that share `device`. counts: what happened. dropped: by what should count it.
-    faults: something was done to the device or its stream."""
+    """Directions that share `device`. counts: events. dropped: drops by the counter that should
+    count them. faults: something was done to the device or its stream.
+    """
 
     def __init__(self, device: TxDevice, rng: random.Random) -> None:
         self.device, self.rng = device, rng
@@ -63,8 +68,11 @@ class Judge:
         again: bool = False,
         final: bool = False,
     ) -> None:
-        """TCP hands over [start, end). full: there is no room at first. lose: writes of the
-        device. again: it was held. final: what is behind the marker is sealed too."""
+        """TCP hands over [start, end).
+
+        full: there is no room at first. lose: writes of the device. again: it was held. final:
+        bytes after the marker are sealed too.
+        """
         expected = flow.expected(start, end, flags)
         if encrypt and start < end:
             frame = flow.host_frame(start, end, flags)
@@ -113,7 +121,7 @@ class Judge:
                 flow.stale.append(post)
 
     def _snapshot(self, flow: RandomFlow) -> tuple[object, ...]:
-        """All that `Plan.undo` has to restore."""
+        """Everything that `Plan.undo` has to restore."""
         ktls = flow.ktls
         counted = [
             dict(value) if isinstance(value, dict) else value
@@ -145,7 +153,7 @@ class Judge:
             if own:
                 flow.broken = flow.broken and not meta["sync"]
                 flow.resync_told = flow.resync_told and flow.broken
-                if flow.broken:  # what kTLS thinks is below the frontier is not
+                if flow.broken:  # the frontier of kTLS is not the device's
                     allowed |= {TxReason.BROKEN, TxReason.OUT_OF_ORDER}
             if stream and flow.resync_told:
                 raise Broken(f"{what}: in order, and the stream is known to be lost")
@@ -160,7 +168,7 @@ class Judge:
         plan: Drop | Hold | Plan,
         again: bool = False,
     ) -> None:
-        """kTLS does not send a segment: whether it may."""
+        """kTLS does not send a segment. Checks whether it may do so."""
         mine = flow.covering(start, end)
         promised = any(r.promised for r in mine)
         if isinstance(plan, Hold):
@@ -181,7 +189,7 @@ class Judge:
             raise Broken(f"[{start}, {end}) was dropped: {plan.reason}")
 
     def poll(self) -> None:
-        """All that has come out, in order; what was held is offered again."""
+        """Takes all frames and completions, in order, and offers held segments again."""
         frames, completions = self.device.poll()
         left = iter(frames)
         for completion in completions:
@@ -211,7 +219,7 @@ class Judge:
                 self.offer(flow, start, end, flags, again=True)
 
     def settle(self) -> None:
-        """Until nothing is under way: what was held may be posted by the first poll."""
+        """Polls until nothing is in flight. The first poll may post held segments."""
         self.poll()
         while self._posted:
             self.poll()
@@ -240,7 +248,7 @@ class Judge:
                 self.counts["key cleared"] += 1
 
     def drain(self, flow: RandomFlow) -> None:
-        """TCP sends until everything has left that can."""
+        """TCP sends until everything was sent that can be."""
         self.poll()
         at, tries = 0, 0
         while at < flow.end:
@@ -264,7 +272,7 @@ class Judge:
             at, tries = end, 0
 
     def counted(self) -> None:
-        """What was dropped is counted, and by its name."""
+        """Drops are counted, and by name."""
         netdev, total = self.device.counters.as_dict(), Counter()
         for flow in self.flows:
             total.update(

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transmit with one rule taken away each, to see that `tests.trials.tx.transfers` would notice.
+"""Transmit with one rule removed at a time, to test that `tests.trials.tx.transfers` notices.
 
     python -m tests.trials.tx.mutants
 
-runs trials on each faulty model or driver until one breaks, prints how many it took and what it
-said, and fails if a fault was not found within its number of trials. Nothing in the tree is
-changed: a fault is put in place of a function or class of the model or the driver, in this
-process, for the time of a `with` block. What cannot show on the model is not here: a key that is
-replaced between a frame's walk and its encryption (`STALE_KEY`).
+runs trials on each faulty model or driver until one breaks, prints how many it took and its
+message, and fails if a fault was not found within its number of trials. Nothing in the tree is
+changed. A fault replaces a function or class of the model or the driver, in this process, during a
+`with` block. Faults that cannot show on the model are not here: a key that is replaced between a
+frame's walk and its encryption (`STALE_KEY`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _place = Builder._place
 _sent, _failed, _added = KtlsTx._sent, KtlsTx._failed, TxRow.added
 
 
-# --- the device: which frames may leave -----------------------------------------------------------
+# --- the device: which frames may be sent ---------------------------------------------------------
 
 
 class Unordered(_Walk):
@@ -60,14 +60,14 @@ class Unordered(_Walk):
 
 
 class SyncBackwards(_Walk):
-    """The stream moves where it is told to."""
+    """The stream moves to any position that it is given."""
 
     def _stream_position(self):
         return TxReason.NONE if self.meta["sync"] else super()._stream_position()
 
 
 class SyncBackInNumbers(_Walk):
-    """... forward in the sequence, and back in the records' numbers."""
+    """The same, forward in the sequence and back in the records' numbers."""
 
     def _stream_position(self):
         forward = tx_walker.distance(self.seq, self.row.next) >= 0
@@ -75,7 +75,7 @@ class SyncBackInNumbers(_Walk):
 
 
 class BeyondTheFrontier(_Walk):
-    """A side frame may hold what the stream has not come to."""
+    """A detached frame may hold bytes that the stream has not reached."""
 
     def _detached_position(self):
         before, self.row.next = self.row.next, self.end
@@ -89,14 +89,14 @@ class BeyondTheFrontier(_Walk):
 
 
 class AnyNumber(_Walk):
-    """A side frame may name a record that the stream has not begun."""
+    """A detached frame may name a record that the stream has not begun."""
 
     def _beyond(self):
         return self.number == self.row.number and super()._beyond()
 
 
 class AnyNonce(_Walk):
-    """An explicit nonce is what the host says."""
+    """The host's explicit nonce is believed."""
 
     def _header(self):
         reason = super()._header()
@@ -114,7 +114,7 @@ class AnyNonce(_Walk):
 
 
 class NoMarker(_Walk):
-    """What lies in front of the start marker may be encrypted."""
+    """Bytes before the start marker may be encrypted."""
 
     def run(self):
         passed, self.row.marker_expired = self.row.marker_expired, True
@@ -124,7 +124,7 @@ class NoMarker(_Walk):
 
 
 class NoBeginning(_Walk):
-    """A tag is computed whatever of the record was hashed."""
+    """A tag is computed whatever part of the record was hashed."""
 
     def _detached_position(self):
         reason = super()._detached_position()
@@ -148,14 +148,14 @@ def first_key_from_zero(row: TxRow, generation: int, version: int, seq: int, num
 
 
 def no_drop_entry(row: TxRow, generation: int) -> bool:
-    """A deleted context is free at once: its frames are nobody's."""
+    """A deleted context is free at once: its frames belong to nobody."""
     done = _delete(row, generation)
     row.valid = row.valid and not done
     return done
 
 
 def keys_stay(row: TxRow, generation: int) -> bool:
-    """A deleted context goes on."""
+    """A deleted context continues."""
     return row.live and row.generation == generation
 
 
@@ -163,7 +163,7 @@ def no_orphans(walker, head, hit):
     return False
 
 
-# --- the device: what leaves ----------------------------------------------------------------------
+# --- the device: the frames sent ------------------------------------------------------------------
 
 
 def tags_not_compared(walked, verdict):
@@ -171,12 +171,12 @@ def tags_not_compared(walked, verdict):
 
 
 def not_counted(walked, verdict):
-    """Whether every byte was written is not asked; what was not leaves as 0."""
+    """Whether every byte was written is not checked, and an unwritten byte is sent as 0."""
     return _decide(walked, replace(verdict, written=walked.expected))
 
 
 def bits_ignored(frame, head, walked, verdict):
-    """Of a byte that was not written the host's leaves: the bits say nothing."""
+    """An unwritten byte is sent as the host's byte: the bits say nothing."""
     out = bytearray(_leave(frame, head, walked, verdict))
     written = {at + i for at, data in verdict.writes for i in range(len(data))}
     written.update(i for start, end in walked.clears for i in range(start, end))
@@ -192,7 +192,7 @@ def even_lanes(at: int, data: bytes) -> int:
 
 
 class GivenTagsComputed(tx_engine.TxEngine):
-    """A tag that was handed in does not count: the row's leaves."""
+    """A given tag does not count: the row's tag is sent."""
 
     def frame(self, context, spans, frame, lost_writes=0):
         given = any(span.tag_mode == TxTags.GIVEN for span in spans)
@@ -205,7 +205,7 @@ class GivenTagsComputed(tx_engine.TxEngine):
 
 
 class OneRow(tx_engine.TxEngine):
-    """Side frames and the stream have one X row."""
+    """Detached frames and the stream share one X row."""
 
     def _row(self, context, span, x, alone):
         return super()._row(context, replace(span, detached=False), x, alone)
@@ -215,7 +215,7 @@ class OneRow(tx_engine.TxEngine):
 
 
 def plain_before_marker(state, start, end, encrypt):
-    """A segment that begins in front of the marker goes out as it is."""
+    """A segment that begins before the marker is sent as it is."""
     return _choose(state, start, end, encrypt and start >= 0)
 
 
@@ -233,7 +233,7 @@ def not_undone(journal: Journal) -> None:
 
 
 def released_early(records: RecordMap, una: int) -> list[TxRecord]:
-    """A record is dropped with its first byte's acknowledgement."""
+    """A record is dropped when its first byte is acknowledged."""
     ends = [record.end for record in records if record.start < una]
     return _release(records, max(ends, default=una))
 
@@ -248,7 +248,7 @@ class NothingWaits(_Segment):
 
 
 class AlwaysGiven(_Segment):
-    """Below the frontier tags are said to be given, also those that nobody has."""
+    """Below the frontier all tags are said to be given, even those that nobody has."""
 
     __slots__ = ()
 
@@ -260,7 +260,7 @@ class AlwaysGiven(_Segment):
 
 
 class StreamComputes(_Segment):
-    """In order a tag is computed, whoever has sent one before."""
+    """In order a tag is computed, even if one was sent before."""
 
     __slots__ = ()
 
@@ -269,7 +269,7 @@ class StreamComputes(_Segment):
 
 
 def not_compared_by_software(records, epochs, start, end):
-    """Software computes a tag and does not look at the one that was sent."""
+    """Software computes a tag without looking at the one that was sent."""
     kept = [(record, record.tag) for record in records]
     for record, _ in kept:
         record.tag = None
@@ -281,27 +281,29 @@ def not_compared_by_software(records, epochs, start, end):
 
 
 def all_keys(rekey: TxRekey) -> frozenset[int]:
-    """Every record may be given to the device, whatever keys it has."""
+    """Every record may be given to the device, whichever keys it has."""
     return frozenset(rekey.epochs)
 
 
 def one_record_off(builder, detached, sync, record, at):
-    """A position below the frontier is named with the record's number one too low: what the device
-    has to believe, and the receiver does not."""
+    """Below the frontier the record's number is one too low: only the receiver can notice."""
     meta = _place(builder, detached, sync, record, at)
     return meta | {"number": meta["number"] - 1} if detached and meta["number"] else meta
 
 
 def one_byte_off(builder, detached, sync, record, at):
-    """... with an offset one too high."""
+    """The same with an offset one too high."""
     meta = _place(builder, detached, sync, record, at)
     return meta | {"offset": meta["offset"] + 1} if detached and meta.get("offset") else meta
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """place, name, to: for `patch.object`. plan: of all trials, where it shows soon. trials: within
-    which it must be found."""
+    """A fault.
+
+    place, name, to: for `patch.object`. plan: of all trials, where it shows soon. trials: the
+    number within which it must be found.
+    """
 
     place: Any
     name: str
@@ -311,7 +313,7 @@ class Mutant:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """The fault is there inside the block."""
+        """The fault is in place during the block."""
         with patch.object(self.place, self.name, self.to):
             yield
 
@@ -362,7 +364,7 @@ MUTANTS: dict[str, tuple[Mutant, ...]] = {
 
 
 def first_finding(name: str, seed: int = 0, trials: int | None = None) -> tuple[int, str] | None:
-    """How many trials from `seed` on it takes until one breaks, and what it says."""
+    """Number of trials from `seed` on until one breaks, and its message."""
     faults = MUTANTS[name]
     plan, most = faults[0].plan, faults[0].trials if trials is None else trials
     with ExitStack() as stack:
@@ -376,10 +378,12 @@ def first_finding(name: str, seed: int = 0, trials: int | None = None) -> tuple[
 
 
 def main(argv=None) -> int:
-    """The command; exit status 1 if a fault was not found."""
+    """Runs the command. The exit status is 1 if a fault was not found."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--trials", type=int, help="instead of each fault's own number")
-    parser.add_argument("--seed", type=int, default=0, help="of the first trial")
+    parser.add_argument(
+        "--trials", type=int, help="number of trials (default: each fault's own number)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first trial")
     parser.add_argument("--mutant", choices=MUTANTS, action="append")
     options = parser.parse_args(argv)
     missed = 0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One direction of a random transfer: application, software TLS sender, TCP and kTLS.
 
-The sender seals every record with `cryptography` as it is written, so each frame that is to leave
-is known to the last byte before the driver sees it. Keys are random and protect nothing.
+The sender seals every record with `cryptography` as it is written, so each frame is known to the
+last byte before the driver sees it. Keys are random and protect nothing.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ from tests.support.internet_checksum import checksum
 from tests.support.tcp_frames import ACK, FIN, PSH, Peer, Segment, Wire
 from tests.support.wire_checker import Sealed, WireChecker, seal
 
-BEFORE = bytes(251 * i >> 3 & 255 for i in range(600))  # what software sent before the offload
+BEFORE = bytes(251 * i >> 3 & 255 for i in range(600))  # sent by software before the offload
 REJECTED_COOKIE = 0xFFFF  # cookie of frames that kTLS knows nothing of
 
 
 @dataclass
 class Written:
-    """A record of the application. number: N, over key changes too. content: what kTLS refers to;
-    a bytearray is zero-copy, and the application may change it. room: as TCP holds the record."""
+    """A record of the application.
+
+    number: N, across key changes. content: the buffer that kTLS refers to. A bytearray is
+    zero-copy, and the application may change it. room: the record as TCP holds it.
+    """
 
     number: int
     sealed: Sealed
@@ -74,11 +77,11 @@ class RandomFlow:
         self.held: list[tuple[int, int, int]] = []
         self.stale: list[TxFrame] = []  # copies of frames that were posted
         self.alive = True  # the device has it
-        self.broken = False  # the device has lost its stream, and awaits a sync
-        self.resync_told = False  # ... and kTLS was told so
-        self.released = False  # the device knows nothing of it any more
+        self.broken = False  # the device has lost its stream and awaits a sync
+        self.resync_told = False  # ... and kTLS was informed
+        self.released = False  # the device has no context of it any more
         self.refuse_keys = False
-        self.last_payload = 0  # bytes in the frame that left last
+        self.last_payload = 0  # bytes in the frame that was sent last
         self._new_keys(first=True)
         nonce = self.nonce.to_bytes(8, "big") if self.version == VERSION_TLS12 else b""
         a, b = (ip_address(side.address) for side in (self.path.client, self.path.server))
@@ -111,7 +114,7 @@ class RandomFlow:
             self.version, rng.randbytes(self.bits // 8), rng.randbytes(12 if tls13 else 4)
         )
         self.base = self.number
-        # The first keys have sealed records before the offload in a real connection; N goes on.
+        # The first keys have sealed records before the offload in a real connection. N continues.
         self.offset = 0 if first else self.number
 
     @property
@@ -121,8 +124,10 @@ class RandomFlow:
     def write(
         self, size: int, kind: int = 23, promised: bool = False, padding: int = 0, odd: bool = False
     ) -> None:
-        """A record of `size` bytes. promised: zero-copy. odd: in TLS 1.2, with a nonce that does
-        not count up."""
+        """Makes a record of `size` bytes. promised: zero-copy.
+
+        odd: in TLS 1.2, with a nonce that does not count up.
+        """
         tls13 = self.version == VERSION_TLS13
         content: bytes | bytearray = self.rng.randbytes(size)
         if promised:
@@ -162,7 +167,7 @@ class RandomFlow:
             self.checker.changed(sealed, sealed.text_at + at, written.content[at])
 
     def new_keys(self) -> tuple[CryptoInfo, bytes]:
-        """Keys for the records from the next one on; in TLS 1.2 with their first nonce."""
+        """Makes keys for the records from the next one on, in TLS 1.2 with their first nonce."""
         self._new_keys()
         self.nonce = self.rng.getrandbits(64)
         tls12 = self.version == VERSION_TLS12
@@ -205,7 +210,7 @@ class RandomFlow:
         return bytes(head) + payload
 
     def stream(self, data: bytes | bytearray, start: int, end: int) -> bytes:
-        """[start, end) of `data`, with what was sent before the marker in front."""
+        """[start, end) of `data`, preceded by the bytes sent before the marker."""
         before = BEFORE[len(BEFORE) + start : len(BEFORE) + min(end, 0)] if start < 0 else b""
         return before + bytes(data[max(start, 0) : max(end, 0)])
 
@@ -213,7 +218,7 @@ class RandomFlow:
         return self.frame(start, self.stream(self.host, start, end), flags)
 
     def expected(self, start: int, end: int, flags: int = ACK) -> bytes | None:
-        """What a software sender puts on the wire; `None` where the application has changed it."""
+        """The bytes of a software sender, or `None` where the application has changed them."""
         if any(r.sealed.changed for r in self.covering(start, end)):
             return None
         return self.frame(start, self.stream(self.software, start, end), flags)
@@ -231,7 +236,7 @@ class RandomFlow:
 
     @property
     def released_to(self) -> int:
-        """End of the last record of which every byte is acknowledged."""
+        """End of the last record that is fully acknowledged."""
         ends = [r.sealed.end for r in self.records if r.sealed.end <= self.una]
         return ends[-1] if ends else 0
 
@@ -248,7 +253,7 @@ class RandomFlow:
         return min(max(at, low), high)
 
     def cut(self, start: int, end: int) -> int:
-        """Where the segment that begins at `start` ends, `end` at most."""
+        """End of the segment that begins at `start`, at most `end`."""
         most = min(end, start + self.mss)
         if self.rng.random() < 0.4:
             return most
@@ -259,13 +264,15 @@ class RandomFlow:
     def rejected_frame(
         self, start: int, end: int, op: TxOp = TxOp.ENCRYPT, **fields: int
     ) -> TxFrame:
-        """A frame with the plaintext of [start, end) past kTLS; `fields` of `TX_META` override."""
+        """Posts a frame with the plaintext of [start, end) past kTLS. `fields` of `TX_META`
+        override.
+        """
         who = {"context": self.handle.context, "generation": self.handle.generation & 0xFF}
         meta = TX_META.pack({"op": op, "cookie": REJECTED_COOKIE, **who, **fields})
         return TxFrame(self.host_frame(start, end), meta)
 
     def detached(self, start: int, **fields: int) -> dict[str, int]:
-        """The fields that name the position `start` of a side frame."""
+        """The fields that name the position `start` of a detached frame."""
         (written,) = self.covering(start, start + 1)
         sealed = written.sealed
         return {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames that must not leave, whatever a driver may think: metadata that the device sees through.
+"""Frames that must not be sent, because the device must see that their metadata is wrong.
 
-Each function makes one for a flow, or returns `None` where the flow gives no occasion. None of them
+Each function makes one for a flow, or returns `None` if the flow gives no occasion. None of them
 moves the device's stream.
 """
 
@@ -19,7 +19,7 @@ Make = Callable[[random.Random, RandomFlow, Sequence[RandomFlow]], TxFrame | Non
 
 
 def off_the_frontier(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
-    """In order, it says, and is not: behind or in front of where the stream goes on."""
+    """A stream frame that is not in order: it lies after or before the frontier."""
     start = flow.edge(0, flow.end - 1)
     if start == flow.ktls.expected:
         return None
@@ -37,7 +37,7 @@ def sync_backwards(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | Non
 
 
 def sync_with_an_old_number(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
-    """The place is new, the record's number is not."""
+    """The place is new, but the record's number is not."""
     ahead = [r for r in flow.records if r.sealed.start >= flow.ktls.expected]
     began = [r for r in flow.records if r.sealed.start < flow.ktls.expected]
     if not ahead or not began:
@@ -75,7 +75,7 @@ def record_to_come(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | Non
 
 
 def other_nonce(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
-    """A bit of the explicit nonce in the header is not the record's."""
+    """A bit of the explicit nonce in the header differs from the record's."""
     written = _below(rng, flow)
     if flow.version != VERSION_TLS12 or written is None:
         return None
@@ -96,7 +96,7 @@ def other_version(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None
 
 
 def changed_text(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
-    """A whole record with its tag, which is to be compared, and a bit that it never had."""
+    """A complete record with its tag, which is to be compared, and a bit that it never had."""
     written = _below(rng, flow)
     if written is None or written.sealed.changed:  # the bit could be the one that was changed
         return None
@@ -120,7 +120,7 @@ def without_beginning(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | 
 
 
 def cleared_key(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
-    """A record whose key the device has no more: all that was sealed with it is acknowledged."""
+    """A record whose key has left the device: everything sealed with it is acknowledged."""
     keys = flow.ktls.keys
     oldest = min((keys.epochs[held].base for held in keys.slots.values()), default=None)
     gone = [r for r in flow.records if oldest is not None and r.number < oldest]
@@ -160,7 +160,7 @@ def other_flow(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
 
 
 def before_the_marker(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
-    """Bytes in front of the marker as part of a record that the device knows."""
+    """Bytes before the marker as part of a record that the device knows."""
     written = _below(rng, flow)
     if written is None:
         return None
@@ -172,14 +172,14 @@ def before_the_marker(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | 
 
 
 def straddling(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
-    """A frame that begins in front of the marker, which the stream goes on with."""
+    """A frame that begins before the marker, where the stream continues."""
     if flow.ktls.expected:
         return None
     return flow.rejected_frame(-rng.randrange(1, 60), flow.cut(0, flow.end))
 
 
 def contradicting(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
-    """Given tags for the stream: nobody could have computed them."""
+    """Given tags for the stream, which nobody could have computed."""
     start = flow.ktls.expected
     if start >= flow.end:
         return None
@@ -187,7 +187,7 @@ def contradicting(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None
 
 
 def dump_of_another_length(rng: random.Random, flow: RandomFlow, flows) -> TxFrame | None:
-    """A DUMP frame that is not as long as it says."""
+    """A DUMP frame whose length differs from the one that it names."""
     start = flow.ktls.expected
     if start >= flow.end:
         return None
@@ -205,7 +205,7 @@ def _below(rng: random.Random, flow: RandomFlow) -> Written | None:
 
 
 def _flipped(rng: random.Random, post: TxFrame, payload: int, low: int, high: int) -> TxFrame:
-    """A bit in the bytes [low, high) of the payload is another."""
+    """Flips a bit in the bytes [low, high) of the payload."""
     frame = bytearray(post.frame)
     frame[len(frame) - payload + rng.randrange(low, high)] ^= 1 << rng.randrange(8)
     assert TX_META.unpack(post.meta)["cookie"] == REJECTED_COOKIE
@@ -233,5 +233,5 @@ REJECTED_FRAMES: dict[str, Make] = {
         dump_of_another_length,
     )
 }
-# By chance the device may have hashed just that; what leaves then must be right, as ever.
+# By chance the device may have hashed just that. Then the bytes sent must be right, as ever.
 MAY_LEAVE = frozenset({"without beginning"})

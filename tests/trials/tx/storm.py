@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """One transmit direction under events that come at the worst moment.
 
-`tests/trials/tx/transfers.py` is a host that does one thing after the other: what kTLS wants is
-done at once, and completions come in order. Here everything is late. Between a plan and its post or
-its undo anything may happen; completions come when they like, in any order, twice, or never, when
-the device has failed; a key is in the device long before kTLS is told so; acknowledgements go back;
-another connection takes the addresses while frames of the last one are still in queues.
+`tests/trials/tx/transfers.py` is a host that does one thing after the other. There the requests of
+kTLS are carried out at once, and completions come in order. Here everything is late. Between a plan
+and its post or its undo anything may happen. Completions come at any time, in any order, twice, or
+never if the device has failed. A key is in the device long before kTLS is informed.
+Acknowledgements go back. Another connection takes the addresses while frames of the last one are
+still in queues.
 
-A storm is a list of steps (name, seed), so that `smallest` can take steps away from one that broke.
-It breaks if what is on the wire is not the sender's, if the device refuses a frame without a reason
-that the storm gave, if a segment is dropped or held for nothing or never leaves, if a key or record
-is kept that is not needed, and if a counter is not what happened.
+A storm is a list of steps (name, seed), so that `smallest` can remove steps from one that broke. It
+breaks if
+
+- the bytes on the wire are not the sender's;
+- the device refuses a frame without a reason that the storm gave;
+- a segment is dropped or held without cause, or is never sent;
+- a key or record is kept that is not needed;
+- a counter does not match the events.
 
     python -m tests.trials.tx.storm --trials 10000 --seed 0 --jobs 2
 """
@@ -65,7 +70,7 @@ class Storm:
         return made
 
     def run(self, steps: list[tuple[str, int]]) -> Counter[str]:
-        """All steps, then TCP sends until everything has left. Raises an `AssertionError`."""
+        """Runs all steps, then TCP sends until everything was sent. Raises an `AssertionError`."""
         for name, seed in steps:
             self.rng.seed(seed)
             if self.now.pending is not None and name in _TRANSMITS:
@@ -81,7 +86,7 @@ class Storm:
     # --- segments -------------------------------------------------------------------------
 
     def _offer(self, c: Connection, start: int, end: int, flags: int = ACK, **how: object) -> None:
-        """TCP hands over [start, end): posted at once."""
+        """TCP hands over [start, end), which is posted at once."""
         plan = self._planned(c, start, end, flags, **how)
         if plan is not None:
             self._post(c, plan.frames)
@@ -121,7 +126,7 @@ class Storm:
         return None
 
     def _post(self, c: Connection, posts: list[TxFrame]) -> None:
-        """Frames into the device. What leaves is judged, completions are kept for later."""
+        """Posts frames to the device, judges the frames sent and keeps completions for later."""
         faulty = self.lose > 0
         if faulty:
             self.transport.tx.fail_next(self.lose)
@@ -225,7 +230,7 @@ class Storm:
     # --- a plan that waits ----------------------------------------------------------------
 
     def _plan(self, c: Connection) -> None:
-        """Made, and neither posted nor taken back for a while."""
+        """A plan that is made, but neither posted nor taken back for a while."""
         new = c.nxt < len(c.host) and self.rng.random() < 0.6
         start = c.nxt if new else self._edge(c, c.una, max(c.una, c.nxt - 1))
         if start >= len(c.host):
@@ -295,7 +300,7 @@ class Storm:
             self._write(c)
 
     def _carry_out(self, c: Connection, actions) -> None:
-        """In the device at once; kTLS is told of an installation later."""
+        """Puts keys into the device at once. kTLS is informed of an installation later."""
         for action in actions:
             if not c.alive:
                 raise Broken("something is to be done where the device has let go")
@@ -342,7 +347,7 @@ class Storm:
             c.alive, c.installing = False, 0
 
     def _fail(self, c: Connection) -> None:
-        """Nothing is completed any more; what was posted may have left."""
+        """Nothing is completed any more. Frames that were posted may have been sent."""
         if c.alive:
             self.device.delete(c.handle)
             c.ktls.failed()
@@ -352,14 +357,14 @@ class Storm:
             c.lost = True
 
     def _next_connection(self, c: Connection) -> None:
-        """On the same addresses; completions of the last one are still to come."""
+        """A new connection on the same addresses, before the last one's completions come."""
         self._delete(c)
         self.device.release(c.handle)
         self.past.append(c)
         self.now = self._connect()
 
     def _stale(self, c: Connection) -> None:
-        """Out of some queue: a frame of a connection that is over."""
+        """A frame of a closed connection comes out of some queue."""
         for old in self.past:
             while old.in_flight:
                 self._tell(old, 0)
@@ -381,7 +386,7 @@ class Storm:
             self._install(c)
 
     def _drain(self, c: Connection) -> None:
-        """TCP sends until all has left: nothing is lost for ever, and nothing is kept."""
+        """TCP sends until everything was sent: nothing is lost forever, and nothing is kept."""
         c.ktls.mode, self.lose = TxMode.AUTO, 0
         self._decide(c)
         at = 0
@@ -419,7 +424,7 @@ class Storm:
         self._counted([*self.past, c])
 
     def _counted(self, all_of_them: list[Connection]) -> None:
-        """Every counter is what happened."""
+        """Every counter matches the events."""
         netdev = self.device.counters.as_dict()
         for name, count in self.sum.items():
             if netdev[name] != count:
@@ -452,7 +457,7 @@ def draw(seed: int, count: int) -> list[tuple[str, int]]:
 
 
 def broken(seed: int, steps: list[tuple[str, int]]) -> str:
-    """What a storm found; empty if nothing."""
+    """The finding of a storm, empty if there is none."""
     try:
         Storm(seed).run(steps)
     except Exception as error:
@@ -461,7 +466,7 @@ def broken(seed: int, steps: list[tuple[str, int]]) -> str:
 
 
 def smallest(seed: int, steps: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """A part of the steps that breaks in the same way and none of whose steps can be left out."""
+    """A subset of the steps that breaks in the same way and from which no step can be left out."""
     kind = broken(seed, steps).split(":")[0]
     size = len(steps) // 2
     while size:
@@ -478,7 +483,7 @@ def smallest(seed: int, steps: list[tuple[str, int]]) -> list[tuple[str, int]]:
 
 @dataclass
 class Tally:
-    """What a number of storms came to. counts: steps that did something, ways, reasons."""
+    """The result of a number of storms. counts: steps that had an effect, ways, reasons."""
 
     trials: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -510,9 +515,9 @@ def _chunk(args: tuple[Sequence[int], str, int]) -> Tally:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; exit status 1 if a storm broke."""
+    """Runs the command. The exit status is 1 if a storm broke."""
     parser = trial_parser(__doc__, engines=("model",))
-    parser.add_argument("--steps", type=int, default=120, help="of a storm")
+    parser.add_argument("--steps", type=int, default=120, help="number of steps per storm")
     options = parser.parse_args(argv)
     return run_blocks(options, _chunk, options.steps, Tally())
 

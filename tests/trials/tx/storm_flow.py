@@ -2,8 +2,8 @@
 """One transmit direction of a storm (see `storm`): its sender and an observer of the wire.
 
 Records are sealed with `cryptography` as they are written (RFC 8446 section 5.2, RFC 5288 section
-3). Of a text that its caller changed each byte that leaves must be one that it had, under the
-record's own keystream, and the tag must be one. Keys are random and protect nothing.
+3). If the caller changed a text, each byte sent must be one that the text had, under the record's
+own keystream. The tag must be unique. Keys are random and protect nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.support.tcp_frames import ACK, Peer, Segment, Wire
 from tests.support.wire_checker import tcp_of
 
 TAG = 16
-BEFORE = bytes(range(1, 201))  # what software sent in front of the start marker
+BEFORE = bytes(range(1, 201))  # bytes that software sent before the start marker
 
 
 class Broken(AssertionError):
@@ -36,8 +36,10 @@ class Broken(AssertionError):
 
 @dataclass
 class Sealed:
-    """A record as its receiver will open it. values: of each byte of text, all that it ever was.
-    tag: bytes of it that left."""
+    """A record as its receiver will open it. values: all values of each text byte.
+
+    tag: bytes of it that were sent.
+    """
 
     start: int
     header_size: int
@@ -54,7 +56,7 @@ class Sealed:
 
 
 class Connection:
-    """What a host knows of one direction. nonces: all (key, nonce) ever given to a record."""
+    """A host's knowledge of one direction. nonces: all (key, nonce) ever given to a record."""
 
     def __init__(self, rng: random.Random, device: TxDevice, nonces: set[bytes]) -> None:
         self.rng, self.device, self.nonces = rng, device, nonces
@@ -64,7 +66,7 @@ class Connection:
         self.path = Wire(Peer("10.9.0.2", 40000, self.seq - 1), timestamps=False)
         self.records: list[Sealed] = []
         self.host = bytearray()
-        self.left = bytearray()  # 1 for each byte that has
+        self.left = bytearray()  # 1 for each byte that was sent
         self.una = self.nxt = self.floor = 0
         self.offset = 0  # N of record 0 under the latest keys
         self.first = rng.getrandbits(64)
@@ -72,12 +74,12 @@ class Connection:
         self.alive = True
         self.pending: tuple[Plan, int, int] | None = None
         self.installing = 0
-        self.fresh = True  # nothing was transmitted behind the pending plan
+        self.fresh = True  # nothing was transmitted after the pending plan
         self.faults = self.lost = False
         self.in_flight: list[TxCompletion] = []
         self.posted: list[TxFrame] = []
         self.answered: TxCompletion | None = None
-        self.sum: Counter[str] = Counter()  # what its counters should come to
+        self.sum: Counter[str] = Counter()  # the expected values of its counters
         flow = Flow(ip_address("10.9.0.2"), ip_address("10.9.0.1"), 40000, 443)
         tls12 = self.version == VERSION_TLS12
         nonce = self.first.to_bytes(8, "big") if tls12 else b""
@@ -104,7 +106,7 @@ class Connection:
         )
 
     def rekeyed(self) -> tuple[CryptoInfo, bytes]:
-        """Keys from the next record on."""
+        """Installs keys from the next record on."""
         self.info = self._keys()
         self.offset = self.base = self.number
         self.first = self.rng.getrandbits(64)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transmit under events that come at the worst moment: the short form, and what it sees."""
+"""Transmit under events that come at the worst moment: the short form and its coverage."""
 
 from __future__ import annotations
 

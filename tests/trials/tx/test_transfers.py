@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random transfers through transmit on the behavioural model: the short form, and what it sees."""
+"""Random transfers through transmit on the behavioural model: the short form and its coverage."""
 
 import os
 
@@ -35,7 +35,7 @@ def test_the_wire_is_what_software_would_have_sent(block, total):
 
 
 def test_everything_happens():
-    """What the trials are for: each kind of event, each way, each reason, both versions."""
+    """Coverage of the trials: each kind of event, each way, each reason, both versions."""
     total = run_trials(range(10**6, 10**6 + 150))
     total.add(run_trials(range(10**6, 10**6 + 50), plan="keys"))
     assert not total.breaks, "\n".join(total.breaks)
@@ -70,7 +70,7 @@ def test_the_command_names_the_seeds_that_broke(monkeypatch, capsys):
     assert all(line.endswith("so it is") for line in lines[:3])
 
 
-# All others are in `python -m tests.trials.tx.mutants`; these show within a few trials.
+# All others are in `python -m tests.trials.tx.mutants`. These show within a few trials.
 QUICK = (
     "frontier not checked",
     "sync backwards",
@@ -112,7 +112,7 @@ START = 0xFFFF_FFF0
 
 
 def checker():
-    """Two records on the wire to come, and the frames of any cut of them."""
+    """Two records for the wire, and the frames of any cut of them."""
     made = WireChecker(START, b"before")
     wire = b""
     for number, text in enumerate(TEXTS):

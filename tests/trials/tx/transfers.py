@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random transfers through transmit: kTLS, driver and device against a software TLS sender.
 
-A trial is one connection, or two that take turns on one device, with all that an application, TCP
-and a host can do to them. It breaks if
+A trial is one connection, or two that take turns on one device, with everything that an
+application, TCP and a host can do to them. It breaks if
 
-- a frame that leaves is not byte for byte the one that the software sender would have sent, comes
-  in another order than the host's, or leaves although it must not;
+- a frame sent differs in any byte from the one that the software sender would have sent, comes in
+  another order than the host's, or is sent although it must not be;
 - `support/wire_checker.py`, which knows the receiver's keys and nothing else, sees anything twice
-  or in clear;
-- a segment is dropped without a reason that the trial gave, or what was dropped is not counted;
-- a byte of the stream never leaves, however often TCP sends it.
+  or in the clear;
+- a segment is dropped without a reason that the trial gave, or a drop is not counted;
+- a byte of the stream is never sent, however often TCP sends it.
 
     python -m tests.trials.tx.transfers --engine model --trials 20000 --seed 0 --jobs 2
 
@@ -43,7 +43,7 @@ CONFIGS = {
 REFUSED = frozenset(TxReason) - {TxReason.NONE}
 NO_WORD = {"context": 0, "generation": 0}
 
-# How often an event happens, relative to the others. A plan changes some.
+# Frequency of each event, relative to the others. A plan changes some.
 COMMON = {
     "write": 8, "send": 16, "retransmit": 10, "over the edge": 1, "acknowledge": 4,
     "local drop": 2, "queue full": 1, "pure ack": 1, "before": 0.5, "straddle": 0.3,
@@ -66,7 +66,7 @@ STEPS = 30
 
 @dataclass
 class Tally:
-    """What a number of trials came to. counts: events that did something, ways, reasons."""
+    """The result of a number of trials. counts: events that had an effect, ways, reasons."""
 
     trials: int = 0
     frames: int = 0
@@ -90,7 +90,7 @@ class Tally:
 
 
 class Trial(Judge):
-    """One trial on `device`, which may have had others before. plan: of `PLANS`."""
+    """Runs one trial on `device`, which may have had others before. plan: of `PLANS`."""
 
     def __init__(self, device: TxDevice, seed: int, plan: str | None = None) -> None:
         rng = random.Random(seed)
@@ -110,7 +110,7 @@ class Trial(Judge):
         self.counts["two flows"] += len(self.flows) > 1
 
     def run(self) -> Tally:
-        """The whole of it; raises an `AssertionError` where it breaks."""
+        """Runs the complete trial. Raises an `AssertionError` where it breaks."""
         weights = COMMON | PLANS[self.plan]
         kinds, chances = list(weights), list(weights.values())
         for flow in self.flows:
@@ -184,7 +184,7 @@ class Trial(Judge):
         return True
 
     def _over_the_edge(self, flow: RandomFlow) -> bool:
-        """A retransmission takes new bytes along."""
+        """A retransmission that includes new bytes."""
         if not flow.una < flow.nxt < flow.end:
             return False
         start = max(flow.una, flow.nxt - self.rng.randrange(1, 100))
@@ -193,7 +193,7 @@ class Trial(Judge):
         return True
 
     def _spurious(self, flow: RandomFlow) -> bool:
-        """What is acknowledged, in part or whole, is sent again."""
+        """Acknowledged bytes, in part or entirely, are sent again."""
         if not flow.una:
             return False
         start = flow.edge(0, flow.una - 1)
@@ -209,7 +209,7 @@ class Trial(Judge):
         return True
 
     def _local_drop(self, flow: RandomFlow) -> bool:
-        """A segment is lost above the driver: the next one is a jump forward."""
+        """A segment is lost above the driver, so the next one is a jump forward."""
         if flow.nxt >= flow.end:
             return False
         flow.nxt = flow.cut(flow.nxt, flow.end)
@@ -230,13 +230,13 @@ class Trial(Judge):
         self.offer(flow, at, at, self.rng.choice(FLAGS), encrypt=self.rng.random() < 0.5)
 
     def _before(self, flow: RandomFlow) -> None:
-        """A retransmission of what software sent."""
+        """A retransmission of a segment that software sent."""
         start = -self.rng.randrange(1, 500)
         end = flow.cut(start, 0) if self.rng.random() < 0.5 else min(0, start + flow.mss)
         self.offer(flow, start, end, encrypt=False)
 
     def _straddle(self, flow: RandomFlow) -> bool:
-        """The same, and behind the marker with bytes that are final too; but who says so?"""
+        """The same, and after the marker with bytes that are final too, though nothing says so."""
         first = flow.records[0]
         if first.promised:
             return False
@@ -250,7 +250,7 @@ class Trial(Judge):
         self.offer(flow, start, min(flow.end, start + self.rng.randrange(1, 80)))
 
     def _orphan(self, flow: RandomFlow) -> bool:
-        """Plaintext behind the marker, and nobody says a word about it."""
+        """Plaintext after the marker, without any metadata."""
         if flow.released:
             return False
         self._make_room()
@@ -273,7 +273,7 @@ class Trial(Judge):
         return True
 
     def _other_device(self, flow: RandomFlow) -> bool:
-        """The route has changed: software encrypts for a device that knows nothing."""
+        """The route has changed: software encrypts for a device that has no context."""
         if flow.una >= flow.nxt:
             return False
         start = flow.edge(flow.una, flow.nxt - 1)
@@ -322,7 +322,7 @@ class Trial(Judge):
     def _delete(self, flow: RandomFlow) -> bool:
         if not flow.alive:
             return False
-        self.settle()  # keys go behind the completions of frames that need them
+        self.settle()  # key commands come after the completions of frames that need them
         self.device.delete(flow.handle)
         flow.ktls.deleted()
         flow.alive = False
@@ -336,10 +336,10 @@ class Trial(Judge):
         flow.released = True
         return True
 
-    # --- frames that must not leave ---------------------------------------------------------
+    # --- frames that must not be sent -----------------------------------------------------
 
     def _stale(self, flow: RandomFlow) -> bool:
-        """A frame that left before comes once more out of some queue, as it was."""
+        """A frame that was sent before comes out of some queue once more, unchanged."""
         if not flow.stale:
             return False
         post = self.rng.choice((flow.stale[0], self.rng.choice(flow.stale)))
@@ -351,7 +351,7 @@ class Trial(Judge):
         return True
 
     def _errant(self, flow: RandomFlow) -> bool:
-        """A frame with metadata that the device must see through."""
+        """A frame with wrong metadata, which the device must recognise."""
         if flow.broken:
             return False
         self._make_room()
@@ -363,7 +363,7 @@ class Trial(Judge):
         return post is not None
 
     def _lost_stream(self, flow: RandomFlow) -> bool:
-        """A header in order that is none: the device's stream is broken until a sync."""
+        """A false header in order: the device's stream is broken until a sync."""
         self._make_room()
         start = flow.ktls.expected
         record = next((r for r in flow.covering(start, flow.end) if r.sealed.start == start), None)
@@ -396,7 +396,7 @@ class Trial(Judge):
 
 
 def run_trial(device: TxDevice, seed: int, plan: str | None = None) -> Tally:
-    """One trial; a break is in the tally, with its seed."""
+    """Runs one trial. A break is in the tally, with its seed."""
     trial = None
     try:
         trial = Trial(device, seed, plan)
@@ -414,8 +414,11 @@ def make_device(engine: str) -> TxDevice:
 
 
 def run_trials(seeds, engine: str = "model", plan: str | None = None) -> Tally:
-    """Trials one after the other; stops at nothing. A model is new for every trial, so that a seed
-    says all; gateware is kept until a trial breaks."""
+    """Runs trials one after the other and never stops early.
+
+    A model is new for every trial, so that a seed determines everything. Gateware is kept until a
+    trial breaks.
+    """
     total, device = Tally(), None
     for seed in seeds:
         if device is None or engine == "model":
@@ -432,9 +435,9 @@ def _chunk(args) -> Tally:
 
 
 def main(argv=None) -> int:
-    """The command; exit status 1 if a trial broke."""
+    """Runs the command. The exit status is 1 if a trial broke."""
     parser = trial_parser(__doc__)
-    parser.add_argument("--plan", choices=PLANS, help="without it a trial draws one")
+    parser.add_argument("--plan", choices=PLANS, help="default: each trial draws one")
     options = parser.parse_args(argv)
     return run_blocks(options, _chunk, options.plan, Tally())
 
