@@ -57,8 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         module.add_arguments(command)
     args = parser.parse_args(argv)
     if args.command is None:
-        parser.print_usage(sys.stderr)
-        parser.error(f"choose a command: {', '.join(COMMANDS)}")
+        parser.error(f"choose a COMMAND: {', '.join(COMMANDS)}")
     module, _ = COMMANDS[args.command]
     try:
         return module.run(args)

@@ -10,7 +10,7 @@ from sealane.sim.transport import RtlTransport
 from tests.support.trial_counts import counts
 from tests.trials.brute_force.trial import TRIALS, Tally, run_trial
 
-COUNTS = counts(2, 6, "SEALANE_BRUTE_FORCE_RTL")
+COUNTS = counts(4, 6, "SEALANE_BRUTE_FORCE_RTL")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from sealane.sim.transport import RtlTransport
 from tests.support.trial_counts import counts
 from tests.trials.divergence.trial import trial
 
-TRIALS = 20, 60
+TRIALS = 30, 60
 
 
 @pytest.mark.parametrize("trials", counts(*TRIALS))

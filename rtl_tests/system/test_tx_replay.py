@@ -70,7 +70,7 @@ def test_command_on_the_gateware(name, direction, tmp_path, capsys):
     assert differences(reports["model"], reports["rtl"]) == [".engine: 'model', 'rtl'"]
     assert said["model"] == said["rtl"]
     for connection in reports["rtl"]["connections"]:
-        for direction in ("c2s", "s2c"):
-            tx = connection[direction]["tx"]
+        for way in ("c2s", "s2c"):
+            tx = connection[way]["tx"]
             assert tx["identical"] == tx["segments"] > 0 == tx["clear_bytes"]
-            assert ("rx" in connection[direction]) == (direction == "both")
+            assert ("rx" in connection[way]) == (direction == "both")
