@@ -28,10 +28,10 @@ class Command(Protocol):
 
 
 COMMANDS: dict[str, tuple[Command, str]] = {
-    "replay": (replay, "run a capture through the device"),
+    "replay": (replay, "replay a capture through the device"),
     "verilog": (verilog, "write the device as Verilog"),
-    "bench": (bench, "measure the simulated device in bits a clock"),
-    "sweep": (sweep, "measure records decrypted whole over loss and reordering"),
+    "bench": (bench, "measure the throughput of the simulated device in bits per clock"),
+    "sweep": (sweep, "measure the share of records fully decrypted under loss and reordering"),
 }
 
 

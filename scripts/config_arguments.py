@@ -10,10 +10,9 @@ from sealane.hdl.abi.commands import Option
 from sealane.hdl.abi.config import Config
 
 FLOW_OPTIONS = {
-    Option.TAG_PROOF: "prove a candidate position by its record's tag too",
-    Option.ONE_BIT: "mark nothing behind a record that is not verified, for a host that looks at "
-    "the mark alone",
-    Option.MARK_REST: "mark packets inside a record that has an unmarked packet too",
+    Option.TAG_PROOF: "also prove a candidate position by the tag of its record",
+    Option.ONE_BIT: "mark nothing after an unverified record, for a host that sees only the mark",
+    Option.MARK_REST: "also mark the remaining packets of a record that has an unmarked packet",
 }
 
 

@@ -206,7 +206,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--direction",
         choices=DIRECTIONS,
         default="rx",
-        help="what the device does: receive (default), transmit, or both at once; "
+        help="receive (default), transmit, or both at once; "
         "with the last two, unless --tx-flows says otherwise, it has as many "
         "transmit contexts as it has for receive",
     )
@@ -216,7 +216,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=600,
         metavar="N",
-        help="frames of each case and direction (default 600)",
+        help="frames per case and direction (default 600)",
     )
     parser.add_argument(
         "--capture",

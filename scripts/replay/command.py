@@ -84,36 +84,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--direction",
         choices=("rx", "tx", "both"),
         default="rx",
-        help="what the device does: receive (default), transmit, or both at once",
+        help="receive (default), transmit, or both at once",
     )
     parser.add_argument(
         "--confirm-delay",
         type=int,
         default=0,
         metavar="SEGMENTS",
-        help="segments of a direction before the driver's answers take effect",
+        help="delay of the driver's answers, in segments of a direction (default 0)",
     )
     parser.add_argument("--report", type=Path, metavar="OUT.json", help="write the report")
     parser.add_argument(
         "--packets",
         type=Path,
         metavar="OUT.csv",
-        help="write what became of each packet: its number from 0, time, "
-        "connection, direction, TCP sequence number, offset in the stream, payload "
-        "bytes, mark (0 or 1) and the reason of an unmarked one; with --direction "
-        "tx, of each segment, instead of the last two, its way (or wire, dropped), "
-        "the reason of the latter, whether it left identical (0 or 1) and bytes "
-        "replayed for it",
+        help="write one line per packet: number from 0, time, connection, direction, TCP "
+        "sequence number, offset in the stream, payload bytes, mark (0 or 1), and the reason if "
+        "it is not marked; with --direction tx, one line per segment, which ends with the way it "
+        "was sent (or wire, dropped), the reason, whether it is identical to the capture (0 or "
+        "1), and the bytes read again for it",
     )
     parser.add_argument(
         "--plaintext",
         type=Path,
         metavar="DIR",
-        help="write application bytes to DIR/INDEX.c2s.bin and .s2c.bin: those "
-        "recovered or, with --direction tx, those sent",
+        help="write the application bytes to DIR/INDEX.c2s.bin and .s2c.bin: the received ones "
+        "or, with --direction tx, the sent ones",
     )
-    parser.add_argument("--waves", type=Path, metavar="FILE", help="write waves (FST), rtl only")
-    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw a picture of receive")
+    parser.add_argument(
+        "--waves", type=Path, metavar="FILE", help="write waves (FST); needs --engine rtl"
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="OUT.png", help="draw a picture of the receive side"
+    )
     add_transmit_arguments(parser)
     add_flow_options(parser)
 
@@ -124,26 +127,25 @@ def add_transmit_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tx-mode",
         choices=[mode.value for mode in TxMode],
-        help="the way of segments that do not begin where the device's stream "
-        "goes on, wherever it can apply. seek: encrypted where they lie; tag: with "
-        "tags that are known; rebuild: behind the record's beginning, replayed; "
-        "next_record: by software until a record begins; software; auto (default): "
-        "the cheapest that can",
+        help="how to send segments that do not continue the device's stream, where that is "
+        "possible. seek: encrypt at the segment's position; tag: the same with stored tags; "
+        "rebuild: replay the beginning of the record first; next_record: software until the next "
+        "record begins; software: always software; auto (default): the cheapest possible way",
     )
     group.add_argument(
         "--tx-rekey",
         choices=[mode.value for mode in RekeyMode],
-        help="how the device gets a new key: epochs (default), beside the old one "
-        "and at once; gap, as Linux does, when all records under the old key are "
-        "acknowledged, software until then",
+        help="when the device gets a new key. epochs (default): at once, beside the old key; gap, "
+        "as in Linux: after all records under the old key are acknowledged, with software until "
+        "then",
     )
     group.add_argument(
         "--ack-delay",
         type=float,
         metavar="MS",
-        help="milliseconds from an acknowledgement in the capture to its arrival at "
-        "the sender, which then forgets records (default "
-        f"{ACK_DELAY * 1000:g}, and as long as it sends them again)",
+        help="milliseconds until an acknowledgement in the capture reaches the sender, which then "
+        f"releases its records (default {ACK_DELAY * 1000:g}, or longer if the sender "
+        "retransmits them)",
     )
 
 

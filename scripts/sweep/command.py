@@ -99,14 +99,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=percents,
         default=percents(DEFAULT_LOSS),
         metavar="LIST",
-        help=f"percent of the segments that are lost (default {DEFAULT_LOSS})",
+        help=f"percentages of segments lost (default {DEFAULT_LOSS})",
     )
     parser.add_argument(
         "--reorder",
         type=percents,
         default=[0],
         metavar="LIST",
-        help="percent of the segments that come late (default 0)",
+        help="percentages of segments that arrive late (default 0)",
     )
     device = Config()
     parser.add_argument(
@@ -114,33 +114,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=counts,
         default=[device.record_slots],
         metavar="LIST",
-        help=f"open records of a flow (default {device.record_slots})",
+        help=f"numbers of open records per flow (default {device.record_slots})",
     )
     parser.add_argument(
         "--runs",
         type=counts,
         default=[device.runs],
         metavar="LIST",
-        help=f"intervals of seen bytes of a flow (default {device.runs})",
+        help=f"numbers of intervals of seen bytes per flow (default {device.runs})",
     )
     parser.add_argument(
         "--engine",
         choices=ENGINES,
         default="model",
-        help="the behavioural model (default) or the simulated gateware, which is "
-        "built for every pair of slots and runs (one to three minutes each)",
+        help="the behavioural model (default) or the simulated gateware, which takes one to "
+        "three minutes to build for each pair of slots and runs",
     )
     parser.add_argument(
-        "--records", type=int, metavar="N", help="records of each point (default 20000; rtl 2000)"
+        "--records", type=int, metavar="N", help="records per point (default 20000; rtl 2000)"
     )
     parser.add_argument(
-        "--version", choices=tuple(VERSIONS), default="1.3", help="of TLS (default 1.3)"
+        "--version", choices=tuple(VERSIONS), default="1.3", help="version of TLS (default 1.3)"
     )
     traffic = Traffic()
     for name, text in (
-        ("seed", "of all that is drawn"),
-        ("window", "segments behind which a lost one comes again"),
-        ("displace", "segments behind which a late one comes at most"),
+        ("seed", "seed of all random choices"),
+        ("window", "segments after which a lost one is retransmitted"),
+        ("displace", "largest delay of a late segment, in segments"),
         ("answer-delay", "segments before the driver's answers reach the device"),
         ("mss", "bytes of a full segment's payload"),
         ("record-bytes", "bytes of a record's plaintext"),
@@ -155,7 +155,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=jobs,
         metavar="N",
-        help=f"processes (default {jobs}, the processors)",
+        help=f"processes (default {jobs}, one per processor)",
     )
     parser.add_argument(
         "--json",
@@ -167,7 +167,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--picture",
         type=Path,
         metavar="OUT.png",
-        help="draw the curves (with --json by default: its name, ending in .png)",
+        help="draw the curves (default with --json: the same name with .png)",
     )
     add_flow_options(parser)
 
